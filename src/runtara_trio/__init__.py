@@ -1,0 +1,96 @@
+"""Durable execution for Trio programs.
+
+    cli                  the operator's commands
+    sdk                  what users call: open_runtara, RuntaraSdk, Operator
+    engine               what decides: services, signals → scopes, boundaries, outcome, stop
+    -------------------- the seam: backend
+    store                SQLite: a file, or in memory
+    messages, types, errors, ids, codec, clock, config     plain values
+
+A module imports only from layers below its own. Data goes one way: verb → message →
+backend → reply.
+"""
+
+from .backend import Backend
+from .clock import Clock, SystemClock
+from .codec import JSON, Codec
+from .config import SdkConfig
+from .engine.opening import open_backend
+from .engine.services import SharedBackend
+from .errors import (
+    CodecError,
+    ConfigError,
+    InstanceBusy,
+    InstanceCancelled,
+    InstanceFinished,
+    InstancePaused,
+    LeaseLost,
+    OutcomeNotRecorded,
+    RegistrationError,
+    RequestTimeout,
+    SdkError,
+    ServerError,
+    SignalRefused,
+    StoreError,
+    Unreachable,
+)
+from .sdk.current import current_sdk
+from .sdk.instance import open_runtara
+from .sdk.operator import Operator
+from .sdk.results import CheckpointResult
+from .sdk.runtara_sdk import RuntaraSdk
+from .types import (
+    CheckpointRecord,
+    CustomSignal,
+    Event,
+    EventType,
+    InstanceDetails,
+    InstanceInfo,
+    InstanceStatus,
+    InstanceSummary,
+    Outcome,
+    Signal,
+    SignalType,
+)
+
+__all__ = [
+    "JSON",
+    "Backend",
+    "CheckpointRecord",
+    "CheckpointResult",
+    "Clock",
+    "Codec",
+    "CodecError",
+    "ConfigError",
+    "CustomSignal",
+    "Event",
+    "EventType",
+    "InstanceBusy",
+    "InstanceCancelled",
+    "InstanceDetails",
+    "InstanceFinished",
+    "InstanceInfo",
+    "InstancePaused",
+    "InstanceStatus",
+    "InstanceSummary",
+    "LeaseLost",
+    "Operator",
+    "Outcome",
+    "OutcomeNotRecorded",
+    "RegistrationError",
+    "RequestTimeout",
+    "RuntaraSdk",
+    "SdkConfig",
+    "SdkError",
+    "ServerError",
+    "SharedBackend",
+    "Signal",
+    "SignalRefused",
+    "SignalType",
+    "StoreError",
+    "SystemClock",
+    "Unreachable",
+    "current_sdk",
+    "open_backend",
+    "open_runtara",
+]

@@ -1,0 +1,69 @@
+"""Wall time, and the check of durations that users give.
+
+Waits are Trio's; what must outlive the process (wake times) is wall time and comes from
+a :class:`Clock`. Under ``trio.testing.MockClock`` the default wall clock follows the
+mocked time, so that a durable sleep of a week takes no longer than a plain one.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Protocol
+
+import trio
+
+from .errors import ConfigError
+
+_LONGEST = 1e11  # seconds; 3,000 years, so that milliseconds fit eight bytes with room
+
+
+class Clock(Protocol):
+    """Where the SDK reads wall time."""
+
+    def now(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+
+
+class SystemClock:
+    """The computer's wall clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+class TrioClock:
+    """A wall clock that starts at the real time and then goes as Trio's clock goes."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - trio.current_time()
+
+    def now(self) -> float:
+        return self._offset + trio.current_time()
+
+
+def default_clock() -> Clock:
+    """The system's clock, or in a run on a MockClock one that follows it."""
+    testing = sys.modules.get("trio.testing")  # not imported: then nobody mocks
+    if testing is not None and isinstance(trio.lowlevel.current_clock(), testing.MockClock):
+        return TrioClock()
+    return SystemClock()
+
+
+def milliseconds(seconds: float) -> int:
+    """Unix or elapsed milliseconds, rounded up: never too early."""
+    return math.ceil(seconds * 1000)
+
+
+def check_seconds(name: str, value: object) -> float:
+    """A duration in seconds, finite and not negative.
+
+    Raises:
+      ConfigError: names the argument and what was given.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{name} must be a number of seconds, not {value!r}")
+    if not 0 <= value <= _LONGEST:  # NaN compares false
+        raise ConfigError(f"{name} must be a finite number of seconds, 0 or more, not {value!r}")
+    return float(value)

@@ -1,0 +1,94 @@
+"""How values become bytes: a small protocol, and JSON by msgspec behind it.
+
+Never pickle: stored bytes outlive the code that wrote them, and are read by others. A
+codec that compresses or encrypts wraps :data:`JSON` in a few lines::
+
+    class Compressed:
+        def encode(self, value):
+            return zlib.compress(JSON.encode(value))
+
+        def decode(self, data, type):
+            return JSON.decode(zlib.decompress(data), type)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from .errors import CodecError, ConfigError
+
+T = TypeVar("T")
+
+MAX_STATE = 64 * 1024 * 1024 - 4096
+"""Bytes of one state, output, error or payload: runtara-core's largest frame, less its head."""
+
+
+class Codec(Protocol):
+    """Encodes what a program saves and decodes what it gets back."""
+
+    def encode(self, value: Any, /) -> bytes:
+        """The bytes to store. May raise anything; the SDK turns it into CodecError."""
+
+    def decode(self, data: bytes, type: type[T], /) -> T:
+        """The value of ``type`` in ``data``. May raise anything, likewise."""
+
+
+class JsonCodec:
+    """JSON by msgspec: structs, dataclasses, TypedDicts, datetimes, unions and so on.
+
+    ``bytes`` are stored as they are, and handed back as they are where ``bytes`` is the
+    type asked for.
+    """
+
+    def encode(self, value: Any, /) -> bytes:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)
+        return msgspec.json.encode(value)
+
+    def decode(self, data: bytes, type: type[T], /) -> T:
+        if type is bytes:
+            return data  # type: ignore[return-value]
+        return msgspec.json.decode(data, type=type)
+
+
+JSON: Codec = JsonCodec()
+"""The default codec."""
+
+
+def encode(codec: Codec, name: str, value: Any) -> bytes:
+    """The bytes of ``value``, checked against the limit of every backend.
+
+    Raises:
+      CodecError: the codec has no bytes for it.
+      ConfigError: more than 64 MiB − 4 KiB.
+    """
+    try:
+        data = codec.encode(value)
+    except Exception as exc:
+        raise CodecError(
+            f"{name}: {type(codec).__name__} cannot encode a {type(value).__name__}: {exc}"
+        ) from exc
+    if not isinstance(data, bytes):
+        raise CodecError(
+            f"{name}: {type(codec).__name__}.encode returned a {type(data).__name__}, not bytes"
+        )
+    if len(data) > MAX_STATE:
+        raise ConfigError(
+            f"{name} has {len(data)} bytes, at most {MAX_STATE} are stored; "
+            "keep the data elsewhere and save where it is"
+        )
+    return data
+
+
+def decode(codec: Codec, name: str, data: bytes, wanted: type[T]) -> T:
+    """The value of type ``wanted`` in ``data``. Raises CodecError."""
+    try:
+        return codec.decode(data, wanted)
+    except Exception as exc:
+        head = data if len(data) <= 40 else data[:37] + b"..."
+        raise CodecError(
+            f"{name}: {type(codec).__name__} finds no "
+            f"{getattr(wanted, '__name__', wanted)} in {head!r}: {exc}"
+        ) from exc

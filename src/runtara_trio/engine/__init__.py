@@ -1,0 +1,10 @@
+"""What decides, above any backend.
+
+opening     open_backend: a backend with its services
+services    heartbeats, the watch for signals, the recording that nothing interrupts
+block       one instance's run: its scope, its facts, its requests
+signals     where a cancel signal becomes a cancelled scope
+boundary    where tasks stop for a pause, and the steps that it waits for
+outcome     the table: what ends as what
+stop        SIGTERM and the like
+"""

@@ -1,0 +1,334 @@
+"""One instance's run: its scope, what is known of it, its requests and its end."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from ..errors import (
+    LeaseLost,
+    OutcomeNotRecorded,
+    RequestTimeout,
+    SdkError,
+    StoreError,
+    Unreachable,
+)
+from ..messages import (
+    AcknowledgeSignal,
+    GetStatus,
+    OutcomeReply,
+    RecordOutcome,
+    Register,
+    Registered,
+    ReplyT,
+    Request,
+)
+from ..types import InstanceStatus, Outcome, Signal, SignalType
+from .boundary import Boundary
+from .outcome import Facts, decide, local_stop, manual_signal
+from .services import SharedBackend, Watched
+from .signals import Cause, SignalScope
+
+logger = logging.getLogger("runtara_trio.instance")
+
+RECORD_AGAIN = 0.2
+"""Seconds between two tries to record an outcome."""
+
+
+class Block(Watched):
+    """What an ``open_runtara`` block is made of; the SDK is its face to the user."""
+
+    def __init__(
+        self,
+        shared: SharedBackend,
+        instance_id: str,
+        tenant_id: str,
+        *,
+        manual: bool,
+        pause_grace: float,
+        final_timeout: float,
+    ) -> None:
+        self.shared = shared
+        self.instance_id = instance_id
+        self.tenant_id = tenant_id
+        self.manual = manual
+        self.outcome: Outcome | None = None
+        self.registered = False
+        self._final_timeout = final_timeout
+        self._signals = SignalScope(pause_grace)
+        self._lease = 0
+        self._lost = False
+        self._said: Outcome | None = None
+        self._saying: InstanceStatus | None = None
+        self._unsure: InstanceStatus | None = None
+        self._pause_acknowledged = False
+        self._seen: Signal | None = None
+        self._stopped: str | None = None
+        self.ended = False
+        self._waiters: dict[str, trio.Event] = {}
+
+    @property
+    def scope(self) -> trio.CancelScope:
+        """The scope that the body runs in."""
+        return self._signals.scope
+
+    @property
+    def boundary(self) -> Boundary:
+        return self._signals.boundary
+
+    # ---- requests
+
+    def check_open(self) -> None:
+        """Raises SdkError after the block's end."""
+        if self.ended:
+            raise SdkError(
+                f"the block of instance {self.instance_id!r} has ended; a task that outlived it "
+                "cannot use its SDK"
+            )
+
+    def writing(self) -> int:
+        """The lease, for a message that writes. Raises SdkError where nothing may be written."""
+        self.check_open()
+        if not self.registered:
+            raise SdkError(
+                f"instance {self.instance_id!r} is not registered: "
+                "call sdk.register(), or open the block with register=True"
+            )
+        if self._said is not None or self._saying is not None:
+            raise SdkError(
+                f"instance {self.instance_id!r} has ended "
+                f"({self._said or self._saying}): nothing more can be written"
+            )
+        return self._lease
+
+    async def request(self, message: Request[ReplyT]) -> ReplyT:
+        """Ask the backend; a refused lease ends the body."""
+        self.check_open()
+        try:
+            return await self.shared.request(message)
+        except LeaseLost:
+            self.lose(self._lease)
+            raise
+
+    async def save(self, message: Request[ReplyT]) -> ReplyT:
+        """A request that saves work. Inside a step its effect has happened: it is shielded."""
+        if not self.boundary.in_step:
+            return await self.request(message)
+        timeout = self.shared.config.request_timeout_ms / 1000
+        with trio.move_on_after(timeout, shield=True):
+            return await self.request(message)
+        raise RequestTimeout(
+            f"{type(message).__name__} of instance {self.instance_id!r} got no answer within "
+            f"{timeout:g} s; it may have been carried out"
+        )
+
+    async def register(self, checkpoint_id: str | None, revive: bool) -> None:
+        """Take the instance, and deliver what waited for it. Not interrupted half-way."""
+        self.check_open()
+        if self.registered:
+            raise SdkError(f"instance {self.instance_id!r} is registered already")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        message = Register(
+            instance_id=self.instance_id,
+            tenant_id=self.tenant_id,
+            checkpoint_id=checkpoint_id,
+            revive=revive,
+        )
+        reply: Registered = await self.shared.uninterrupted(self.shared.request, message)
+        self._lease = reply.lease
+        self.registered = True
+        self.shared.attach(self)
+        logger.info("registered %s", self.instance_id)
+        if reply.taken_from is not None:
+            logger.info("took %s over from %s", self.instance_id, reply.taken_from)
+        if reply.signal is not None:
+            self.deliver(reply.signal)
+
+    # ---- what comes from outside
+
+    def deliver(self, signal: Signal) -> None:
+        """An operator's signal, however it came and however often."""
+        if signal != self._seen:
+            logger.info("%s of %s came", signal.type, self.instance_id)
+        self._seen = signal
+        if self.manual:
+            return
+        acknowledge = self._signals.deliver(signal)
+        if acknowledge is not None:
+            self.shared.start_soon(self._acknowledge, acknowledge)
+
+    def hint(self, checkpoint_id: str) -> None:
+        if checkpoint_id in self._waiters:
+            self._waiters[checkpoint_id].set()
+
+    def hinted(self, checkpoint_id: str) -> trio.Event:
+        """Set when a custom signal may have come; ask for it before the backend is asked."""
+        event = self._waiters.get(checkpoint_id)
+        if event is None or event.is_set():
+            event = self._waiters[checkpoint_id] = trio.Event()
+        return event
+
+    def lose(self, lease: int) -> None:
+        if lease == self._lease and self._said is None and not self._lost:
+            self._lost = True
+            logger.warning("the lease of %s was lost", self.instance_id)
+            self._signals.end(Cause.LOST)
+
+    def stop(self, reason: str) -> None:
+        """This process wants to end."""
+        self._stopped = self._stopped or reason
+        self._signals.end(Cause.STOP)
+
+    # ---- signals that the program handles itself
+
+    async def acknowledge(self, wanted: SignalType, pending: Signal | None) -> None:
+        """Acknowledge a signal; a cancel is recorded at this moment."""
+        if wanted is SignalType.CANCEL:
+            await self.say(InstanceStatus.CANCELLED, b"", pending)
+        elif pending is not None:
+            await self._acknowledge(pending)
+            if wanted is SignalType.PAUSE:
+                self._pause_acknowledged = True
+
+    async def _acknowledge(self, signal: Signal) -> None:
+        await self.request(
+            AcknowledgeSignal(instance_id=self.instance_id, lease=self._lease, signal=signal)
+        )
+
+    # ---- the end
+
+    async def say(
+        self, status: InstanceStatus, payload: bytes, signal: Signal | None = None
+    ) -> None:
+        """Record what the body says it ends as, at this moment.
+
+        Raises:
+          OutcomeNotRecorded: not within ``final_timeout``.
+        """
+        lease = self.writing()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        message = RecordOutcome(
+            instance_id=self.instance_id,
+            lease=lease,
+            status=status,
+            payload=payload,
+            signal=signal or self._signals.pause,
+        )
+        self._saying = status
+        try:
+            await self.shared.uninterrupted(self._record, message)
+        except LeaseLost:
+            self.lose(lease)
+            raise
+        except OutcomeNotRecorded:
+            self._unsure = status
+            raise
+        else:
+            self._said = _SAID[status]
+            self.shared.detach(self)
+        finally:
+            self._saying = None
+
+    async def finish(self, error: BaseException | None, *, around_cancelled: bool) -> None:
+        """Decide what the block ended as, and record it.
+
+        Args:
+          error: what the body raised.
+          around_cancelled: a scope around the block is cancelled.
+
+        Raises:
+          OutcomeNotRecorded: not within ``final_timeout``.
+        """
+        self.ended = True
+        try:
+            if self.registered:
+                self.outcome = await self._recorded(error, around_cancelled)
+                logger.info("%s ended: %s", self.instance_id, self.outcome)
+        except OutcomeNotRecorded as exc:
+            logger.error("%s", exc)  # the body's own exception may hide it
+            raise
+        finally:
+            self.shared.detach(self)
+
+    async def _recorded(self, error: BaseException | None, around_cancelled: bool) -> Outcome:
+        while True:
+            verdict = decide(self._facts(error, around_cancelled))
+            if verdict.recorded is None:
+                return verdict.outcome
+            message = RecordOutcome(
+                instance_id=self.instance_id,
+                lease=self._lease,
+                status=verdict.recorded,
+                payload=verdict.payload,
+                signal=self._acknowledged_by(verdict.outcome),
+                unless_cancelled=verdict.outcome is not Outcome.CANCELLED and not self.manual,
+            )
+            try:
+                reply = await self.shared.uninterrupted(self._record, message)
+            except LeaseLost:
+                await self._lost_or_said()
+                continue
+            if reply.cancel is None:
+                return verdict.outcome
+            self._signals.deliver(reply.cancel)  # it came while the body ended: it stands
+
+    def _facts(self, error: BaseException | None, around_cancelled: bool) -> Facts:
+        cancelled, paused = manual_signal(error) if self.manual else (False, False)
+        stopped = self._stopped or local_stop(error)
+        if stopped is None and around_cancelled:
+            stopped = "stopped by a cancelled scope around the block"
+        return Facts(
+            lease_lost=self._lost,
+            said=self._said,
+            cancelled=cancelled or self._signals.cancel is not None,
+            paused=paused or self._pause_acknowledged or self._signals.paused,
+            stopped=stopped,
+            error=error,
+        )
+
+    def _acknowledged_by(self, outcome: Outcome) -> Signal | None:
+        """The signal that an outcome carries out."""
+        wanted = {Outcome.CANCELLED: SignalType.CANCEL, Outcome.PAUSED: SignalType.PAUSE}
+        for signal in (self._signals.cancel, self._signals.pause, self._seen):
+            if signal is not None and signal.type is wanted.get(outcome):
+                return signal
+        return None
+
+    async def _lost_or_said(self) -> None:
+        """The lease is gone: taken by another, or with what the body said, unconfirmed then."""
+        if self._unsure is not None:
+            info = await self.shared.uninterrupted(
+                self.shared.request, GetStatus(instance_id=self.instance_id)
+            )
+            if info.status is self._unsure:
+                self._said = _SAID[self._unsure]
+                return
+        self._lost = True
+
+    async def _record(self, message: RecordOutcome) -> OutcomeReply:
+        """Record an outcome, trying again what may pass. In a task of the services."""
+        failure: SdkError | None = None
+        with trio.move_on_after(self._final_timeout):
+            while True:
+                try:
+                    return await self.shared.request(message)
+                except (StoreError, Unreachable) as exc:
+                    failure = exc
+                    if isinstance(exc, StoreError) and not exc.transient:
+                        break
+                await trio.sleep(RECORD_AGAIN)
+        raise OutcomeNotRecorded(
+            f"instance {self.instance_id!r}: {message.status} could not be recorded within "
+            f"{self._final_timeout:g} s"
+            + (": no answer" if failure is None else f": {failure}")
+            + "; its next start goes on from its last checkpoint"
+        ) from failure
+
+
+_SAID = {
+    InstanceStatus.COMPLETED: Outcome.COMPLETED,
+    InstanceStatus.FAILED: Outcome.FAILED,
+    InstanceStatus.SUSPENDED: Outcome.PAUSED,
+    InstanceStatus.CANCELLED: Outcome.CANCELLED,
+}

@@ -1,0 +1,100 @@
+"""``open_backend``: a backend with its services as child tasks.
+
+The services live in one child task behind a shield, so that a cancelled scope around the
+block reaches the body first and them last; and what the body raises is carried round the
+nursery, which would wrap it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import trio
+
+from ..backend import Backend
+from ..clock import Clock, TrioClock, default_clock
+from ..config import SdkConfig
+from ..errors import ConfigError
+from ..store.location import locate
+from ..store.sqlite import open_sqlite
+from .outcome import contains
+from .services import SharedBackend, keep_running
+
+Target = str | SdkConfig | Backend
+"""A URL, a configuration that names one, or a bare backend."""
+
+Opener = Callable[[], AbstractAsyncContextManager[Backend]]
+
+
+@asynccontextmanager
+@trio.lowlevel.enable_ki_protection
+async def open_backend(target: Target) -> AsyncIterator[SharedBackend]:
+    """Open a backend once, to be shared by any number of blocks and operators.
+
+    Args:
+      target: a URL (``sqlite:///orders.db``, ``:memory:``), an :class:`SdkConfig` (its
+        store and its intervals count), or a bare :class:`Backend`, which gets services.
+
+    Raises:
+      ConfigError: nothing that this version opens.
+    """
+    config, clock, opener = _resolve(target)
+    left: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            shared, services = await nursery.start(_serve, opener, config, clock)
+            try:
+                yield shared
+            except BaseException as exc:
+                left = exc
+            # From here on nothing but Ctrl-C can come in, and it is not lost.
+            nursery.cancel_scope.shield = True
+            services.cancel()
+    except BaseExceptionGroup as group:
+        if not contains(group, KeyboardInterrupt):
+            raise
+        if left is None or isinstance(left, trio.Cancelled):
+            left = KeyboardInterrupt()
+    if left is not None:
+        try:
+            raise left
+        finally:
+            left = None  # no cycle of exception, traceback and this frame
+
+
+def _resolve(target: Target) -> tuple[SdkConfig, Clock, Opener]:
+    config = target if isinstance(target, SdkConfig) else SdkConfig()
+    clock = config.clock or default_clock()
+    if isinstance(target, (str, SdkConfig)):
+        location = locate(target if isinstance(target, str) else target.url)
+        return config, clock, lambda: open_sqlite(location, lease_ms=config.lease_ms, clock=clock)
+    if isinstance(target, Backend):
+        return config, clock, lambda: _bare(target)
+    raise ConfigError(
+        f"a target is a URL, an SdkConfig or a Backend, not a {type(target).__name__}: {target!r}"
+    )
+
+
+@asynccontextmanager
+async def _bare(backend: Backend) -> AsyncIterator[Backend]:
+    yield backend
+
+
+@trio.lowlevel.enable_ki_protection
+async def _serve(
+    opener: Opener,
+    config: SdkConfig,
+    clock: Clock,
+    *,
+    task_status: trio.TaskStatus[tuple[SharedBackend, trio.CancelScope]],
+) -> None:
+    with trio.CancelScope(shield=True) as services:
+        async with opener() as backend, trio.open_nursery() as nursery:
+            shared = SharedBackend(backend, config, clock, nursery)
+            nursery.start_soon(keep_running, shared.watch)
+            if config.heartbeat_interval_ms:
+                nursery.start_soon(keep_running, shared.heartbeat)
+                if not isinstance(clock, TrioClock):  # mocked time has no lag
+                    nursery.start_soon(keep_running, shared.watch_lag)
+            task_status.started((shared, services))

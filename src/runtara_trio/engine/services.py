@@ -1,0 +1,167 @@
+"""The services of an open backend, shared by all blocks on it.
+
+They are tasks that outlive every body: the watch that hands signals to the blocks, one
+heartbeat for all of them, and the tasks in which outcomes are recorded. A service that
+fails says so and tries again; it never cancels a body.
+
+Ctrl-C never lands here. Trio raises it in whatever unprotected code runs, or in the main
+task's next park, even a shielded one: so services are protected, and what must not be
+interrupted runs in a task of theirs while the main task waits unabortably.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import outcome
+import trio
+
+from ..backend import Backend, SignalBatch
+from ..clock import Clock
+from ..config import SdkConfig
+from ..errors import SdkError
+from ..messages import Heartbeats, ReplyT, Request
+from ..types import Signal
+
+T = TypeVar("T")
+
+logger = logging.getLogger("runtara_trio.services")
+
+RETRY_DELAY = 1.0
+"""Seconds before a service that failed tries again."""
+
+
+class Watched:
+    """What a backend's services need of a block."""
+
+    instance_id: str
+
+    def deliver(self, signal: Signal) -> None:
+        """An operator's signal came, perhaps again."""
+        raise NotImplementedError
+
+    def hint(self, checkpoint_id: str) -> None:
+        """A custom signal may be there."""
+        raise NotImplementedError
+
+    def lose(self, lease: int) -> None:
+        """Another owner has the lease."""
+        raise NotImplementedError
+
+
+class SharedBackend:
+    """A backend with its services; what :func:`open_backend` gives.
+
+    It is a :class:`Backend` itself. Its cost does not grow with the blocks on it.
+    """
+
+    def __init__(
+        self, backend: Backend, config: SdkConfig, clock: Clock, nursery: trio.Nursery
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self._backend = backend
+        self._nursery = nursery
+        self._blocks: dict[str, Watched] = {}
+        self._told_of_lag = False
+
+    async def request(self, message: Request[ReplyT], /) -> ReplyT:
+        """Pass a message on to the backend."""
+        return await self._backend.request(message)
+
+    def signals(self) -> AsyncIterator[SignalBatch]:
+        """Taken already: the services read them."""
+        raise SdkError("the signals of an open backend are read by its services")
+
+    def attach(self, block: Watched) -> None:
+        """Signals and heartbeats for this block from now on."""
+        self._blocks[block.instance_id] = block
+
+    def detach(self, block: Watched) -> None:
+        """No more; a block that is not attached is fine."""
+        if self._blocks.get(block.instance_id) is block:
+            del self._blocks[block.instance_id]
+
+    def start_soon(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Run something beside the body, whose failure is logged and no more."""
+        self._nursery.start_soon(_logged, function, *args)
+
+    async def uninterrupted(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+        """Run ``function`` in a task of the services and wait for it, whatever comes.
+
+        Neither a cancelled scope nor Ctrl-C ends the wait: ``function`` needs a timeout.
+        """
+        self._nursery.start_soon(
+            _run_for, trio.lowlevel.current_task(), function, *args, name=function
+        )
+        return await trio.lowlevel.wait_task_rescheduled(  # type: ignore[no-any-return]
+            lambda _: trio.lowlevel.Abort.FAILED
+        )
+
+    # ---- the services
+
+    async def watch(self) -> None:
+        """Hand what the backend reports to the blocks."""
+        async for batch in self._backend.signals():
+            for instance, signal in batch.signals:
+                if instance in self._blocks:
+                    self._blocks[instance].deliver(signal)
+            for instance, checkpoint_id in batch.hints:
+                if instance in self._blocks:
+                    self._blocks[instance].hint(checkpoint_id)
+            for instance, lease in batch.lost:
+                if instance in self._blocks:
+                    self._blocks[instance].lose(lease)
+
+    async def heartbeat(self) -> None:
+        """One message an interval for all blocks."""
+        interval = self.config.heartbeat_interval_ms / 1000
+        while True:
+            await trio.sleep(interval)
+            if self._blocks:
+                await self._backend.request(Heartbeats(instance_ids=tuple(self._blocks)))
+
+    async def watch_lag(self) -> None:
+        """Warn once of a body that keeps the loop from running for a heartbeat's interval."""
+        interval = self.config.heartbeat_interval_ms / 1000
+        tick = interval / 4  # what blocks for an interval is seen as 3/4 of it at least
+        while True:
+            planned = trio.current_time() + tick
+            await trio.sleep_until(planned)
+            lag = trio.current_time() - planned
+            if lag > interval - tick and self._blocks and not self._told_of_lag:
+                self._told_of_lag = True
+                logger.warning(
+                    "the Trio loop was blocked for %.2f s, heartbeats are due every %.2f s; "
+                    "move what blocks into trio.to_thread.run_sync",
+                    lag,
+                    interval,
+                )
+
+
+@trio.lowlevel.enable_ki_protection
+async def keep_running(service: Callable[[], Awaitable[None]]) -> None:
+    """Run a service; where it fails, say so and start it again."""
+    while True:
+        try:
+            await service()
+        except Exception as exc:
+            logger.error("%s failed, trying again: %s", service.__name__, exc, exc_info=exc)
+        await trio.sleep(RETRY_DELAY)
+
+
+@trio.lowlevel.enable_ki_protection
+async def _logged(function: Callable[..., Awaitable[object]], *args: object) -> None:
+    try:
+        await function(*args)
+    except Exception as exc:
+        logger.warning("%s failed: %s", getattr(function, "__name__", function), exc)
+
+
+@trio.lowlevel.enable_ki_protection
+async def _run_for(
+    waiter: trio.lowlevel.Task, function: Callable[..., Awaitable[object]], *args: object
+) -> None:
+    trio.lowlevel.reschedule(waiter, await outcome.acapture(function, *args))

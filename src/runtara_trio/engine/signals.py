@@ -1,0 +1,65 @@
+"""Where a cancel signal becomes a cancelled scope, and a pause two phases.
+
+The body of a block runs inside one cancel scope. Everything that ends it from outside
+goes through here: an operator's cancel or pause, a lost lease, a stop of the process.
+What cancelled the scope first is kept, because a pause that only was asked is not a pause
+that stopped the body.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import trio
+
+from ..types import Signal, SignalType
+from .boundary import Boundary
+
+
+class Cause(enum.Enum):
+    """What cancelled a body's scope."""
+
+    CANCEL = enum.auto()
+    STOP = enum.auto()
+    LOST = enum.auto()
+
+
+class SignalScope:
+    """The scope of one body, and what reached it."""
+
+    def __init__(self, grace: float) -> None:
+        self.scope = trio.CancelScope()
+        self.boundary = Boundary(self.scope, grace)
+        self.cancel: Signal | None = None
+        """The cancel that reached the scope, even one already cancelled. It is sticky."""
+        self.pause: Signal | None = None
+        """The pause that was asked and not withdrawn."""
+        self._first_cause: Cause | None = None
+
+    def deliver(self, signal: Signal) -> Signal | None:
+        """Take a signal, as often as it comes. Returns it where it is now to be acknowledged."""
+        match signal.type:
+            case SignalType.CANCEL:
+                self.cancel = self.cancel or signal
+                self.end(Cause.CANCEL)
+            case SignalType.PAUSE:
+                if not self.scope.cancel_called:
+                    self.pause = signal
+                    self.boundary.ask()
+            case SignalType.RESUME:
+                if self.boundary.withdraw():
+                    self.pause = None
+                return signal
+        return None
+
+    def end(self, cause: Cause) -> None:
+        """Cancel the scope, and let go what is parked inside shields."""
+        if not self.scope.cancel_called:
+            self._first_cause = cause
+        self.scope.cancel()
+        self.boundary.release()
+
+    @property
+    def paused(self) -> bool:
+        """Whether a pause is what cancelled the scope: settled, or its grace was over."""
+        return self.pause is not None and self.scope.cancel_called and self._first_cause is None

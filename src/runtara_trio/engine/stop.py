@@ -1,0 +1,85 @@
+"""SIGTERM and the like: one handler a process for all its blocks.
+
+The handler is installed by the first block, in the main thread only and only where nobody
+else has one; it ends all blocks, and the last of them to end raises SystemExit, so that
+the process ends as a shell expects it (128 + the signal's number).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import trio
+
+
+class StopSignals:
+    """The blocks of the process and the signal that ends them."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[object, tuple[trio.lowlevel.TrioToken, Callable[[str], None]]] = {}
+        self._installed: list[int] = []
+        self._received: int | None = None
+
+    @contextmanager
+    def watch(
+        self, signals: Iterable[int], stop: Callable[[str], None]
+    ) -> Iterator[Callable[[], int | None]]:
+        """Have ``stop`` called with the reason when a signal comes.
+
+        Yields a function to be called last: it takes the block off, and returns the
+        signal's number where this block was the last that it ended.
+        """
+        me = object()
+        self._blocks[me] = (trio.lowlevel.current_trio_token(), stop)
+        self._install(signals)
+        if self._received is not None:  # a process that ends starts nothing new
+            stop(_reason(self._received))
+        try:
+            yield lambda: self._leave(me)
+        finally:
+            self._leave(me)
+
+    def _leave(self, me: object) -> int | None:
+        if self._blocks.pop(me, None) is None or self._blocks:
+            return None
+        received, self._received = self._received, None
+        self._restore()
+        return received
+
+    def _install(self, signals: Iterable[int]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in signals:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._handle)
+                self._installed.append(number)
+
+    def _restore(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # the next block of the main thread finds the handler its own
+        for number in self._installed:
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, signal.SIG_DFL)
+        self._installed.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._blocks:  # the last one ended in another thread, which cannot restore
+            self._restore()
+            signal.raise_signal(number)
+            return
+        self._received = number
+        for token, stop in list(self._blocks.values()):
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(stop, _reason(number))
+
+
+def _reason(number: int) -> str:
+    return f"stopped by {signal.Signals(number).name}"
+
+
+STOP_SIGNALS = StopSignals()

@@ -1,0 +1,102 @@
+"""Ids: their limits, and the ids of what the SDK stores beside the user's checkpoints.
+
+The limits hold on every backend and are checked before anything is written, so that a
+program that runs on SQLite does not fail on its first day on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from .errors import ConfigError
+
+MAX_INSTANCE_ID = 512
+MAX_CHECKPOINT_ID = 1024
+RESERVED = "runtara_trio::"
+
+
+def check_instance_id(value: object) -> str:
+    """An instance id: 1 to 512 bytes of UTF-8 without NUL. Raises ConfigError."""
+    return _named("instance_id", value)
+
+
+def check_tenant_id(value: object) -> str:
+    """A tenant id: 1 to 512 bytes of UTF-8 without NUL. Raises ConfigError."""
+    return _named("tenant_id", value)
+
+
+def check_checkpoint_id(value: object) -> str:
+    """A user's checkpoint id: up to 1,024 bytes of UTF-8, no NUL, not reserved.
+
+    Empty is legal, as on runtara-core.
+
+    Raises:
+      ConfigError: names what is wrong with it.
+    """
+    checked = _limited("checkpoint_id", value, MAX_CHECKPOINT_ID)
+    if checked.startswith(RESERVED):
+        raise ConfigError(
+            f"checkpoint_id {checked!r} begins with {RESERVED!r}, which the SDK keeps "
+            "for its own records; choose another name"
+        )
+    return checked
+
+
+def check_text(name: str, value: object) -> str:
+    """Any text that is stored as UTF-8: no NUL, no lone surrogate. Raises ConfigError."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be a str, not {type(value).__name__}: {value!r}")
+    if "\0" in value:
+        raise ConfigError(f"{name} holds a NUL character, which PostgreSQL cannot store")
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:
+        raise ConfigError(
+            f"{name} holds a lone surrogate at position {exc.start}, which is no UTF-8: "
+            f"{_shown(value)}"
+        ) from exc
+    return value
+
+
+def escape(part: str) -> str:
+    """``%``, ``/`` and ``:`` percent-escaped, so that joined parts never meet."""
+    return part.replace("%", "%25").replace("/", "%2F").replace(":", "%3A")
+
+
+def step_key(instance_id: str, checkpoint_id: str) -> str:
+    """One text for an instance and a checkpoint id; two different pairs never share one."""
+    return f"{escape(instance_id)}/{checkpoint_id}"
+
+
+def wake_id(checkpoint_id: str) -> str:
+    """Where the wake time of a sleep is stored: 8 bytes, Unix ms, big-endian."""
+    return f"{RESERVED}wake::{checkpoint_id}"
+
+
+def signal_id(checkpoint_id: str) -> str:
+    """Where a custom signal is stored once it was handed out: byte 1 and the payload."""
+    return f"{RESERVED}signal::{checkpoint_id}"
+
+
+def retry_id(checkpoint_id: str, attempt: int) -> str:
+    """Where runtara-core on SQLite records a retry."""
+    return f"{checkpoint_id}::retry::{attempt}"
+
+
+def _named(name: str, value: object) -> str:
+    text = _limited(name, value, MAX_INSTANCE_ID)
+    if not text:
+        raise ConfigError(f"{name} is empty")
+    return text
+
+
+def _limited(name: str, value: object, limit: int) -> str:
+    text = check_text(name, value)
+    size = len(text.encode())
+    if size > limit:
+        raise ConfigError(
+            f"{name} has {size} bytes of UTF-8, at most {limit} are stored; shorten {_shown(text)}"
+        )
+    return text
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 60 else text[:57] + "...")

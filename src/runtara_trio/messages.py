@@ -1,0 +1,302 @@
+"""Every verb: one message, one reply.
+
+Data goes one way, verb → message → backend → reply. A message is complete: whoever
+answers it needs no memory of earlier ones. ``lease`` is the number that ``Register``
+answered with; stores refuse a write whose lease is no longer the instance's, the wire
+drops it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Generic, TypeVar
+
+import msgspec
+
+from .types import (
+    CheckpointRecord,
+    CustomSignal,
+    Event,
+    EventType,
+    InstanceDetails,
+    InstanceInfo,
+    InstanceStatus,
+    InstanceSummary,
+    Signal,
+    SignalType,
+)
+
+ReplyT = TypeVar("ReplyT")
+
+
+class Request(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True):
+    """A message whose answer is a ``ReplyT``."""
+
+    writes: ClassVar[bool] = True
+    """Whether answering it changes the store."""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The answer to a message that only has to be carried out."""
+
+
+# ---- an instance's life
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    lease: int
+    """Goes into every writing message; 0 where the backend knows no leases."""
+    signal: Signal | None
+    """What waited for the start: delivered before the program runs."""
+    taken_from: str | None
+    """The dead or expired owner whose lease was taken over."""
+
+
+class Register(Request[Registered], frozen=True, kw_only=True):
+    """Take the instance and set it running.
+
+    Refused with RegistrationError, InstanceFinished or InstanceBusy.
+    """
+
+    instance_id: str
+    tenant_id: str
+    checkpoint_id: str | None = None
+    """A resume point, which must exist."""
+    revive: bool = False
+    """Run a finished instance again: its checkpoints stay, old signals and attempts go."""
+
+
+class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
+    cancel: Signal | None
+    """Not recorded, because this cancel stands and ``unless_cancelled`` was asked."""
+
+
+class RecordOutcome(Request[OutcomeReply], frozen=True, kw_only=True):
+    """End the run and release the lease, in one step.
+
+    ``status`` is COMPLETED (payload: output), FAILED (error text), SUSPENDED (reason) or
+    CANCELLED. ``signal`` is acknowledged with it; signals that cannot be carried out any
+    more are declined. A pause that nobody acknowledged stays with a suspended instance.
+    """
+
+    instance_id: str
+    lease: int
+    status: InstanceStatus
+    payload: bytes = b""
+    signal: Signal | None = None
+    unless_cancelled: bool = False
+
+
+class GetStatus(Request[InstanceInfo], frozen=True, kw_only=True):
+    writes: ClassVar[bool] = False
+    instance_id: str
+
+
+class Heartbeats(Request[Done], frozen=True, kw_only=True):
+    """The automatic heartbeat of all instances of a backend."""
+
+    instance_ids: tuple[str, ...]
+
+
+class RecordEvent(Request[Done], frozen=True, kw_only=True):
+    """Add a HEARTBEAT or CUSTOM row to the history."""
+
+    instance_id: str
+    lease: int
+    type: EventType
+    subtype: str | None = None
+    payload: bytes = b""
+
+
+class RecordRetry(Request[Done], frozen=True, kw_only=True):
+    """Record attempt ``attempt`` (from 1) at a step; the same attempt twice counts once."""
+
+    instance_id: str
+    lease: int
+    checkpoint_id: str
+    attempt: int
+    error: str | None = None
+
+
+# ---- checkpoints
+
+
+class CheckpointReply(msgspec.Struct, frozen=True, kw_only=True):
+    found: bool
+    state: bytes
+    """What stands under the id where it was found, else empty."""
+    pending_signal: Signal | None = None
+    custom_signal: CustomSignal | None = None
+    """A signal for this id, which the answer has saved."""
+
+
+class Checkpoint(Request[CheckpointReply], frozen=True, kw_only=True):
+    """Save ``state``, or get what stands under the id: the first writer wins."""
+
+    instance_id: str
+    lease: int
+    checkpoint_id: str
+    state: bytes
+
+
+class StoredState(msgspec.Struct, frozen=True, kw_only=True):
+    found: bool
+    state: bytes
+
+
+class GetCheckpoint(Request[StoredState], frozen=True, kw_only=True):
+    """Read one checkpoint, in any status. An unknown instance is a ServerError."""
+
+    writes: ClassVar[bool] = False
+    instance_id: str
+    checkpoint_id: str
+
+
+class CheckpointPage(msgspec.Struct, frozen=True, kw_only=True):
+    checkpoints: tuple[CheckpointRecord, ...]
+    """In the order of their ids' UTF-8 bytes."""
+    more: bool
+
+
+class ReadCheckpoints(Request[CheckpointPage], frozen=True, kw_only=True):
+    """Read many: ids that begin with ``prefix`` and come after ``after``."""
+
+    writes: ClassVar[bool] = False
+    instance_id: str
+    prefix: str = ""
+    after: str | None = None
+    limit: int = 1000
+
+
+class SleepReply(msgspec.Struct, frozen=True, kw_only=True):
+    wake_at_ms: int
+    """Unix ms that stand: the first sleep under the id decided."""
+    pending_signal: Signal | None = None
+
+
+class Sleep(Request[SleepReply], frozen=True, kw_only=True):
+    """Save a wake time and a state before the wait; nobody waits in the backend."""
+
+    instance_id: str
+    lease: int
+    checkpoint_id: str
+    wake_at_ms: int
+    state: bytes = b""
+
+
+# ---- signals, the instance's side
+
+
+class PendingSignal(msgspec.Struct, frozen=True, kw_only=True):
+    signal: Signal | None
+
+
+class PollSignals(Request[PendingSignal], frozen=True, kw_only=True):
+    """The pending cancel, pause or resume; it stays until it is acknowledged."""
+
+    writes: ClassVar[bool] = False
+    instance_id: str
+
+
+class AcknowledgeSignal(Request[Done], frozen=True, kw_only=True):
+    """Take a pause or resume off the instance, if exactly it still stands there.
+
+    A cancel is acknowledged by :class:`RecordOutcome` alone: it ends the run.
+    """
+
+    instance_id: str
+    lease: int
+    signal: Signal
+
+
+class SignalTaken(msgspec.Struct, frozen=True, kw_only=True):
+    payload: bytes | None
+    """None: there is no signal yet."""
+
+
+class TakeSignal(Request[SignalTaken], frozen=True, kw_only=True):
+    """Take a custom signal; it is saved as a checkpoint before this answers."""
+
+    instance_id: str
+    lease: int
+    checkpoint_id: str
+
+
+class StopWaiting(Request[Done], frozen=True, kw_only=True):
+    """No hints for this id any more: its waiter has gone."""
+
+    writes: ClassVar[bool] = False
+    instance_id: str
+    checkpoint_id: str
+
+
+# ---- the operator's side
+
+
+class SignalAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    status: InstanceStatus
+    """The instance's status after it."""
+    text: str
+    """What became of the signal, for a person."""
+
+
+class SendSignal(Request[SignalAnswer], frozen=True, kw_only=True):
+    """Cancel, pause or resume an instance. Refused with SignalRefused."""
+
+    instance_id: str
+    type: SignalType
+    payload: bytes
+
+
+class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
+    """Send a payload to a checkpoint id. Refused with SignalRefused."""
+
+    instance_id: str
+    checkpoint_id: str
+    payload: bytes
+
+
+class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
+    instances: tuple[InstanceSummary, ...]
+    """The newest first."""
+    next: int | None
+    """The ``before`` of the next page; None where this is the last."""
+
+
+class ListInstances(Request[InstancePage], frozen=True, kw_only=True):
+    writes: ClassVar[bool] = False
+    statuses: frozenset[InstanceStatus] | None = None
+    tenant_id: str | None = None
+    before: int | None = None
+    limit: int = 100
+
+
+class ShowInstance(Request[InstanceDetails], frozen=True, kw_only=True):
+    """All about one instance. An unknown one is a ServerError."""
+
+    writes: ClassVar[bool] = False
+    instance_id: str
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
+    events: tuple[Event, ...]
+    more: bool
+
+
+class ListEvents(Request[EventPage], frozen=True, kw_only=True):
+    """The history of an instance, oldest first, after the row ``after``."""
+
+    writes: ClassVar[bool] = False
+    instance_id: str
+    after: int = 0
+    limit: int = 1000
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    removed: int
+
+
+class Prune(Request[Pruned], frozen=True, kw_only=True):
+    """Remove up to ``limit`` finished instances that ended before ``before_ms``."""
+
+    before_ms: int
+    limit: int = 1000

@@ -1,0 +1,38 @@
+"""The SDK of the calling task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from ..errors import SdkError
+
+if TYPE_CHECKING:
+    from .runtara_sdk import RuntaraSdk
+
+_current: ContextVar[RuntaraSdk | None] = ContextVar("runtara_trio_sdk", default=None)
+
+
+def current_sdk() -> RuntaraSdk:
+    """The SDK of the innermost block around the calling task.
+
+    Raises:
+      SdkError: there is none.
+    """
+    sdk = _current.get()
+    if sdk is None:
+        raise SdkError("no open_runtara block is around this task")
+    return sdk
+
+
+@contextmanager
+def as_current(sdk: RuntaraSdk) -> Iterator[None]:
+    """Make ``sdk`` the current one; set back, since a token binds to one context."""
+    before = _current.get()
+    _current.set(sdk)
+    try:
+        yield
+    finally:
+        _current.set(before)

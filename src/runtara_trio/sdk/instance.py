@@ -1,0 +1,229 @@
+"""``open_runtara``: a block inside which work is durable.
+
+It owns the body's cancel scope, and for a URL the backend around it. It gives the user
+their own exception, keeps the services alive while the body cleans up, and records what
+the block ended as before it lets go.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
+import trio
+
+from ..backend import Backend
+from ..clock import check_seconds
+from ..codec import JSON, Codec
+from ..config import CHECKPOINT_VARIABLE, VARIABLES, SdkConfig, environment
+from ..engine.block import Block
+from ..engine.opening import Target, open_backend
+from ..engine.outcome import contains
+from ..engine.services import SharedBackend
+from ..engine.stop import STOP_SIGNALS
+from ..errors import ConfigError, LeaseLost, OutcomeNotRecorded
+from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id
+from ..types import Outcome
+from .current import as_current
+from .runtara_sdk import RuntaraSdk
+
+
+@asynccontextmanager
+@trio.lowlevel.enable_ki_protection
+async def open_runtara(
+    target: str | SdkConfig | Backend | None = None,
+    *,
+    instance_id: str | None = None,
+    tenant_id: str | None = None,
+    checkpoint_id: str | None = None,
+    register: bool = True,
+    revive: bool = False,
+    signals: Literal["scopes", "manual"] = "scopes",
+    pause_grace: float = 30.0,
+    final_timeout: float = 30.0,
+    stop_signals: Iterable[int] = (signal.SIGTERM,),
+    codec: Codec = JSON,
+) -> AsyncIterator[RuntaraSdk]:
+    """Register an instance and run the block as its durable work.
+
+    Starting is resuming: killed anywhere and started again, the same program goes on from
+    its checkpoints. What the block's end is recorded as, and what leaves it, is the table
+    in ``engine/outcome.py``; ``sdk.outcome`` has it afterwards.
+
+    Args:
+      target: a URL (``sqlite:///orders.db``, ``:memory:``), an :class:`SdkConfig`, a
+        backend from :func:`open_backend` to be shared, or a bare one. None: from the
+        environment, RUNTARA_SERVER_ADDR before RUNTARA_DATABASE_URL.
+      instance_id: who runs. None: the config's, else RUNTARA_INSTANCE_ID.
+      tenant_id: whom it belongs to. None: the config's, else RUNTARA_TENANT_ID.
+      checkpoint_id: a resume point, which must exist. None: RUNTARA_CHECKPOINT_ID, else
+        none; offered as ``sdk.checkpoint_id``.
+      register: False: only questions, until ``sdk.register()``.
+      revive: run a finished instance again; its checkpoints are kept, old signals and
+        recorded attempts are not.
+      signals: "scopes": a cancel or pause cancels the body's scope. "manual": the program
+        polls and acknowledges, as with the Rust SDK.
+      pause_grace: seconds that a pause waits for the next boundary before it cancels.
+      final_timeout: seconds to record the outcome.
+      stop_signals: end the block as STOPPED, in the main thread, where nobody else
+        handles them.
+      codec: encodes states and outputs.
+
+    Raises:
+      ConfigError: a wrong argument or setting; nothing was written.
+      InstanceFinished: it ended before, and ``revive`` is false.
+      InstanceBusy: a living owner runs it.
+      RegistrationError: another tenant's, or a resume point that does not exist.
+      StoreError: the store cannot be used.
+      LeaseLost: another owner took the instance over while the block ran.
+      OutcomeNotRecorded: the backend did not take the outcome in time.
+      SystemExit: a stop signal ended the block, and it was the last of the process.
+    """
+    await trio.lowlevel.checkpoint_if_cancelled()
+    settings, place = _checked(
+        target,
+        instance_id=instance_id,
+        tenant_id=tenant_id,
+        checkpoint_id=checkpoint_id,
+        register=register,
+        revive=revive,
+        signals=signals,
+        pause_grace=pause_grace,
+        final_timeout=final_timeout,
+        stop_signals=stop_signals,
+        codec=codec,
+    )
+    if isinstance(place, SharedBackend):
+        async with _run(place, settings) as sdk:
+            yield sdk
+    else:
+        async with open_backend(place) as shared, _run(shared, settings) as sdk:
+            yield sdk
+
+
+class _Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of ``open_runtara``, checked."""
+
+    instance_id: str
+    tenant_id: str
+    checkpoint_id: str | None
+    register: bool
+    revive: bool
+    manual: bool
+    pause_grace: float
+    final_timeout: float
+    stop_signals: tuple[int, ...]
+    codec: Codec
+
+
+@asynccontextmanager
+@trio.lowlevel.enable_ki_protection
+async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[RuntaraSdk]:
+    block = Block(
+        shared,
+        settings.instance_id,
+        settings.tenant_id,
+        manual=settings.manual,
+        pause_grace=settings.pause_grace,
+        final_timeout=settings.final_timeout,
+    )
+    sdk = RuntaraSdk(block, settings.codec, settings.checkpoint_id)
+    with STOP_SIGNALS.watch(settings.stop_signals, block.stop) as last_stop, as_current(sdk):
+        if settings.register:
+            await block.register(settings.checkpoint_id, settings.revive)
+        raised: BaseException | None = None
+        left: BaseException | None = None
+        try:
+            with block.scope:
+                try:
+                    yield sdk
+                except BaseException as exc:
+                    raised = exc
+                    raise
+        except BaseException as exc:
+            left = exc
+        around_cancelled = trio.current_effective_deadline() == -math.inf
+        if raised is not None and not contains(raised, trio.Cancelled):
+            left = raised  # the scope copies groups; this is the body's own
+        try:
+            await block.finish(raised, around_cancelled=around_cancelled)
+        except OutcomeNotRecorded as exc:
+            if left is None:
+                raise
+            left.add_note(str(exc))
+        number = last_stop()
+        try:
+            if left is not None:
+                raise left
+            if block.outcome is Outcome.LOST:
+                raise LeaseLost(settings.instance_id)
+            if number is not None:
+                raise SystemExit(128 + number)
+        finally:
+            raised = left = None  # no cycle of exception, traceback and this frame
+
+
+def _checked(
+    target: str | SdkConfig | Backend | None,
+    *,
+    instance_id: str | None,
+    tenant_id: str | None,
+    checkpoint_id: str | None,
+    register: bool,
+    revive: bool,
+    signals: str,
+    pause_grace: float,
+    final_timeout: float,
+    stop_signals: Iterable[int],
+    codec: Codec,
+) -> tuple[_Settings, Target]:
+    """The settings and what to open. Raises ConfigError."""
+    place: Target = environment() if target is None else target
+    config = place if isinstance(place, SdkConfig) else SdkConfig()
+    resume = checkpoint_id
+    if resume is None:
+        resume = os.environ.get(CHECKPOINT_VARIABLE) or None
+    if signals not in ("scopes", "manual"):
+        raise ConfigError(f"signals must be 'scopes' or 'manual', not {signals!r}")
+    for name, value in (("register", register), ("revive", revive)):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} must be True or False, not {value!r}")
+    if not (hasattr(codec, "encode") and hasattr(codec, "decode")):
+        raise ConfigError(f"codec must have encode and decode, as runtara_trio.JSON; not {codec!r}")
+    settings = _Settings(
+        instance_id=check_instance_id(_named("instance_id", instance_id, config.instance_id)),
+        tenant_id=check_tenant_id(_named("tenant_id", tenant_id, config.tenant_id)),
+        checkpoint_id=None if resume is None else check_checkpoint_id(resume),
+        register=register,
+        revive=revive,
+        manual=signals == "manual",
+        pause_grace=check_seconds("pause_grace", pause_grace),
+        final_timeout=check_seconds("final_timeout", final_timeout),
+        stop_signals=_signal_numbers(stop_signals),
+        codec=codec,
+    )
+    return settings, place
+
+
+def _named(field: str, argument: str | None, configured: str | None) -> str:
+    """An id from the argument, the configuration or the environment."""
+    value = configured if argument is None else argument
+    if value is None:
+        value = os.environ.get(VARIABLES[field]) or None
+    if value is None:
+        raise ConfigError(f"give open_runtara {field}=..., or set {VARIABLES[field]}")
+    return value
+
+
+def _signal_numbers(numbers: Iterable[int]) -> tuple[int, ...]:
+    try:
+        return tuple(signal.Signals(number) for number in numbers)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(
+            f"stop_signals must be signals, such as (signal.SIGTERM,), not {numbers!r}"
+        ) from exc

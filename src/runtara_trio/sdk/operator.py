@@ -1,0 +1,163 @@
+"""``Operator``: what people and their tools do to instances, over the same seam."""
+
+from __future__ import annotations
+
+import builtins
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+from ..backend import Backend
+from ..clock import check_seconds, default_clock
+from ..codec import JSON, Codec, encode
+from ..errors import ConfigError
+from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id
+from ..messages import (
+    CheckpointPage,
+    EventPage,
+    InstancePage,
+    ListEvents,
+    ListInstances,
+    Prune,
+    ReadCheckpoints,
+    SendCustomSignal,
+    SendSignal,
+    ShowInstance,
+    SignalAnswer,
+)
+from ..types import InstanceDetails, InstanceStatus, SignalType
+
+PRUNE_BATCH = 500
+
+
+class Operator:
+    """Signals and questions, for web handlers as for the command line.
+
+    Args:
+      backend: an open one (:func:`open_backend`); programs may run on it at the same time.
+      codec: encodes the payloads of :meth:`send_signal`.
+
+    Every method raises :class:`StoreError` where the store cannot be used.
+    """
+
+    def __init__(self, backend: Backend, *, codec: Codec = JSON) -> None:
+        self._backend = backend
+        self._codec = codec
+
+    async def cancel(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
+        """Cancel an instance; nothing takes a cancel back.
+
+        One that runs is told and ends by itself; one that does not is cancelled at once.
+
+        Raises:
+          SignalRefused: unknown or finished.
+        """
+        return await self._signal(SignalType.CANCEL, instance_id, payload)
+
+    async def pause(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
+        """Suspend an instance at its next boundary; its program goes on when started again.
+
+        Raises:
+          SignalRefused: unknown, finished, or a cancel stands.
+        """
+        return await self._signal(SignalType.PAUSE, instance_id, payload)
+
+    async def resume(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
+        """Take back a pause that has not stopped the instance yet.
+
+        One that is suspended goes on by starting its program, as the answer says.
+
+        Raises:
+          SignalRefused: unknown, finished, or a cancel stands.
+        """
+        return await self._signal(SignalType.RESUME, instance_id, payload)
+
+    async def send_signal(self, instance_id: str, checkpoint_id: str, payload: Any = b"") -> None:
+        """Send a payload to whoever waits, now or later, for this id of an instance.
+
+        The same payload twice is one signal.
+
+        Raises:
+          SignalRefused: unknown or finished, or the id has or had a different signal.
+        """
+        await self._backend.request(
+            SendCustomSignal(
+                instance_id=check_instance_id(instance_id),
+                checkpoint_id=check_checkpoint_id(checkpoint_id),
+                payload=encode(self._codec, "payload", payload),
+            )
+        )
+
+    async def list(
+        self,
+        *,
+        statuses: Iterable[InstanceStatus] | None = None,
+        tenant_id: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> InstancePage:
+        """Instances, the newest first; ``page.next`` is the ``before`` of the next page."""
+        return await self._backend.request(
+            ListInstances(
+                statuses=None
+                if statuses is None
+                else frozenset(InstanceStatus(status) for status in statuses),
+                tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
+                before=before,
+                limit=_check_limit(limit),
+            )
+        )
+
+    async def show(self, instance_id: str) -> InstanceDetails:
+        """All about one instance. Raises ServerError where there is none."""
+        return await self._backend.request(ShowInstance(instance_id=check_instance_id(instance_id)))
+
+    async def events(self, instance_id: str, *, after: int = 0, limit: int = 1000) -> EventPage:
+        """The history, oldest first, from behind the event with the id ``after``."""
+        return await self._backend.request(
+            ListEvents(
+                instance_id=check_instance_id(instance_id), after=after, limit=_check_limit(limit)
+            )
+        )
+
+    async def checkpoints(
+        self, instance_id: str, *, prefix: str = "", after: str | None = None, limit: int = 1000
+    ) -> CheckpointPage:
+        """Stored checkpoints in the order of their ids, from behind the id ``after``."""
+        return await self._backend.request(
+            ReadCheckpoints(
+                instance_id=check_instance_id(instance_id),
+                prefix=prefix,
+                after=after,
+                limit=_check_limit(limit),
+            )
+        )
+
+    async def prune(self, older_than: float) -> int:
+        """Remove what finished more than ``older_than`` seconds ago; how many that were."""
+        seconds = check_seconds("older_than", older_than)
+        before = int((default_clock().now() - seconds) * 1000)
+        removed = 0
+        while True:  # in batches, so that programs get their turn
+            batch = await self._backend.request(Prune(before_ms=before, limit=PRUNE_BATCH))
+            removed += batch.removed
+            if batch.removed < PRUNE_BATCH:
+                return removed
+
+    async def _signal(self, kind: SignalType, instance_id: str, payload: bytes) -> SignalAnswer:
+        if not isinstance(payload, builtins.bytes):
+            raise ConfigError(f"payload must be bytes, not {type(payload).__name__}")
+        return await self._backend.request(
+            SendSignal(
+                instance_id=check_instance_id(instance_id),
+                type=kind,
+                # A token of its own, so that an acknowledgement means this very signal.
+                payload=payload or secrets.token_hex(8).encode(),
+            )
+        )
+
+
+def _check_limit(limit: int) -> int:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 100_000:
+        raise ConfigError(f"limit must be between 1 and 100000, not {limit!r}")
+    return limit

@@ -1,0 +1,56 @@
+"""What a checkpoint answers."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from ..codec import Codec, decode
+from ..types import CustomSignal, Signal, SignalType
+
+T = TypeVar("T")
+
+
+class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to :meth:`RuntaraSdk.checkpoint`."""
+
+    checkpoint_id: str
+    found: bool
+    """The checkpoint was there before; its state stands, what was given is ignored."""
+    state: bytes
+    """The state that was there; empty where there was none."""
+    pending_signal: Signal | None = None
+    custom_signal: CustomSignal | None = None
+    """A signal sent to this checkpoint id; saved, so that a replay gets it too."""
+    standing: bytes
+    """The state that stands under the id now, whoever saved it."""
+    codec: Codec
+
+    @property
+    def existing_state(self) -> bytes | None:
+        """The state that was there, or None."""
+        return self.state if self.found else None
+
+    def decode(self, type: type[T]) -> T:
+        """The state that stands under the id now, as a ``type``.
+
+        Raises:
+          CodecError: it is none.
+        """
+        return decode(self.codec, f"checkpoint {self.checkpoint_id!r}", self.standing, type)
+
+    @property
+    def should_cancel(self) -> bool:
+        """A cancel signal waits."""
+        return self.pending_signal is not None and self.pending_signal.type is SignalType.CANCEL
+
+    @property
+    def should_pause(self) -> bool:
+        """A pause signal waits."""
+        return self.pending_signal is not None and self.pending_signal.type is SignalType.PAUSE
+
+    @property
+    def should_exit(self) -> bool:
+        """A cancel or a pause waits."""
+        return self.should_cancel or self.should_pause

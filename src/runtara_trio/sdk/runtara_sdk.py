@@ -1,0 +1,355 @@
+"""``RuntaraSdk``: the verbs that a durable program uses.
+
+A verb checks its arguments, makes one message, sends it through the block and gives the
+reply a friendly shape. What a signal does to the program is decided below, in the engine.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar, overload
+
+import trio
+
+from ..clock import check_seconds
+from ..codec import Codec, decode, encode
+from ..engine.block import Block
+from ..errors import ConfigError, InstanceCancelled, InstancePaused, SdkError
+from ..ids import check_checkpoint_id, check_instance_id, check_text, step_key
+from ..messages import (
+    Checkpoint,
+    GetCheckpoint,
+    GetStatus,
+    PollSignals,
+    RecordEvent,
+    RecordRetry,
+)
+from ..types import EventType, InstanceInfo, InstanceStatus, Outcome, Signal, SignalType
+from . import waiting
+from .results import CheckpointResult
+
+T = TypeVar("T")
+
+
+class RuntaraSdk:
+    """The durable side of one instance; ``open_runtara`` gives it.
+
+    Every method that takes a ``checkpoint_id`` refuses one that is longer than 1,024 bytes
+    of UTF-8, holds a NUL or a lone surrogate, or begins with ``runtara_trio::``
+    (:class:`ConfigError`). Calls after the block's end, and writing calls after its outcome
+    was recorded, raise :class:`SdkError`; a write of a lost lease raises
+    :class:`LeaseLost`; what the backend cannot do, :class:`StoreError`.
+    """
+
+    def __init__(self, block: Block, codec: Codec, checkpoint_id: str | None) -> None:
+        self._block = block
+        self._codec = codec
+        self._checkpoint_id = checkpoint_id
+        self._next_poll = -float("inf")
+
+    # ---- what it is
+
+    @property
+    def instance_id(self) -> str:
+        """Who runs."""
+        return self._block.instance_id
+
+    @property
+    def tenant_id(self) -> str:
+        """Whom it belongs to."""
+        return self._block.tenant_id
+
+    @property
+    def checkpoint_id(self) -> str | None:
+        """The checkpoint that the start named to resume from."""
+        return self._checkpoint_id
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the instance was registered by this block."""
+        return self._block.registered
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether calls can be made: the block has not ended."""
+        return not self._block.ended
+
+    @property
+    def heartbeat_interval_ms(self) -> int:
+        """Milliseconds between two automatic heartbeats; 0: none."""
+        return self._block.shared.config.heartbeat_interval_ms
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the block ended; None before its end and where nothing was registered."""
+        return self._block.outcome
+
+    @property
+    def pause_requested(self) -> bool:
+        """A pause was asked and not withdrawn: the next boundary parks."""
+        return self._block.boundary.pause_requested
+
+    @property
+    def step_key(self) -> str:
+        """A key for the other side's idempotency: instance id and the step's checkpoint id.
+
+        Raises:
+          SdkError: outside a step, or in one without an id.
+        """
+        key = self._block.boundary.step_key
+        if key is None:
+            raise SdkError("step_key is known inside 'async with sdk.step(checkpoint_id)' only")
+        return step_key(self.instance_id, key)
+
+    # ---- checkpoints and steps
+
+    async def register(self, checkpoint_id: str | None = None, *, revive: bool = False) -> None:
+        """Register in a block that was opened with ``register=False``.
+
+        Args:
+          checkpoint_id: a resume point, which must exist.
+          revive: run a finished instance again.
+
+        Raises:
+          SdkError: registered already.
+          RegistrationError: see :func:`open_runtara`.
+        """
+        checked = None if checkpoint_id is None else check_checkpoint_id(checkpoint_id)
+        await self._block.register(checked, revive)
+        self._checkpoint_id = checked
+
+    async def checkpoint(self, checkpoint_id: str, state: Any = b"") -> CheckpointResult:
+        """Save ``state`` under the id, or get back what was saved there: the first wins.
+
+        A boundary, after its save. Inside a step the save is shielded from cancellation,
+        within ``request_timeout_ms``.
+
+        Args:
+          checkpoint_id: unique in the instance.
+          state: bytes as they are, anything else by the codec; at most 64 MiB − 4 KiB.
+
+        Raises:
+          CodecError: ``state`` has no encoding.
+        """
+        message = Checkpoint(
+            instance_id=self.instance_id,
+            lease=self._block.writing(),
+            checkpoint_id=check_checkpoint_id(checkpoint_id),
+            state=encode(self._codec, f"state of checkpoint {checkpoint_id!r}", state),
+        )
+        reply = await self._block.save(message)
+        if reply.pending_signal is not None:
+            self._block.deliver(reply.pending_signal)
+        await self._block.boundary.reach()
+        return CheckpointResult(
+            checkpoint_id=checkpoint_id,
+            found=reply.found,
+            state=reply.state,
+            pending_signal=reply.pending_signal,
+            custom_signal=reply.custom_signal,
+            standing=reply.state if reply.found else message.state,
+            codec=self._codec,
+        )
+
+    @overload
+    async def get_checkpoint(self, checkpoint_id: str) -> bytes | None: ...
+    @overload
+    async def get_checkpoint(self, checkpoint_id: str, type: type[T]) -> T | None: ...
+    async def get_checkpoint(self, checkpoint_id: str, type: type[Any] = bytes) -> Any:
+        """What is saved under the id, as a ``type``; None where nothing is.
+
+        Raises:
+          CodecError: it is no ``type``.
+          ServerError: there is no such instance yet.
+        """
+        reply = await self._block.request(
+            GetCheckpoint(
+                instance_id=self.instance_id, checkpoint_id=check_checkpoint_id(checkpoint_id)
+            )
+        )
+        if not reply.found:
+            return None
+        return decode(self._codec, f"checkpoint {checkpoint_id!r}", reply.state, type)
+
+    def step(self, checkpoint_id: str | None = None) -> AbstractAsyncContextManager[None]:
+        """Around work and the checkpoint that saves it: a pause does not tear them apart.
+
+        Entry and exit are boundaries. A cancel still cancels the work; a checkpoint inside
+        is shielded, because the effect it saves has happened.
+
+        Args:
+          checkpoint_id: what :attr:`step_key` is made of.
+        """
+        self._block.writing()
+        key = None if checkpoint_id is None else check_checkpoint_id(checkpoint_id)
+        return self._block.boundary.step(key)
+
+    # ---- waiting
+
+    async def sleep(self, seconds: float, checkpoint_id: str, state: Any = b"") -> None:
+        """Sleep until a wall time that is saved first: a restart sleeps only the rest.
+
+        A boundary for its whole length.
+
+        Args:
+          seconds: finite, 0 or more; ignored where the id has a wake time already.
+          checkpoint_id: unique in the instance; ``state`` is saved under it.
+
+        Raises:
+          ConfigError: a duration that is none.
+        """
+        checked = check_seconds("seconds", seconds)
+        checkpoint = check_checkpoint_id(checkpoint_id)
+        data = encode(self._codec, f"state of sleep {checkpoint_id!r}", state)
+        await waiting.sleep(self._block, checked, checkpoint, data)
+
+    async def wait_for_signal(self, checkpoint_id: str) -> bytes:
+        """The payload that an operator sent to this id, waiting for it if need be.
+
+        It is saved as a checkpoint before it is returned: a replay gets the same one. A
+        boundary for its whole length.
+        """
+        return await waiting.wait_for_signal(self._block, check_checkpoint_id(checkpoint_id))
+
+    # ---- the history
+
+    async def heartbeat(self) -> None:
+        """Add a heartbeat to the instance's history; the automatic ones add none."""
+        await self._event(EventType.HEARTBEAT, None, b"")
+
+    async def custom_event(self, subtype: str, payload: Any = b"") -> None:
+        """Add an event of your own to the instance's history."""
+        data = encode(self._codec, f"payload of event {subtype!r}", payload)
+        await self._event(EventType.CUSTOM, check_text("subtype", subtype), data)
+
+    async def record_retry_attempt(
+        self, checkpoint_id: str, attempt_number: int, error_message: str | None = None
+    ) -> None:
+        """Record that a step is tried again; ``attempt_number`` counts from 1."""
+        if (
+            isinstance(attempt_number, bool)
+            or not isinstance(attempt_number, int)
+            or not 1 <= attempt_number < 2**32
+        ):
+            raise ConfigError(
+                f"attempt_number must be a whole number from 1 to 2**32 - 1, not {attempt_number!r}"
+            )
+        error = None if error_message is None else check_text("error_message", error_message)
+        await self._block.request(
+            RecordRetry(
+                instance_id=self.instance_id,
+                lease=self._block.writing(),
+                checkpoint_id=check_checkpoint_id(checkpoint_id),
+                attempt=attempt_number,
+                error=error,
+            )
+        )
+
+    # ---- the end
+
+    async def completed(self, output: Any = b"") -> None:
+        """Record the instance as completed, now. Shielded, within ``final_timeout``.
+
+        Every writing call after it is an error, and the instance is free for others.
+
+        Raises:
+          OutcomeNotRecorded: the backend did not take it in time.
+        """
+        await self._block.say(InstanceStatus.COMPLETED, encode(self._codec, "output", output))
+
+    async def failed(self, error: str) -> None:
+        """Record the instance as failed, now; otherwise like :meth:`completed`."""
+        text = check_text("error", error).encode()
+        await self._block.say(InstanceStatus.FAILED, encode(self._codec, "error", text))
+
+    async def suspended(self, reason: str = "") -> None:
+        """Record the instance as suspended, now; a later start goes on with it."""
+        await self._block.say(InstanceStatus.SUSPENDED, check_text("reason", reason).encode())
+
+    # ---- signals, for programs that handle them themselves
+
+    async def poll_signal(self) -> Signal | None:
+        """The pending signal; asks at most once every ``signal_poll_interval_ms``, and
+        answers None in between."""
+        self._block.check_open()
+        if trio.current_time() < self._next_poll:
+            await trio.lowlevel.checkpoint()
+            return None
+        return await self.poll_signal_now()
+
+    async def poll_signal_now(self) -> Signal | None:
+        """The pending cancel, pause or resume, if any; it stays until acknowledged."""
+        reply = await self._block.request(PollSignals(instance_id=self.instance_id))
+        interval = self._block.shared.config.signal_poll_interval_ms / 1000
+        self._next_poll = trio.current_time() + interval
+        if reply.signal is not None:
+            self._block.deliver(reply.signal)
+        return reply.signal
+
+    async def acknowledge_signal(
+        self, signal_type: SignalType | Signal | str, acknowledged: bool = True
+    ) -> None:
+        """Acknowledge the pending signal, if it is of this type.
+
+        A cancel is recorded as cancelled at this moment; with a pause the block is
+        recorded as suspended when it ends. ``acknowledged=False`` leaves it pending.
+        """
+        try:
+            kind = SignalType(signal_type.type if isinstance(signal_type, Signal) else signal_type)
+        except ValueError as exc:
+            raise ConfigError(
+                f"signal_type must be cancel, pause or resume, not {signal_type!r}"
+            ) from exc
+        self._block.writing()
+        pending = (await self._block.request(PollSignals(instance_id=self.instance_id))).signal
+        if acknowledged:
+            same = pending if pending is not None and pending.type is kind else None
+            await self._block.acknowledge(kind, same)
+
+    async def check_cancelled(self) -> None:
+        """A checkpoint of Trio: raises Cancelled where a cancel reached the body.
+
+        In manual mode it asks, and raises :class:`InstanceCancelled`.
+        """
+        if self._block.manual:
+            signal = await self.poll_signal_now()
+            if signal is not None and signal.type is SignalType.CANCEL:
+                raise InstanceCancelled
+        else:
+            self._block.check_open()
+            await trio.lowlevel.checkpoint()
+
+    async def check_paused(self) -> None:
+        """A boundary without a save: where a program that computes lets a pause in.
+
+        In manual mode it asks, and raises :class:`InstancePaused`.
+        """
+        if self._block.manual:
+            signal = await self.poll_signal_now()
+            if signal is not None and signal.type is SignalType.PAUSE:
+                raise InstancePaused
+        else:
+            self._block.check_open()
+            await trio.lowlevel.checkpoint()
+            await self._block.boundary.reach()
+
+    # ---- questions
+
+    async def get_status(self) -> InstanceInfo:
+        """What the backend says of this instance."""
+        return await self.get_instance_status(self.instance_id)
+
+    async def get_instance_status(self, instance_id: str) -> InstanceInfo:
+        """What the backend says of any instance; status UNKNOWN where it knows none."""
+        return await self._block.request(GetStatus(instance_id=check_instance_id(instance_id)))
+
+    async def _event(self, kind: EventType, subtype: str | None, payload: bytes) -> None:
+        await self._block.request(
+            RecordEvent(
+                instance_id=self.instance_id,
+                lease=self._block.writing(),
+                type=kind,
+                subtype=subtype,
+                payload=payload,
+            )
+        )

@@ -1,0 +1,57 @@
+"""Durable waits. Wall time decides, Trio waits; each is a boundary for its whole length."""
+
+from __future__ import annotations
+
+import trio
+
+from ..clock import milliseconds
+from ..engine.block import Block
+from ..messages import Sleep, StopWaiting, TakeSignal
+
+LOOK_AGAIN = 60.0
+"""Seconds after which a wait is checked against the wall clock: it may have jumped."""
+
+
+async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) -> None:
+    """Save when to wake, then wait for what is left of it."""
+    clock = block.shared.clock
+    reply = await block.save(
+        Sleep(
+            instance_id=block.instance_id,
+            lease=block.writing(),
+            checkpoint_id=checkpoint_id,
+            wake_at_ms=milliseconds(clock.now() + seconds),
+            state=state,
+        )
+    )
+    if reply.pending_signal is not None:
+        block.deliver(reply.pending_signal)
+    with block.boundary.waiting():
+        while (left := reply.wake_at_ms / 1000 - clock.now()) > 0:
+            await trio.sleep(min(left, LOOK_AGAIN))  # noqa: ASYNC110  no event: a time
+    await block.boundary.reach()
+
+
+async def wait_for_signal(block: Block, checkpoint_id: str) -> bytes:
+    """Take a custom signal, waiting until there is one."""
+    message = TakeSignal(
+        instance_id=block.instance_id, lease=block.writing(), checkpoint_id=checkpoint_id
+    )
+    waited = False
+    try:
+        with block.boundary.waiting():
+            while True:
+                hinted = block.hinted(checkpoint_id)  # before the look: none may be missed
+                payload = (await block.request(message)).payload
+                if payload is not None:
+                    break
+                waited = True
+                await hinted.wait()
+    finally:
+        if waited:
+            block.shared.start_soon(
+                block.shared.request,
+                StopWaiting(instance_id=block.instance_id, checkpoint_id=checkpoint_id),
+            )
+    await block.boundary.reach()
+    return payload

@@ -1,0 +1,165 @@
+"""Who holds what: owners and leases in the database.
+
+An owner is an open store, a lease belongs to one run of an instance. Its epoch comes from
+one counter a database, so that no two leases ever share one; every write checks it in its
+own transaction. Whether another owner lives is asked of ``owners``. A lease whose owner
+has no row is dead; one that expired and that nobody took is still valid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sqlite3
+from datetime import UTC, datetime
+
+import msgspec
+
+from . import owners
+from .schema import started_text
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """The owner that an instance's lease names."""
+
+    owner: str
+    who: str
+    alive: bool
+    until: datetime | None
+    """When the lease runs out without a renewal; None where that has no meaning."""
+
+
+class Leases:
+    """This store as an owner, and what it knows of the others."""
+
+    def __init__(self, path: str | None, lease_ms: int) -> None:
+        self._path = path
+        self._file: owners.OwnerFile | None = None
+        self.lease_ms = lease_ms
+        self.owner: str | None = None
+        self.who = f"process {os.getpid()} on {socket.gethostname()}"
+        self.held: dict[str, int] = {}
+        """Instance id to epoch, of what this store has taken and not released."""
+
+    def become_owner(self, db: sqlite3.Connection) -> None:
+        """Add this store's row, its lock taken before. Once, inside a transaction."""
+        if self.owner is not None:
+            return
+        if self._path is None:
+            self.owner = "memory"
+        else:
+            self._file = owners.OwnerFile(self._path)
+            self.owner = self._file.name
+        self.renew(db)
+
+    def forget_owner(self) -> None:
+        """The transaction of :meth:`become_owner` did not commit."""
+        self.remove_file()
+        self._file = None
+        self.owner = None
+
+    def renew(self, db: sqlite3.Connection) -> None:
+        """Say that this owner lives; also where somebody has removed its row."""
+        db.execute(
+            "INSERT INTO runtara_trio_owners (owner, holder, renewed_ms, lease_ms)"
+            " VALUES (?1, ?2, ?3, ?4) ON CONFLICT (owner) DO UPDATE SET renewed_ms = ?3",
+            (self.owner, self.who, owners.monotonic_ms(), self.lease_ms),
+        )
+
+    def lost(self, db: sqlite3.Connection) -> tuple[tuple[str, int], ...]:
+        """What this store believes to hold and does not hold any more."""
+        valid = dict(
+            db.execute(
+                "SELECT instance_id, epoch FROM runtara_trio_leases WHERE owner = ?",
+                (self.owner,),
+            ).fetchall()
+        )
+        return tuple(
+            (instance, epoch)
+            for instance, epoch in self.held.items()
+            if valid.get(instance) != epoch
+        )
+
+    def leave(self, db: sqlite3.Connection) -> None:
+        """Remove this owner; what it still holds is dead from here on."""
+        db.execute("DELETE FROM runtara_trio_owners WHERE owner = ?", (self.owner,))
+
+    def remove_file(self) -> None:
+        if self._file is not None:
+            self._file.remove()
+
+    def holder(self, db: sqlite3.Connection, instance_id: str, now: float) -> Holder | None:
+        """Whom the lease of an instance names; None where it has no lease."""
+        row = db.execute(
+            "SELECT l.owner, o.holder, o.renewed_ms, o.lease_ms FROM runtara_trio_leases l"
+            " LEFT JOIN runtara_trio_owners o ON o.owner = l.owner WHERE l.instance_id = ?",
+            (instance_id,),
+        ).fetchone()
+        return None if row is None else self._judge(*row, now=now)
+
+    def living(self, db: sqlite3.Connection) -> set[str]:
+        """The owners that live, each looked at once."""
+        rows = db.execute("SELECT owner, holder, renewed_ms, lease_ms FROM runtara_trio_owners")
+        return {row[0] for row in rows.fetchall() if self._judge(*row, now=0.0).alive}
+
+    def take(self, db: sqlite3.Connection, instance_id: str, now: float) -> int:
+        """Give the instance's lease to this owner under a new epoch."""
+        (epoch,) = db.execute(
+            "UPDATE runtara_trio_schema SET epoch = epoch + 1 RETURNING epoch"
+        ).fetchone()
+        db.execute(
+            "INSERT OR REPLACE INTO runtara_trio_leases (instance_id, owner, epoch)"
+            " VALUES (?, ?, ?)",
+            (instance_id, self.owner, epoch),
+        )
+        started = started_text(now)
+        db.execute(
+            "UPDATE instances SET started_at = ? WHERE instance_id = ?", (started, instance_id)
+        )
+        db.execute(
+            "INSERT OR REPLACE INTO runtara_trio_starts (instance_id, started_at) VALUES (?, ?)",
+            (instance_id, started),
+        )
+        return int(epoch)
+
+    def bury(self, db: sqlite3.Connection, owner: str) -> str | None:
+        """Remove a dead owner's row, and name its side file for removal after the commit.
+
+        One that only expired may come back: its row and its file stay.
+        """
+        if self._path is None:
+            return None
+        path = owners.side_file(self._path, owner)
+        if not owners.lock_is_free(path):
+            return None
+        db.execute("DELETE FROM runtara_trio_owners WHERE owner = ?", (owner,))
+        return path
+
+    def _judge(
+        self,
+        owner: str,
+        who: str | None,
+        renewed_ms: int | None,
+        lease_ms: int | None,
+        *,
+        now: float,
+    ) -> Holder:
+        if owner == self.owner:
+            return Holder(owner, self.who, True, None)
+        if who is None or renewed_ms is None or lease_ms is None or self._path is None:
+            return Holder(owner, "an owner that ended", False, None)
+        clock = owners.monotonic_ms()
+        dead = owners.is_dead(
+            lock_free=owners.lock_is_free(owners.side_file(self._path, owner)),
+            renewed_ms=renewed_ms,
+            lease_ms=lease_ms,
+            now_ms=clock,
+        )
+        until = datetime.fromtimestamp(now + (renewed_ms + lease_ms - clock) / 1000, UTC)
+        return Holder(owner, who, not dead, until)
+
+
+def remove_side_file(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)

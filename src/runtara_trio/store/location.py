@@ -1,0 +1,73 @@
+"""From a store's URL to a file.
+
+``sqlite:///x.db`` is relative and ``sqlite:////abs/x.db`` absolute, as in SQLAlchemy;
+runtara-core's ``sqlite://x.db?mode=rwc`` is taken too. runtara-core itself reads
+``sqlite:///x.db`` as ``/x.db``: where exactly that file exists, nobody guesses.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from ..errors import ConfigError
+
+OPENS = (
+    "this version opens sqlite:///PATH and :memory:, given as the target or in RUNTARA_DATABASE_URL"
+)
+
+
+class Location(msgspec.Struct, frozen=True):
+    """Where a store is."""
+
+    path: str | None
+    """Absolute and without links; None: in memory."""
+    create: bool = True
+    """Whether a register may make the file."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return ":memory:" if self.path is None else self.path
+
+
+def locate(url: str) -> Location:
+    """Resolve a URL.
+
+    Raises:
+      ConfigError: no URL of a store that this version opens.
+    """
+    if url in (":memory:", "sqlite::memory:", "sqlite://", "sqlite:///:memory:"):
+        return Location(None)
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise ConfigError(f"{url!r} is no URL of a store, as 'sqlite:///orders.db' is; {OPENS}")
+    if scheme != "sqlite":
+        raise ConfigError(f"cannot open {url!r}: {OPENS}")
+    path, _, query = rest.partition("?")
+    create = _may_create(url, query)
+    if path in (":memory:", "/:memory:"):
+        return Location(None)
+    if path.startswith("/"):  # sqlite:///x.db: what follows the third slash
+        relative = path[1:]
+        if not relative:
+            raise ConfigError(f"{url!r} names no file; {OPENS}")
+        ours = os.path.realpath(relative)
+        if not os.path.isabs(relative) and not os.path.exists(ours) and os.path.exists(path):
+            raise ConfigError(
+                f"{url!r} means {ours!r} here and {path!r} to runtara-core, and only the "
+                f"second exists; write 'sqlite:///{path}' for it"
+            )
+        return Location(ours, create)
+    return Location(os.path.realpath(path), create)
+
+
+def _may_create(url: str, query: str) -> bool:
+    create = True
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key != "mode" or value not in ("rwc", "rw"):
+            raise ConfigError(f"{url!r}: of the parameters only mode=rwc and mode=rw are known")
+        create = value == "rwc"
+    return create

@@ -1,0 +1,178 @@
+"""What may be done in which state, without a database: tables and pure functions.
+
+runtara-core lets a finished instance be run again, a tenant be changed and a cancel be
+overwritten. These are the guards that it lacks; every store asks them.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from ..errors import InstanceFinished, RegistrationError, SignalRefused
+from ..types import InstanceStatus, SignalType
+
+CANCEL, PAUSE, RESUME = SignalType.CANCEL, SignalType.PAUSE, SignalType.RESUME
+
+
+class Standing(enum.Enum):
+    """Where an instance stands when an operator's signal comes."""
+
+    ALIVE = "running or held, its lease alive"
+    DEAD = "running, its lease dead: a register could take it now"
+    IDLE = "suspended and not held, or pending"
+    CORE_RUNNING = "running in a runtara-core"
+    CORE_SUSPENDED = "suspended by a runtara-core"
+    FINISHED = "finished"
+
+
+class Action(enum.Enum):
+    """What a store does with the signal."""
+
+    DELIVER = "a row that the program takes"
+    WAIT = "a row that the next start takes"
+    CARRY_OUT = "the instance is cancelled at once, its lease taken"
+    MARK = "a row, and the instance is cancelled at once"
+    WITHDRAW = "a waiting pause is removed"
+    REFUSE = "an error to the operator"
+
+
+SIGNALS: dict[tuple[SignalType, Standing], tuple[Action, str]] = {
+    (CANCEL, Standing.ALIVE): (Action.DELIVER, "cancel delivered"),
+    (CANCEL, Standing.DEAD): (Action.CARRY_OUT, "cancelled: its process had died"),
+    (CANCEL, Standing.IDLE): (Action.CARRY_OUT, "cancelled"),
+    (CANCEL, Standing.CORE_RUNNING): (Action.DELIVER, "cancel left for its runtara-core"),
+    (CANCEL, Standing.CORE_SUSPENDED): (Action.MARK, "cancelled"),
+    (PAUSE, Standing.ALIVE): (
+        Action.DELIVER,
+        "pause delivered; it stops at its next boundary",
+    ),
+    (PAUSE, Standing.DEAD): (
+        Action.WAIT,
+        "its process has died; the next start stops at its first boundary",
+    ),
+    (PAUSE, Standing.IDLE): (
+        Action.WAIT,
+        "not running; the next start stops at its first boundary",
+    ),
+    (PAUSE, Standing.CORE_RUNNING): (Action.DELIVER, "pause left for its runtara-core"),
+    (PAUSE, Standing.CORE_SUSPENDED): (Action.WAIT, "pause left for its runtara-core"),
+    (RESUME, Standing.ALIVE): (Action.DELIVER, "resume delivered"),
+    (RESUME, Standing.DEAD): (
+        Action.WITHDRAW,
+        "no pause waits for it any more; its process has died: start its program",
+    ),
+    (RESUME, Standing.IDLE): (
+        Action.WITHDRAW,
+        "no pause waits for it any more; start its program to go on",
+    ),
+    (RESUME, Standing.CORE_RUNNING): (Action.DELIVER, "resume left for its runtara-core"),
+    (RESUME, Standing.CORE_SUSPENDED): (Action.DELIVER, "resume left for its runtara-core"),
+}
+"""What becomes of a signal; a finished instance refuses every one."""
+
+
+def standing(status: InstanceStatus, *, alive: bool, ours: bool) -> Standing:
+    """Where an instance stands.
+
+    Args:
+      status: what its row says.
+      alive: its lease is held by a living owner.
+      ours: its last start was a register of ours, not one of a runtara-core.
+    """
+    if status.finished:
+        return Standing.FINISHED
+    if alive:
+        return Standing.ALIVE
+    if status is InstanceStatus.RUNNING:
+        return Standing.DEAD if ours else Standing.CORE_RUNNING
+    if status is InstanceStatus.SUSPENDED and not ours:
+        return Standing.CORE_SUSPENDED
+    return Standing.IDLE
+
+
+def decide_signal(
+    instance_id: str,
+    asked: SignalType,
+    stands: Standing,
+    status: InstanceStatus,
+    pending: SignalType | None,
+) -> tuple[Action, str]:
+    """What to do with an operator's signal, and the words of the answer.
+
+    Raises:
+      SignalRefused: the instance is finished, or a cancel stands already.
+    """
+    if stands is Standing.FINISHED:
+        raise SignalRefused(f"instance {instance_id!r} is {status}: it cannot be {_PAST[asked]}")
+    if pending is CANCEL and asked is not CANCEL:
+        raise SignalRefused(
+            f"instance {instance_id!r} has a cancel, which no later {asked} takes back"
+        )
+    return SIGNALS[asked, stands]
+
+
+_PAST = {CANCEL: "cancelled", PAUSE: "paused", RESUME: "resumed"}
+
+
+def decide_custom_signal(
+    instance_id: str,
+    checkpoint_id: str,
+    payload: bytes,
+    status: InstanceStatus,
+    waiting: bytes | None,
+    taken: bytes | None,
+) -> bool:
+    """Whether a custom signal has to be stored (False: this very one is there already).
+
+    ``waiting`` is the payload under the id, ``taken`` the record of one handed out.
+
+    Raises:
+      SignalRefused: finished, or another signal has or had the id.
+    """
+    if status.finished:
+        raise SignalRefused(f"instance {instance_id!r} is {status}: it waits for no signal")
+    if taken is not None:
+        if taken == signal_record(payload):
+            return False
+        what = "was answered" if taken[:1] == b"\1" else "timed out"
+        raise SignalRefused(
+            f"{checkpoint_id!r} of instance {instance_id!r} {what} already; "
+            "a second, different signal would change the replay"
+        )
+    if waiting is None:
+        return True
+    if waiting != payload:
+        raise SignalRefused(
+            f"{checkpoint_id!r} of instance {instance_id!r} has another signal already"
+        )
+    return False
+
+
+def signal_record(payload: bytes) -> bytes:
+    """What is stored for a custom signal that was handed out."""
+    return b"\1" + payload
+
+
+def check_register(
+    instance_id: str,
+    tenant_id: str,
+    row_tenant: str,
+    status: InstanceStatus,
+    output: bytes | None,
+    error: str | None,
+    *,
+    revive: bool,
+) -> None:
+    """Whether an existing row may be run (again).
+
+    Raises:
+      RegistrationError: it belongs to another tenant.
+      InstanceFinished: it ended, and ``revive`` was not asked.
+    """
+    if row_tenant != tenant_id:
+        raise RegistrationError(
+            f"instance {instance_id!r} belongs to tenant {row_tenant!r}, not {tenant_id!r}; "
+            "choose another instance_id, or give its tenant_id"
+        )
+    if status.finished and not revive:
+        raise InstanceFinished(instance_id, status, output, error)

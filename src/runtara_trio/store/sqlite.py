@@ -1,0 +1,91 @@
+"""The SQLite store as a backend."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from ..backend import SignalBatch
+from ..clock import Clock
+from ..messages import ReplyT, Request
+from .database import Database, Job
+from .location import Location
+from .thread import DatabaseThread, InlineWorker, Worker
+
+
+class SqliteStore:
+    """A backend on a file or in memory; open it with :func:`open_sqlite`."""
+
+    def __init__(self, location: Location, *, lease_ms: int, clock: Clock) -> None:
+        self._clock = clock
+        self._token = trio.lowlevel.current_trio_token()
+        self._news = trio.Event()
+        self._latest: SignalBatch | None = None
+        inline = location.path is None
+        self._database = Database(
+            location, lease_ms, self._received if inline else self._received_on_thread
+        )
+        self._worker: Worker
+        if location.path is None:
+            self._worker = InlineWorker(self._database.run, self._database.close)
+        else:
+            self._worker = DatabaseThread(
+                f"runtara-trio {os.path.basename(location.path)}",
+                self._database.run,
+                self._database.tick,
+                self._database.close,
+            )
+
+    async def request(self, message: Request[ReplyT], /) -> ReplyT:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        reply: ReplyT = await self._worker.submit(Job(message, self._clock.now()))
+        return reply
+
+    async def watch_over(self) -> None:
+        """The worker's watchdog; runs until cancelled."""
+        await self._worker.watchdog()
+
+    async def close(self) -> None:
+        """Answer what is queued, then free what is held."""
+        await self._worker.close()
+
+    async def signals(self) -> AsyncIterator[SignalBatch]:
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            batch, self._latest = self._latest, None
+            if batch is not None:
+                yield batch
+
+    def _received(self, batch: SignalBatch) -> None:
+        older = self._latest
+        if older is not None:  # a batch is all that waits: the newest counts
+            pending = older if batch.lost else batch
+            batch = SignalBatch(
+                signals=pending.signals, hints=pending.hints, lost=older.lost + batch.lost
+            )
+        self._latest = batch
+        self._news.set()
+
+    def _received_on_thread(self, batch: SignalBatch) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._received, batch)
+
+
+@asynccontextmanager
+async def open_sqlite(
+    location: Location, *, lease_ms: int, clock: Clock
+) -> AsyncIterator[SqliteStore]:
+    """Open a store. The file is touched by the first request, made by the first register."""
+    store = SqliteStore(location, lease_ms=lease_ms, clock=clock)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.watch_over)
+            yield store
+            nursery.cancel_scope.cancel()
+    finally:
+        await store.close()

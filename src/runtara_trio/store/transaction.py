@@ -1,0 +1,101 @@
+"""What an answer works with: the connection, the time, and what follows the commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import cached_property
+
+import msgspec
+
+from ..types import InstanceStatus, Signal, SignalType
+from .leases import Leases
+from .schema import time_text
+
+
+class Transaction:
+    """One message's view of the store. Answers read and decide first, then write."""
+
+    def __init__(self, db: sqlite3.Connection, leases: Leases, now: float) -> None:
+        self.db = db
+        self.leases = leases
+        self.now = now
+        self.acquired: list[tuple[str, int]] = []
+        self.released: list[str] = []
+        self.dead_files: list[str] = []
+        self.signals_changed = False
+
+    @cached_property
+    def now_text(self) -> str:
+        return time_text(self.now)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What most answers must know of an instance."""
+
+    tenant_id: str
+    status: InstanceStatus
+    epoch: int | None
+    ours: bool
+    """Started last by a register of ours."""
+    signal: Signal | None
+
+
+def read_row(tx: Transaction, instance_id: str) -> Row | None:
+    """The instance, its lease and its pending signal."""
+    found = tx.db.execute(
+        "SELECT i.tenant_id, i.status, l.epoch, b.started_at IS i.started_at,"
+        " s.signal_type, s.payload FROM instances i"
+        " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
+        " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
+        " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id"
+        " AND s.acknowledged_at IS NULL WHERE i.instance_id = ?",
+        (instance_id,),
+    ).fetchone()
+    if found is None:
+        return None
+    tenant, status, epoch, same_start, kind, payload = found
+    known = status_of(status)
+    ours = bool(same_start) and (epoch is not None or known is not InstanceStatus.RUNNING)
+    return Row(tenant, known, epoch, ours, signal_of(kind, payload))
+
+
+def status_of(text: str) -> InstanceStatus:
+    try:
+        return InstanceStatus(text)
+    except ValueError:
+        return InstanceStatus.UNKNOWN
+
+
+def signal_of(kind: str | None, payload: bytes | None) -> Signal | None:
+    """A row of pending_signals; a type that runtara-core does not know either is nothing."""
+    try:
+        return None if kind is None else Signal(SignalType(kind), bytes(payload or b""))
+    except ValueError:
+        return None
+
+
+def delete_signal(tx: Transaction, instance_id: str, signal: Signal | None = None) -> None:
+    """Remove the pending signal: any, or only this very one."""
+    if signal is None:
+        tx.db.execute("DELETE FROM pending_signals WHERE instance_id = ?", (instance_id,))
+    else:
+        tx.db.execute(
+            "DELETE FROM pending_signals WHERE instance_id = ? AND signal_type = ?"
+            " AND COALESCE(payload, x'') = ?",
+            (instance_id, signal.type.value, signal.payload),
+        )
+
+
+def add_event(
+    tx: Transaction,
+    instance_id: str,
+    kind: str,
+    payload: bytes = b"",
+    subtype: str | None = None,
+    checkpoint_id: str | None = None,
+) -> None:
+    tx.db.execute(
+        "INSERT INTO instance_events (instance_id, event_type, checkpoint_id, payload,"
+        " created_at, subtype) VALUES (?, ?, ?, ?, ?, ?)",
+        (instance_id, kind, checkpoint_id, payload or None, tx.now_text, subtype),
+    )

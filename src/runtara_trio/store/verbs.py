@@ -1,0 +1,408 @@
+"""The answers to an instance's messages."""
+
+from __future__ import annotations
+
+from ..backend import Handlers
+from ..errors import InstanceBusy, LeaseLost, RegistrationError, SdkError, ServerError, StoreError
+from ..ids import retry_id, signal_id, wake_id
+from ..messages import (
+    AcknowledgeSignal,
+    Checkpoint,
+    CheckpointPage,
+    CheckpointReply,
+    Done,
+    GetCheckpoint,
+    GetStatus,
+    Heartbeats,
+    OutcomeReply,
+    PendingSignal,
+    PollSignals,
+    ReadCheckpoints,
+    RecordEvent,
+    RecordOutcome,
+    RecordRetry,
+    Register,
+    Registered,
+    SignalTaken,
+    Sleep,
+    SleepReply,
+    StopWaiting,
+    StoredState,
+    TakeSignal,
+)
+from ..types import (
+    CheckpointRecord,
+    CustomSignal,
+    InstanceInfo,
+    InstanceStatus,
+    SignalType,
+)
+from . import rules
+from .schema import parse_time, time_text
+from .transaction import (
+    Row,
+    Transaction,
+    add_event,
+    delete_signal,
+    read_row,
+    signal_of,
+    status_of,
+)
+
+
+def register(tx: Transaction, message: Register) -> Registered:
+    instance = message.instance_id
+    row = read_row(tx, instance)
+    holder = tx.leases.holder(tx.db, instance, tx.now)
+    if row is not None:
+        output, error = tx.db.execute(
+            "SELECT output, error FROM instances WHERE instance_id = ?", (instance,)
+        ).fetchone()
+        rules.check_register(
+            instance,
+            message.tenant_id,
+            row.tenant_id,
+            row.status,
+            output,
+            error,
+            revive=message.revive,
+        )
+    if holder is not None and holder.alive:
+        raise InstanceBusy(instance, holder.who, holder.until)
+    if message.checkpoint_id is not None and not _has_checkpoint(
+        tx, instance, message.checkpoint_id
+    ):
+        raise RegistrationError(
+            f"instance {instance!r} has no checkpoint {message.checkpoint_id!r} to resume from"
+        )
+    if row is None:
+        tx.db.execute(
+            "INSERT INTO instances (instance_id, tenant_id, status, created_at)"
+            " VALUES (?, ?, 'running', ?)",
+            (instance, message.tenant_id, tx.now_text),
+        )
+    else:
+        tx.db.execute(
+            "UPDATE instances SET status = 'running', sleep_until = NULL WHERE instance_id = ?",
+            (instance,),
+        )
+    revived = row is not None and row.status.finished
+    if revived:
+        _forget_the_end(tx, instance)
+    epoch = tx.leases.take(tx.db, instance, tx.now)
+    add_event(tx, instance, "started", checkpoint_id=message.checkpoint_id)
+    if holder is not None:
+        dead_file = tx.leases.bury(tx.db, holder.owner)
+        if dead_file is not None:
+            tx.dead_files.append(dead_file)
+    tx.acquired.append((instance, epoch))
+    return Registered(
+        lease=epoch,
+        signal=None if row is None or revived else row.signal,
+        taken_from=None if holder is None else holder.who,
+    )
+
+
+def _forget_the_end(tx: Transaction, instance: str) -> None:
+    tx.db.execute(
+        "UPDATE instances SET finished_at = NULL, output = NULL, error = NULL"
+        " WHERE instance_id = ?",
+        (instance,),
+    )
+    tx.db.execute("DELETE FROM pending_signals WHERE instance_id = ?", (instance,))
+    tx.db.execute("DELETE FROM pending_custom_signals WHERE instance_id = ?", (instance,))
+    tx.db.execute(
+        "DELETE FROM checkpoints WHERE instance_id = ? AND checkpoint_id GLOB '*::retry::[0-9]*'",
+        (instance,),
+    )
+
+
+def record_outcome(tx: Transaction, message: RecordOutcome) -> OutcomeReply:
+    instance, status, payload = message.instance_id, message.status, message.payload
+    row = _held(tx, instance, message.lease)
+    if message.unless_cancelled and row.signal is not None and row.signal.type is SignalType.CANCEL:
+        return OutcomeReply(cancel=row.signal)
+    ended = tx.now_text if status.finished else None
+    output = payload if status is InstanceStatus.COMPLETED and payload else None
+    error = payload.decode(errors="replace") if status is InstanceStatus.FAILED else None
+    if error == "":
+        error = "Unknown error"  # what runtara-core makes of an empty one
+    tx.db.execute(
+        "UPDATE instances SET status = ?, finished_at = ?, output = ?, error = ?,"
+        " sleep_until = CASE WHEN ?2 IS NULL THEN sleep_until END WHERE instance_id = ?",
+        (status.value, ended, output, error, instance),
+    )
+    if status is not InstanceStatus.CANCELLED:  # core's history has no row for it
+        add_event(tx, instance, status.value, payload)
+    if status.finished:
+        delete_signal(tx, instance)
+    elif message.signal is not None:
+        delete_signal(tx, instance, message.signal)
+    tx.db.execute("DELETE FROM runtara_trio_leases WHERE instance_id = ?", (instance,))
+    tx.released.append(instance)
+    return OutcomeReply(cancel=None)
+
+
+def get_status(tx: Transaction, message: GetStatus) -> InstanceInfo:
+    found = tx.db.execute(
+        "SELECT status, checkpoint_id, started_at, finished_at, output, error"
+        " FROM instances WHERE instance_id = ?",
+        (message.instance_id,),
+    ).fetchone()
+    if found is None:
+        return InstanceInfo(
+            instance_id=message.instance_id,
+            status=InstanceStatus.UNKNOWN,
+            error="Instance not found",
+        )
+    status, checkpoint_id, started_at, finished_at, output, error = found
+    return InstanceInfo(
+        instance_id=message.instance_id,
+        status=status_of(status),
+        checkpoint_id=checkpoint_id,
+        started_at=parse_time(started_at),
+        finished_at=parse_time(finished_at),
+        output=output,
+        error=error,
+    )
+
+
+def heartbeats(tx: Transaction, message: Heartbeats) -> Done:
+    # One row an owner and no event: on SQLite nobody counts them. It says that the Trio
+    # loop lives; that the process does, its lease says.
+    tx.db.execute(
+        "UPDATE runtara_trio_owners SET heartbeat_at = ? WHERE owner = ?",
+        (tx.now_text, tx.leases.owner),
+    )
+    return Done()
+
+
+def record_event(tx: Transaction, message: RecordEvent) -> Done:
+    _running(tx, "instance_event", message.instance_id, message.lease)
+    add_event(tx, message.instance_id, message.type.value, message.payload, message.subtype)
+    return Done()
+
+
+def record_retry(tx: Transaction, message: RecordRetry) -> Done:
+    _running(tx, "retry_attempt", message.instance_id, message.lease)
+    tx.db.execute(
+        "INSERT OR IGNORE INTO checkpoints (instance_id, checkpoint_id, state, created_at)"
+        " VALUES (?, ?, ?, ?)",
+        (
+            message.instance_id,
+            retry_id(message.checkpoint_id, message.attempt),
+            (message.error or "").encode(),
+            tx.now_text,
+        ),
+    )
+    return Done()
+
+
+def checkpoint(tx: Transaction, message: Checkpoint) -> CheckpointReply:
+    # The hot path: one read of all that decides, then two writes.
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    found = tx.db.execute(
+        "SELECT i.status, l.epoch, s.signal_type, s.payload, c.state, w.instance_id, w.payload,"
+        " t.state FROM instances i"
+        " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
+        " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id"
+        " AND s.acknowledged_at IS NULL"
+        " LEFT JOIN checkpoints c ON c.instance_id = i.instance_id AND c.checkpoint_id = ?2"
+        " LEFT JOIN pending_custom_signals w ON w.instance_id = i.instance_id"
+        " AND w.checkpoint_id = ?2"
+        " LEFT JOIN checkpoints t ON t.instance_id = i.instance_id AND t.checkpoint_id = ?3"
+        " WHERE i.instance_id = ?1",
+        (instance, checkpoint_id, signal_id(checkpoint_id)),
+    ).fetchone()
+    if found is None:
+        raise LeaseLost(instance)
+    status, epoch, kind, signal_payload, state, waits, waiting, taken = found
+    _check_held(instance, message.lease, epoch)
+    _check_running("checkpoint", instance, status)
+    custom = None
+    if taken is not None:
+        custom = taken[1:] if taken[:1] == b"\1" else None
+    elif waits is not None:
+        custom = _take(tx, instance, checkpoint_id, waiting)
+    if state is None:
+        _save(tx, instance, checkpoint_id, message.state)
+        tx.db.execute(
+            "UPDATE instances SET checkpoint_id = ? WHERE instance_id = ?",
+            (checkpoint_id, instance),
+        )
+    return CheckpointReply(
+        found=state is not None,
+        state=b"" if state is None else state,
+        pending_signal=signal_of(kind, signal_payload),
+        custom_signal=None if custom is None else CustomSignal(checkpoint_id, custom),
+    )
+
+
+def get_checkpoint(tx: Transaction, message: GetCheckpoint) -> StoredState:
+    found = tx.db.execute(
+        "SELECT c.state FROM instances i LEFT JOIN checkpoints c"
+        " ON c.instance_id = i.instance_id AND c.checkpoint_id = ?2 WHERE i.instance_id = ?1",
+        (message.instance_id, message.checkpoint_id),
+    ).fetchone()
+    if found is None:
+        raise ServerError(
+            "get_checkpoint", "GET_CHECKPOINT_ERROR", f"no instance {message.instance_id!r}"
+        )
+    return StoredState(found=found[0] is not None, state=found[0] or b"")
+
+
+def read_checkpoints(tx: Transaction, message: ReadCheckpoints) -> CheckpointPage:
+    rows = tx.db.execute(
+        "SELECT checkpoint_id, state, created_at FROM checkpoints WHERE instance_id = ?1"
+        " AND checkpoint_id >= ?2 AND (?3 IS NULL OR checkpoint_id > ?3)"
+        " AND substr(checkpoint_id, 1, length(?4)) = ?4 ORDER BY checkpoint_id LIMIT ?5",
+        (
+            message.instance_id,
+            max(message.prefix, message.after or ""),  # where the index is entered
+            message.after,
+            message.prefix,
+            message.limit + 1,
+        ),
+    ).fetchall()
+    return CheckpointPage(
+        checkpoints=tuple(
+            CheckpointRecord(checkpoint_id=name, state=state, created_at=parse_time(created_at))
+            for name, state, created_at in rows[: message.limit]
+        ),
+        more=len(rows) > message.limit,
+    )
+
+
+def sleep(tx: Transaction, message: Sleep) -> SleepReply:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    row = _running(tx, "sleep", instance, message.lease)
+    wake = _stored(tx, instance, wake_id(checkpoint_id))
+    if wake is not None and len(wake) != 8:
+        raise StoreError(
+            f"the wake time of {checkpoint_id!r} of instance {instance!r} has {len(wake)} "
+            f"bytes, not 8; remove the checkpoint {wake_id(checkpoint_id)!r}"
+        )
+    wake_at = message.wake_at_ms if wake is None else int.from_bytes(wake, "big")
+    if wake is None:
+        _save(tx, instance, wake_id(checkpoint_id), wake_at.to_bytes(8, "big"))
+    if not _has_checkpoint(tx, instance, checkpoint_id):
+        _save(tx, instance, checkpoint_id, message.state)
+    tx.db.execute(
+        "UPDATE instances SET checkpoint_id = ?, sleep_until = ? WHERE instance_id = ?",
+        (checkpoint_id, _wake_text(wake_at), instance),
+    )
+    return SleepReply(wake_at_ms=wake_at, pending_signal=row.signal)
+
+
+def _wake_text(wake_at_ms: int) -> str:
+    last = 253402300799  # 9999-12-31 23:59:59, the last time that a text can show
+    return time_text(min(-(-wake_at_ms // 1000), last))
+
+
+def poll_signals(tx: Transaction, message: PollSignals) -> PendingSignal:
+    row = read_row(tx, message.instance_id)
+    return PendingSignal(signal=None if row is None else row.signal)
+
+
+def acknowledge_signal(tx: Transaction, message: AcknowledgeSignal) -> Done:
+    if message.signal.type is SignalType.CANCEL:
+        raise SdkError("a cancel is acknowledged by recording the outcome 'cancelled'")
+    _held(tx, message.instance_id, message.lease)
+    delete_signal(tx, message.instance_id, message.signal)
+    return Done()
+
+
+def take_signal(tx: Transaction, message: TakeSignal) -> SignalTaken:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    _running(tx, "poll_signals", instance, message.lease)
+    taken = _stored(tx, instance, signal_id(checkpoint_id))
+    if taken is not None:
+        return SignalTaken(payload=taken[1:])
+    waiting = tx.db.execute(
+        "SELECT payload FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
+        (instance, checkpoint_id),
+    ).fetchone()
+    if waiting is None:
+        return SignalTaken(payload=None)
+    return SignalTaken(payload=_take(tx, instance, checkpoint_id, waiting[0]))
+
+
+def stop_waiting(tx: Transaction, message: StopWaiting) -> Done:
+    return Done()  # a store's hints are the rows themselves: nobody keeps a list
+
+
+def _take(tx: Transaction, instance: str, checkpoint_id: str, payload: bytes | None) -> bytes:
+    """Hand a custom signal out: saved and removed in one transaction."""
+    handed = bytes(payload or b"")
+    _save(tx, instance, signal_id(checkpoint_id), rules.signal_record(handed))
+    tx.db.execute(
+        "DELETE FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
+        (instance, checkpoint_id),
+    )
+    return handed
+
+
+def _held(tx: Transaction, instance: str, lease: int) -> Row:
+    """The instance, whose lease must be this one."""
+    row = read_row(tx, instance)
+    if row is None:
+        raise LeaseLost(instance)
+    _check_held(instance, lease, row.epoch)
+    return row
+
+
+def _running(tx: Transaction, call: str, instance: str, lease: int) -> Row:
+    row = _held(tx, instance, lease)
+    _check_running(call, instance, row.status)
+    return row
+
+
+def _check_held(instance: str, lease: int, epoch: int | None) -> None:
+    if epoch != lease:
+        raise LeaseLost(instance)
+
+
+def _check_running(call: str, instance: str, status: str) -> None:
+    if status != "running":  # changed by another program: a core, an environment
+        raise ServerError(
+            call, f"{call.upper()}_ERROR", f"instance {instance!r} is {status}, not running"
+        )
+
+
+def _stored(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
+    found = tx.db.execute(
+        "SELECT state FROM checkpoints WHERE instance_id = ? AND checkpoint_id = ?",
+        (instance, checkpoint_id),
+    ).fetchone()
+    return None if found is None else bytes(found[0])
+
+
+def _has_checkpoint(tx: Transaction, instance: str, checkpoint_id: str) -> bool:
+    return _stored(tx, instance, checkpoint_id) is not None
+
+
+def _save(tx: Transaction, instance: str, checkpoint_id: str, state: bytes) -> None:
+    tx.db.execute(
+        "INSERT INTO checkpoints (instance_id, checkpoint_id, state, created_at)"
+        " VALUES (?, ?, ?, ?)",
+        (instance, checkpoint_id, state, tx.now_text),
+    )
+
+
+HANDLERS: Handlers[Transaction] = {
+    Register: register,
+    RecordOutcome: record_outcome,
+    GetStatus: get_status,
+    Heartbeats: heartbeats,
+    RecordEvent: record_event,
+    RecordRetry: record_retry,
+    Checkpoint: checkpoint,
+    GetCheckpoint: get_checkpoint,
+    ReadCheckpoints: read_checkpoints,
+    Sleep: sleep,
+    PollSignals: poll_signals,
+    AcknowledgeSignal: acknowledge_signal,
+    TakeSignal: take_signal,
+    StopWaiting: stop_waiting,
+}
+"""Which function answers which message."""

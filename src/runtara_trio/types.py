@@ -1,0 +1,141 @@
+"""Plain values that users and backends share."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+
+import msgspec
+
+
+class InstanceStatus(enum.StrEnum):
+    """What the database says of an instance; the values of runtara-core."""
+
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        """Completed, failed or cancelled: only ``revive=True`` runs it again."""
+        return self in FINISHED
+
+
+FINISHED = frozenset({InstanceStatus.COMPLETED, InstanceStatus.FAILED, InstanceStatus.CANCELLED})
+
+
+class Outcome(enum.StrEnum):
+    """How a block ended (``sdk.outcome``); the table is in ``engine/outcome.py``."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+class SignalType(enum.StrEnum):
+    """What an operator can ask of an instance."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+class EventType(enum.StrEnum):
+    """The kinds of rows in an instance's history."""
+
+    STARTED = "started"
+    HEARTBEAT = "heartbeat"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SUSPENDED = "suspended"
+    CUSTOM = "custom"
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """A cancel, pause or resume that waits for an instance.
+
+    ``payload`` is the operator's, or a token of its own that tells one signal from the
+    next of the same type.
+    """
+
+    type: SignalType
+    payload: bytes = b""
+
+
+class CustomSignal(msgspec.Struct, frozen=True):
+    """A payload sent to one checkpoint id of an instance."""
+
+    checkpoint_id: str
+    payload: bytes
+
+
+class InstanceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The status of an instance. Times are aware, in UTC.
+
+    An instance that nobody ever registered has the status UNKNOWN and no times.
+    """
+
+    instance_id: str
+    status: InstanceStatus
+    checkpoint_id: str | None = None
+    """The checkpoint that was saved last."""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    output: bytes | None = None
+    error: str | None = None
+
+
+class InstanceSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of an operator's list. Times are aware, in UTC."""
+
+    instance_id: str
+    tenant_id: str
+    status: InstanceStatus
+    held: bool
+    """A living process holds its lease; running and not held means that it died."""
+    checkpoint_id: str | None
+    created_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    sleep_until: datetime | None
+    signal: SignalType | None
+    """The signal that waits for it, if any."""
+
+
+class InstanceDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """All that an operator can know about one instance."""
+
+    summary: InstanceSummary
+    holder: str | None
+    """Host and process of the living owner."""
+    output: bytes | None
+    error: str | None
+    checkpoints: int
+    """How many checkpoints are stored, the SDK's own among them."""
+    events: int
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of an instance's history, oldest first by ``id``."""
+
+    id: int
+    type: EventType | str
+    subtype: str | None
+    checkpoint_id: str | None
+    payload: bytes
+    created_at: datetime | None
+
+
+class CheckpointRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored checkpoint."""
+
+    checkpoint_id: str
+    state: bytes
+    created_at: datetime | None
