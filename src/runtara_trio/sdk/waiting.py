@@ -27,8 +27,8 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
     if reply.pending_signal is not None:
         block.deliver(reply.pending_signal)
     with block.boundary.waiting():
-        while (left := reply.wake_at_ms / 1000 - clock.now()) > 0:
-            await trio.sleep(min(left, LOOK_AGAIN))  # noqa: ASYNC110  no event: a time
+        while (left := reply.wake_at_ms / 1000 - clock.now()) > 0:  # noqa: ASYNC110
+            await trio.sleep(min(left, LOOK_AGAIN))
     await block.boundary.reach()
 
 

@@ -1,0 +1,137 @@
+"""How instances look: tables for people, JSON for scripts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..types import InstanceDetails, InstanceStatus, InstanceSummary
+
+_COLOURS = {
+    InstanceStatus.RUNNING: "green",
+    InstanceStatus.SUSPENDED: "yellow",
+    InstanceStatus.COMPLETED: "blue",
+    InstanceStatus.FAILED: "red",
+    InstanceStatus.CANCELLED: "magenta",
+}
+
+
+def console() -> Console:
+    """Where tables go. Piped, a line is as long as it must be: nothing is cut or wrapped."""
+    return Console() if sys.stdout.isatty() else Console(width=100_000, highlight=False)
+
+
+def instances_table(instances: Iterable[InstanceSummary], now: datetime) -> Table:
+    """The list. Ages are of the newest that happened: the end, the start, the creation."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("instance", "tenant", "status", "age", "last checkpoint", "note"):
+        table.add_column(title, overflow="fold")
+    for one in instances:
+        newest = one.finished_at or one.started_at or one.created_at
+        table.add_row(
+            one.instance_id,
+            one.tenant_id,
+            _status(one.status),
+            "" if newest is None else age(now, newest),
+            one.checkpoint_id or "",
+            note(one, now),
+        )
+    return table
+
+
+def details_table(details: InstanceDetails, now: datetime) -> Table:
+    """One instance, a line a fact."""
+    one = details.summary
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    facts: list[tuple[str, object]] = [
+        ("instance", one.instance_id),
+        ("tenant", one.tenant_id),
+        ("status", _status(one.status)),
+        ("note", note(one, now)),
+        ("held by", details.holder),
+        ("created", _moment(one.created_at, now)),
+        ("started", _moment(one.started_at, now)),
+        ("finished", _moment(one.finished_at, now)),
+        ("last checkpoint", one.checkpoint_id),
+        ("checkpoints", str(details.checkpoints)),
+        ("events", str(details.events)),
+        ("output", None if details.output is None else readable(details.output)),
+        ("error", details.error),
+    ]
+    for name, value in facts:
+        if value not in (None, ""):
+            table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+    return table
+
+
+def note(one: InstanceSummary, now: datetime) -> str:
+    """What an operator has to know beside the status."""
+    parts = []
+    if one.status is InstanceStatus.RUNNING and not one.held:
+        parts.append("its process has died, or a runtara-core runs it")
+    if one.signal is not None:
+        parts.append(f"{one.signal.value} pending")
+    if one.sleep_until is not None and one.sleep_until > now and not one.status.finished:
+        parts.append(f"sleeps for {age(one.sleep_until, now)}")
+    return "; ".join(parts)
+
+
+def age(later: datetime, earlier: datetime) -> str:
+    """A duration in its two largest units: ``3d 4h``."""
+    seconds = max(0, int((later - earlier).total_seconds()))
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def summary_json(one: InstanceSummary) -> dict[str, Any]:
+    """A row of the list for scripts; times are RFC 3339 texts, in UTC."""
+    built: dict[str, Any] = msgspec.to_builtins(one)
+    return built
+
+
+def details_json(details: InstanceDetails) -> dict[str, Any]:
+    """One instance for scripts: the summary's fields, and what only ``show`` has."""
+    output = details.output
+    return {
+        **summary_json(details.summary),
+        "holder": details.holder,
+        "output": None if output is None else readable(output),
+        "error": details.error,
+        "checkpoints": details.checkpoints,
+        "events": details.events,
+    }
+
+
+def readable(data: bytes) -> str:
+    """Bytes as text, where they are none as ``base64:…``."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "base64:" + str(msgspec.to_builtins(data))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _moment(moment: datetime | None, now: datetime) -> str | None:
+    if moment is None:
+        return None
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({age(now, moment)} ago)"
+
+
+def _status(status: InstanceStatus) -> Text:
+    return Text(status.value, style=_COLOURS.get(status, ""))

@@ -1,0 +1,122 @@
+"""What several tests need: a backend that is watched, and programs in other processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from runtara_trio.backend import Backend, SignalBatch
+from runtara_trio.messages import ReplyT, Request
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+class Watched:
+    """A backend around another: keeps the requests, and fails those it is told to."""
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+        self.requests: list[Request[Any]] = []
+        self.before: Callable[[Request[Any]], object] = lambda message: None
+        self.batches: list[SignalBatch] = []
+        self.more = trio.Event()
+
+    async def request(self, message: Request[ReplyT], /) -> ReplyT:
+        self.requests.append(message)
+        failure = self.before(message)
+        if isinstance(failure, BaseException):
+            raise failure
+        if isinstance(failure, trio.Event):
+            await failure.wait()
+        return await self.inner.request(message)
+
+    def push(self, batch: SignalBatch) -> None:
+        self.batches.append(batch)
+        self.more.set()
+
+    async def signals(self) -> AsyncIterator[SignalBatch]:
+        while True:
+            await self.more.wait()
+            self.more = trio.Event()
+            while self.batches:
+                yield self.batches.pop(0)
+
+    def sent(self, kind: type[Any]) -> list[Any]:
+        return [message for message in self.requests if isinstance(message, kind)]
+
+
+class Program:
+    """A Python program in another process, and the lines it prints."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._rest = b""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def line(self, wanted: str = "") -> str:
+        """The next line that begins with ``wanted``."""
+        assert self.process.stdout is not None
+        with trio.fail_after(30):
+            while True:
+                head, newline, tail = self._rest.partition(b"\n")
+                if newline:
+                    self._rest = tail
+                    self.lines.append(head.decode())
+                    if self.lines[-1].startswith(wanted):
+                        return self.lines[-1]
+                    continue
+                more = await self.process.stdout.receive_some()
+                if not more:
+                    raise EOFError(f"no line {wanted!r} in {self.lines}")
+                self._rest += more
+
+    async def wait(self) -> int:
+        """Read what is left, and the exit code."""
+        try:
+            while True:
+                await self.line()
+        except EOFError:
+            pass
+        with trio.fail_after(30):
+            return await self.process.wait()
+
+    def send(self, signal_number: int) -> None:
+        self.process.send_signal(signal_number)
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def start(
+    program: str | Path, *arguments: object, cwd: Path | None = None
+) -> AsyncIterator[Program]:
+    """Run a program of ``tests/programs`` (or any path) until the end of the block."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-u", str(PROGRAMS / program), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+    )
+    running = Program(process)
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+        assert process.stdout is not None
+        with trio.CancelScope(shield=True):
+            await process.stdout.aclose()
