@@ -154,9 +154,12 @@ class Block(Watched):
         self._seen = signal
         if self.manual:
             return
-        acknowledge = self._signals.deliver(signal)
-        if acknowledge is not None:
-            self.shared.start_soon(self._acknowledge, acknowledge)
+        asked_before = self.boundary.pause_requested
+        resume = self._signals.deliver(signal)
+        if resume is not None:
+            self.shared.start_soon(self._acknowledge, resume)
+        if self.boundary.pause_requested and not asked_before:
+            self.shared.start_soon(self.boundary.look_again)
 
     def hint(self, checkpoint_id: str) -> None:
         if checkpoint_id in self._waiters:

@@ -6,30 +6,46 @@ half done: the scope is cancelled, and every parked task goes on into it. When t
 is over it is cancelled all the same: that is the scope's own deadline, so there is no
 timer to keep.
 
-A step in which somebody waits at a boundary does not count as running: it would wait for
-itself. A resume in the first phase withdraws the pause. Once the scope is cancelled, by
+A step that waits at a boundary inside itself does not count as running: it would wait for
+itself. It does so when its task is parked, or waits at the end of a nursery, and so do all
+tasks that it has started there; as long as one of them works, the step is running. Trio
+tells nobody when a task ends, so while a pause is asked that is looked at again and again.
+
+A resume in the first phase withdraws the pause. Once the scope is cancelled, by
 whatever, nothing parks: what is parked inside a shield simply goes on.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from functools import cache
+from types import CodeType
 
 import trio
+
+
+LOOK_AGAIN = 0.05
+"""Seconds between two looks at the steps while a pause is asked."""
+
+
+@cache
+def _nursery_exit() -> CodeType:
+    """The code in which a task waits for the children of a nursery."""
+    return type(trio.open_nursery()).__aexit__.__code__
 
 
 class Step:
     """Work that a pause must not tear apart."""
 
-    __slots__ = ("key", "waiting")
+    __slots__ = ("key", "task")
 
     def __init__(self, key: str | None) -> None:
         self.key = key
-        self.waiting = 0
-        """Tasks inside it that are at a boundary."""
+        self.task = trio.lowlevel.current_task()
 
 
 _steps_around: ContextVar[tuple[Step, ...]] = ContextVar("runtara_trio_steps", default=())
@@ -42,7 +58,7 @@ class Boundary:
         self._scope = scope
         self._grace = grace
         self._steps: set[Step] = set()
-        self._waiting = 0
+        self._waiting: Counter[trio.lowlevel.Task] = Counter()
         self._changed = trio.Event()
         self.pause_requested = False
 
@@ -53,6 +69,12 @@ class Boundary:
         if not self.pause_requested and not self._scope.cancel_called:
             self.pause_requested = True
             self._scope.deadline = trio.current_time() + self._grace
+            self._settle()
+
+    async def look_again(self) -> None:
+        """Settle a pause that nothing else would; ends with the pause or the scope."""
+        while self.pause_requested and not self._scope.cancel_called:
+            await trio.sleep(LOOK_AGAIN)
             self._settle()
 
     def withdraw(self) -> bool:
@@ -83,13 +105,15 @@ class Boundary:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Around a wait that is a boundary for its whole length. Call ``reach`` after it."""
-        steps = _steps_around.get()
-        self._count(steps, 1)
+        task = trio.lowlevel.current_task()
+        self._waiting[task] += 1
         try:
             self._settle()
             yield
         finally:
-            self._count(steps, -1)
+            self._waiting[task] -= 1
+            if not self._waiting[task]:
+                del self._waiting[task]
 
     @asynccontextmanager
     async def step(self, key: str | None) -> AsyncIterator[None]:
@@ -124,18 +148,29 @@ class Boundary:
 
     # ----
 
-    def _count(self, steps: tuple[Step, ...], change: int) -> None:
-        self._waiting += change
-        for step in steps:
-            step.waiting += change
-
     def _settle(self) -> None:
         """Cancel the scope if a pause is asked and nothing would be half done."""
         if (
             self.pause_requested
             and self._waiting
             and not self._scope.cancel_called
-            and all(step.waiting for step in self._steps)
+            and all(self._waits_inside(step) for step in self._steps)
         ):
             self._scope.cancel()
             self.release()
+
+    def _waits_inside(self, step: Step) -> bool:
+        """Whether a step waits at a boundary inside itself, and nothing in it works."""
+        at_boundary = False
+        tasks = [step.task]
+        while tasks:
+            task = tasks.pop()
+            if step not in task.context.get(_steps_around, ()):
+                continue  # started by the same task, but outside the step
+            if task in self._waiting:
+                at_boundary = True
+            elif not any(frame.f_code is _nursery_exit() for frame, _ in task.iter_await_frames()):
+                return False
+            for nursery in task.child_nurseries:
+                tasks.extend(nursery.child_tasks)
+        return at_boundary

@@ -37,7 +37,7 @@ class SignalScope:
         self._first_cause: Cause | None = None
 
     def deliver(self, signal: Signal) -> Signal | None:
-        """Take a signal, as often as it comes. Returns it where it is now to be acknowledged."""
+        """Take a signal, as often as it comes. Returns a resume: it is to be acknowledged."""
         match signal.type:
             case SignalType.CANCEL:
                 self.cancel = self.cancel or signal
