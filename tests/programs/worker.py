@@ -1,5 +1,6 @@
 """worker.py URL ID MODE: a block that says what it does and waits in MODE's way."""
 
+import signal
 import sys
 import time
 
@@ -33,9 +34,18 @@ async def main() -> None:
                             pass
                         count += 1
                     await trio.lowlevel.checkpoint()
-            elif mode == "write-on-line":
-                for line in iter(sys.stdin.readline, ""):
-                    await sdk.checkpoint(line.strip(), b"late")
+            elif mode == "write-after-cont":
+                with trio.open_signal_receiver(signal.SIGCONT) as continued:
+                    print("listening", flush=True)
+                    await anext(continued)
+                with trio.CancelScope(shield=True):  # even where the renewal was first
+                    await sdk.checkpoint("late", b"late")
+            elif mode == "block":
+                print("blocking", flush=True)
+                time.sleep(60)
+            elif mode == "write-100":
+                for number in range(100):
+                    await sdk.checkpoint(f"n{number}", b"x" * 200)
             elif mode == "fork":
                 import os
 

@@ -27,7 +27,6 @@ from types import CodeType
 
 import trio
 
-
 LOOK_AGAIN = 0.05
 """Seconds between two looks at the steps while a pause is asked."""
 

@@ -3,17 +3,18 @@
 Group commit: while the thread commits one batch, what comes in queues up for the next.
 Replies go back to the Trio loop in one call a batch.
 
-A Trio loop that never idles would starve the thread: each time it wants the GIL back
-after a call into SQLite it waits for the interpreter's switch interval, and a checkpoint
-has a dozen such calls. The watchdog mends that: when requests wait and no batch has
-ended for 2 ms, the loop itself waits, up to 1 ms, on a lock that the thread releases at
-the end of a batch. Waiting gives the GIL away. A loop that idles never gets there.
+A Trio loop that never idles would starve the thread. It gives the GIL away for an instant
+in each pass, and takes it back before the thread has woken; the thread then begins its
+wait anew, and never gets as far as asking for it. The watchdog mends that: when a batch or
+the thread's own timer is 2 ms late, the loop waits, up to 1 ms, on a lock that the thread
+releases when it is through. A loop that idles never gets there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -29,9 +30,11 @@ logger = logging.getLogger("runtara_trio.store")
 
 LARGEST_BATCH = 256
 PATIENCE = 0.002
-"""Seconds without the end of a batch after which the loop steps aside."""
+"""Seconds that a batch or the timer may be late before the loop steps aside."""
 ASIDE = 0.001
 """Seconds for which it does."""
+LOOK_AT_TIMER = 0.02
+"""Seconds between two looks at the thread's timer while nothing is asked of it."""
 
 
 class Worker(Protocol):
@@ -83,8 +86,8 @@ class DatabaseThread:
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._waiting = 0
         self._batch_ended = time.monotonic()
-        self._aside = threading.Lock()
-        self._aside.acquire()
+        self._timer = math.inf  # when the thread should run its tick
+        self._through = threading.Lock()  # released when it has run a batch or a tick
         self._asked = trio.Event()
         self._ended = trio.Event()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -109,12 +112,22 @@ class DatabaseThread:
     async def watchdog(self) -> None:
         """Let the thread have the GIL where the loop would not. Runs until cancelled."""
         while True:
-            if self._waiting == 0:
+            if self._waiting == 0 and self._timer == math.inf:
                 self._asked = trio.Event()
                 await self._asked.wait()
-            await trio.sleep(PATIENCE)
-            if self._waiting and time.monotonic() - self._batch_ended > PATIENCE:
-                self._aside.acquire(timeout=ASIDE)
+            await trio.sleep(self._until_late())
+            if self._until_late() <= 0:
+                self._through.acquire(blocking=False)
+                self._through.acquire(timeout=ASIDE)  # waiting gives the GIL away
+
+    def _until_late(self) -> float:
+        """Seconds until the loop should look whether the thread is late; 0: it is."""
+        now = time.monotonic()
+        if self._waiting:
+            return max(0.0, self._batch_ended + PATIENCE - now)
+        if now - self._timer > PATIENCE:
+            return 0.0
+        return PATIENCE if now - self._batch_ended < LOOK_AT_TIMER else LOOK_AT_TIMER
 
     async def close(self) -> None:
         self._queue.put(None)
@@ -141,12 +154,14 @@ class DatabaseThread:
             self._post(self._ended.set)
 
     def _work_once(self) -> bool:
+        timeout = self._tick()
+        self._timer = math.inf if timeout is None else time.monotonic() + timeout
+        self._tell()
         try:
-            first = self._queue.get(timeout=self._tick())
+            job = self._queue.get(timeout=timeout)
         except queue.Empty:
             return True
         jobs: list[Job] = []
-        job: Job | None = first
         while job is not None:
             jobs.append(job)
             if len(jobs) == LARGEST_BATCH or self._queue.empty():
@@ -159,11 +174,15 @@ class DatabaseThread:
                 logger.exception("a batch of %d requests failed", len(jobs))
                 for failed in jobs:
                     failed.result = outcome.Error(exc)
-            self._batch_ended = time.monotonic()
+            self._batch_ended = self._timer = time.monotonic()
             self._post(self._deliver, jobs)
-            if self._aside.locked():
-                self._aside.release()
+            self._tell()
         return job is not None
+
+    def _tell(self) -> None:
+        """Let the loop go on, if it has stepped aside."""
+        if self._through.locked():
+            self._through.release()
 
     def _post(self, function: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(

@@ -1,0 +1,246 @@
+"""Several processes on one file: takeover, fencing, signals. Real kills, real stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from runtara_trio import (
+    InstanceBusy,
+    InstanceStatus,
+    LeaseLost,
+    Operator,
+    Outcome,
+    SdkConfig,
+    open_backend,
+    open_runtara,
+)
+from runtara_trio.store import owners
+
+from .support import start
+
+SOON = 0.15  # seconds: a signal from another process reaches the body within this
+
+
+def side_files(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in tmp_path.iterdir() if "-owner-" in path.name)
+
+
+async def test_a_killed_process_is_taken_over_at_once(tmp_path: Path, url: str) -> None:
+    async with start("worker.py", url, "i", "wait") as first:
+        await first.line("running new")
+        with pytest.raises(InstanceBusy, match=f"process {first.pid} "):
+            async with open_runtara(url, instance_id="i", tenant_id="t"):
+                raise AssertionError("it does not run")
+        assert len(side_files(tmp_path)) == 1
+        await first.kill()
+        async with start("worker.py", url, "i", "return") as second:
+            await second.line("running again")
+            assert await second.wait() == 0
+    assert side_files(tmp_path) == []  # the dead one's too
+
+
+async def test_a_program_killed_and_killed_goes_on_each_time(url: str) -> None:
+    for run in range(5):
+        async with start("worker.py", url, "i", "wait") as program:
+            await program.line("running new" if run == 0 else "running again")
+            await program.kill()
+
+
+@pytest.mark.parametrize("late", ["write", "wait"])
+async def test_a_stopped_holder_is_fenced_when_it_comes_back(
+    tmp_path: Path, url: str, late: str
+) -> None:
+    """SIGSTOP past its lease and taken over: nothing that it writes gets through."""
+    mode = "sleep" if late == "wait" else "write-after-cont"
+    async with start("worker.py", url, "i", mode, 300) as holder:
+        await holder.line("running new" if late == "wait" else "listening")
+        holder.send(signal.SIGSTOP)
+        with trio.fail_after(20):
+            while True:  # until the lease has run out
+                try:
+                    async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+                        holder.send(signal.SIGCONT)
+                        ended = await holder.line("ended")
+                        await sdk.checkpoint("ours", b"x")
+                        break
+                except InstanceBusy:
+                    continue
+        assert ended.endswith("lost")
+        await holder.wait()
+    assert sdk.outcome is Outcome.COMPLETED
+    with sqlite3.connect(tmp_path / "store.db") as db:
+        names = {name for (name,) in db.execute("SELECT checkpoint_id FROM checkpoints")}
+    assert "late" not in names
+    assert "ours" in names
+    db.close()
+
+
+async def test_an_expired_lease_that_nobody_took_stays_valid(url: str) -> None:
+    async with start("worker.py", url, "i", "write-after-cont", 100) as program:
+        await program.line("listening")
+        program.send(signal.SIGSTOP)
+        async with open_backend(url) as backend:
+            operator = Operator(backend)
+            with trio.fail_after(20):
+                while (await operator.show("i")).summary.held:  # noqa: ASYNC110
+                    pass
+        program.send(signal.SIGCONT)
+        assert (await program.line("ended")).endswith("completed")
+
+
+async def test_a_forked_child_does_not_keep_the_lease(url: str) -> None:
+    async with start("worker.py", url, "i", "fork") as program:
+        await program.line("running new")
+        child = int((await program.line("child")).split()[1])
+        try:
+            await program.kill()
+            async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+                assert (await sdk.checkpoint("first")).found
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("mode", ["wait", "sleep", "compute"])
+@pytest.mark.parametrize("kind", ["cancel", "pause"])
+async def test_signals_from_another_process_reach_the_body_soon(
+    url: str, kind: str, mode: str
+) -> None:
+    if (kind, mode) == ("pause", "wait"):
+        pytest.skip("a plain wait is no boundary: a pause does not end it before its grace")
+    async with start("worker.py", url, "i", mode) as program:
+        await program.line("running new")
+        async with open_backend(url) as backend:
+            before = time.time()
+            await getattr(Operator(backend), kind)("i")
+            _, ended, outcome = (await program.line("ended")).split()
+        assert outcome == {"cancel": "cancelled", "pause": "paused"}[kind]
+        assert float(ended) - before < SOON
+        assert await program.wait() == 0
+
+
+async def test_sigterm_ends_a_program_as_stopped(url: str) -> None:
+    async with start("worker.py", url, "i", "wait") as program:
+        await program.line("running new")
+        program.send(signal.SIGTERM)
+        assert (await program.line("ended")).endswith("stopped")
+        assert await program.wait() == 128 + signal.SIGTERM
+    async with open_backend(url) as backend:
+        details = await Operator(backend).show("i")
+        events = (await Operator(backend).events("i")).events
+    assert details.summary.status is InstanceStatus.SUSPENDED
+    assert events[-1].payload == b"stopped by SIGTERM"
+
+
+async def test_ctrl_c_ends_a_program_as_stopped(url: str) -> None:
+    async with start("worker.py", url, "i", "sleep") as program:
+        await program.line("running new")
+        program.send(signal.SIGINT)
+        assert (await program.line("ended")).endswith("stopped")
+        assert await program.wait() != 0
+
+
+async def test_a_dead_instance_is_cancelled_at_once(url: str) -> None:
+    async with start("worker.py", url, "i", "wait") as program:
+        await program.line("running new")
+        await program.kill()
+    async with open_backend(url) as backend:
+        answer = await Operator(backend).cancel("i")
+        assert answer.status is InstanceStatus.CANCELLED
+        assert (await Operator(backend).show("i")).summary.held is False
+
+
+async def test_the_lease_is_renewed_while_the_loop_is_blocked(url: str) -> None:
+    """By the database thread, which needs no free loop."""
+    async with start("worker.py", url, "i", "block", 300) as program:
+        await program.line("running new")
+        await program.line("blocking")
+        async with open_backend(url) as backend:
+            db = backend._backend._database  # type: ignore[attr-defined]
+            await Operator(backend).show("i")
+            seen = set()
+            with trio.fail_after(20):
+                while len(seen) < 8:  # two leases long
+                    row = db.connection.execute("SELECT renewed_ms FROM runtara_trio_owners")
+                    seen.add(row.fetchone()[0])
+                    assert (await Operator(backend).show("i")).summary.held
+        program.send(signal.SIGKILL)
+
+
+async def test_first_starts_may_race(url: str) -> None:
+    """Eight processes make the same file."""
+    async with trio.open_nursery() as nursery:
+
+        async def run(name: str) -> None:
+            async with start("worker.py", url, name, "return") as program:
+                await program.line("running new")
+                assert await program.wait() == 0
+
+        for number in range(8):
+            nursery.start_soon(run, f"i{number}")
+    async with open_backend(url) as backend:
+        instances = (await Operator(backend).list()).instances
+    assert {one.status for one in instances} == {InstanceStatus.COMPLETED}
+    assert len(instances) == 8
+
+
+async def test_two_processes_share_a_file(url: str) -> None:
+    """Their writes take turns; none is lost."""
+
+    async def run(name: str) -> None:
+        async with start("worker.py", url, name, "write-100") as program:
+            await program.line("running new")
+            assert await program.wait() == 0
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, "a")
+        nursery.start_soon(run, "b")
+    async with open_backend(url) as backend:
+        for name in ("a", "b"):
+            assert (await Operator(backend).show(name)).checkpoints == 101
+
+
+async def test_a_block_that_loses_its_lease_in_a_wait_is_told_by_the_renewal(url: str) -> None:
+    config = SdkConfig(store=url, lease_ms=100)
+    with pytest.raises(LeaseLost):
+        async with open_runtara(config, instance_id="i", tenant_id="t") as sdk:
+            async with open_backend(url) as other:
+                await Operator(other).show("i")
+                db = other._backend._database.connection  # type: ignore[attr-defined]
+                db.execute("UPDATE runtara_trio_leases SET owner = 'other', epoch = epoch + 9")
+            with trio.fail_after(20):
+                await trio.sleep_forever()
+    assert sdk.outcome is Outcome.LOST
+
+
+# ---- the rules by which an owner is dead
+
+
+@pytest.mark.parametrize(
+    ("lock_free", "age", "dead"),
+    [
+        (True, 0, True),  # the kernel has dropped the lock
+        (False, 0, False),
+        (False, 1000, False),
+        (False, 1001, True),  # it holds the lock, but does not renew
+        (False, -1, True),  # renewed on a clock that has begun anew since: a reboot
+    ],
+)
+def test_when_an_owner_is_dead(lock_free: bool, age: int, dead: bool) -> None:
+    found = owners.is_dead(lock_free=lock_free, renewed_ms=5000, lease_ms=1000, now_ms=5000 + age)
+    assert found is dead
+
+
+def test_an_owner_holds_its_lock_in_the_same_process_too(tmp_path: Path) -> None:
+    database = str(tmp_path / "x.db")
+    owner = owners.OwnerFile(database)
+    assert not owners.lock_is_free(owner.path)
+    owner.close()
+    assert owners.lock_is_free(owner.path)
+    assert not owners.lock_is_free(owners.side_file(database, "nobody"))
