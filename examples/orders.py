@@ -139,11 +139,11 @@ async def work(folder: Path, file: Path, pace: float) -> int:
     print(f"{len(orders)} valid orders and {len(problems)} bad lines in {file.name}", flush=True)
     for problem in problems:
         print(f"  {problem}", flush=True)
-    ledger = Ledger(folder / "ledger.jsonl")
     try:
         async with open_runtara(
             f"sqlite:///{folder}/orders.db", instance_id="orders", tenant_id="shop"
         ) as sdk:
+            ledger = Ledger(folder / "ledger.jsonl")  # ours, once the instance is
             for done, order in enumerate(orders, start=1):
                 checkpoint_id = f"order/{order.order_id}"
                 async with sdk.step(checkpoint_id):

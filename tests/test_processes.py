@@ -89,7 +89,7 @@ async def test_an_expired_lease_that_nobody_took_stays_valid(url: str) -> None:
         async with open_backend(url) as backend:
             operator = Operator(backend)
             with trio.fail_after(20):
-                while (await operator.show("i")).summary.held:  # noqa: ASYNC110
+                while (await operator.show("i")).summary.held:
                     pass
         program.send(signal.SIGCONT)
         assert (await program.line("ended")).endswith("completed")

@@ -39,7 +39,7 @@ class JsonCodec:
     """JSON by msgspec: structs, dataclasses, TypedDicts, datetimes, unions and so on.
 
     ``bytes`` are stored as they are, and handed back as they are where ``bytes`` is the
-    type asked for.
+    type asked for. JSON has no NaN and no infinity: they become null.
     """
 
     def encode(self, value: Any, /) -> bytes:

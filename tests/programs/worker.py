@@ -46,6 +46,7 @@ async def main() -> None:
             elif mode == "write-100":
                 for number in range(100):
                     await sdk.checkpoint(f"n{number}", b"x" * 200)
+                    print("saved", number, flush=True)
             elif mode == "fork":
                 import os
 

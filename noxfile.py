@@ -1,0 +1,47 @@
+"""The project's chores: ``nox -s tests``, ``nox -s lint``, ``nox -s types``."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+SUPPORTED = ["3.11", "3.12", "3.13"]
+
+
+def install(session: nox.Session, group: str) -> None:
+    """The project, and what one group of pyproject.toml names."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, group))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The suite on the Python that runs nox."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=SUPPORTED)
+def versions(session: nox.Session) -> None:
+    """The suite on every supported Python that is installed."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy on the sources, mypy and pyright on the API as users write it."""
+    install(session, "types")
+    session.run("mypy")
+    session.run("pyright", "--pythonpath", f"{session.bin}/python")

@@ -1,0 +1,117 @@
+"""The command line, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from runtara_trio import open_backend, open_runtara
+
+from .support import start
+
+
+def run(*arguments: str, code: int = 0, **environment: str) -> str:
+    """Run ``runtara-trio``; its output, or its errors where it should fail."""
+    done = subprocess.run(
+        [sys.executable, "-m", "runtara_trio", *arguments],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if code:
+        assert done.stdout == ""
+        return done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def filled(url: str) -> str:
+    """A store with an instance in each of three states."""
+    trio.run(fill, url)
+    return url
+
+
+async def fill(url: str) -> None:
+    async with open_backend(url) as backend:
+        async with open_runtara(backend, instance_id="done", tenant_id="shop") as sdk:
+            await sdk.completed({"sum": 3})
+        async with open_runtara(backend, instance_id="waits", tenant_id="shop") as sdk:
+            await sdk.checkpoint("a")
+            await sdk.suspended("for later")
+        long = "long-" + "x" * 200
+        with pytest.raises(ValueError, match="no such order"):
+            async with open_runtara(backend, instance_id=long, tenant_id="other"):
+                raise ValueError("no such order")
+
+
+def test_list(filled: str) -> None:
+    lines = run("list", "--store", filled).splitlines()
+    assert lines[0].split() == ["instance", "tenant", "status", "age", "last", "checkpoint", "note"]
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["long-" + "x" * 200, "other", "failed"],  # not cut
+        ["waits", "shop", "suspended"],
+        ["done", "shop", "completed"],
+    ]
+    assert "\x1b" not in "".join(lines)  # plain: this is no terminal
+
+
+def test_list_filters(filled: str) -> None:
+    assert len(run("list", "--store", filled, "--unfinished").splitlines()) == 2
+    assert len(run("list", "--store", filled, "--tenant", "shop").splitlines()) == 3
+    assert len(run("list", "--store", filled, "--limit", "1").splitlines()) == 2
+
+
+def test_json(filled: str) -> None:
+    found = json.loads(run("list", "--json", RUNTARA_DATABASE_URL=filled))
+    assert [one["status"] for one in found] == ["failed", "suspended", "completed"]
+    one = json.loads(run("show", "done", "--json", RUNTARA_DATABASE_URL=filled))
+    assert one["instance_id"] == "done"
+    assert one["output"] == '{"sum":3}'
+    assert one["held"] is False
+    assert one["started_at"].endswith("Z")
+    failed = json.loads(run("show", "long-" + "x" * 200, "--json", "--store", filled))
+    assert failed["error"].startswith("ValueError: no such order\n\nTraceback")
+
+
+def test_show(filled: str) -> None:
+    text = run("show", "waits", "--store", filled)
+    assert "suspended" in text
+    assert "last checkpoint  a" in text
+
+
+def test_signals(filled: str) -> None:
+    assert "next start stops" in run("pause", "waits", "--store", filled)
+    assert "pause pending" in run("list", "--store", filled)
+    assert "start its program" in run("resume", "waits", "--store", filled)
+    assert run("cancel", "waits", "--store", filled) == "cancelled\n"
+    one = json.loads(run("show", "waits", "--json", "--store", filled))
+    assert (one["status"], one["signal"]) == ("cancelled", None)
+    assert "is cancelled" in run("cancel", "waits", "--store", filled, code=1)
+
+
+async def test_a_running_one_and_a_dead_one(url: str) -> None:
+    async with start("worker.py", url, "i", "wait") as program:
+        await program.line("running new")
+        assert "died" not in run("list", "--store", url)
+        assert f"process {program.pid} " in run("show", "i", "--store", url)
+        await program.kill()
+    assert "its process has died" in run("list", "--store", url)
+
+
+def test_errors_have_a_code_and_no_traceback(tmp_path: Path, filled: str) -> None:
+    for command in ("show", "cancel", "pause", "resume"):
+        assert "no instance 'nobody'" in run(command, "nobody", "--store", filled, code=1)
+    missing = f"sqlite:///{tmp_path}/no.db"
+    assert f"there is no store at {tmp_path}/no.db" in run("list", "--store", missing, code=1)
+    assert "this version opens sqlite:///PATH" in run("list", "--store", "mysql://x", code=2)
+    assert "Missing option '--store'" in run("list", code=2)
+    assert "Missing argument 'ID'" in run("cancel", "--store", filled, code=2)
+    assert not (tmp_path / "no.db").exists()

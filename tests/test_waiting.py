@@ -1,0 +1,167 @@
+"""Durable sleeps and waits for signals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from runtara_trio import (
+    ConfigError,
+    Operator,
+    Outcome,
+    RuntaraSdk,
+    SdkConfig,
+    SharedBackend,
+    open_backend,
+    open_runtara,
+)
+from runtara_trio.ids import wake_id
+from runtara_trio.messages import StopWaiting
+
+from .support import Watched
+
+
+def block(backend: Any, **options: Any) -> Any:
+    return open_runtara(backend, instance_id="i", tenant_id="t", **options)
+
+
+class Wall:
+    """A wall clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.offset = 1_700_000_000.0
+
+    def now(self) -> float:
+        return self.offset + trio.current_time()
+
+
+async def test_a_sleep_takes_its_time(autojump_clock: MockClock, memory: SharedBackend) -> None:
+    start = trio.current_time()
+    async with block(memory) as sdk:
+        await sdk.sleep(7 * 86400, "week", {"why": "cooling off"})
+        assert trio.current_time() - start == pytest.approx(7 * 86400, abs=0.002)
+        assert await sdk.get_checkpoint("week", dict) == {"why": "cooling off"}
+        again = trio.current_time()
+        await sdk.sleep(7 * 86400, "week")  # over: a replay passes it at once
+        assert trio.current_time() == again
+
+
+async def test_a_restart_sleeps_only_the_rest(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    start = trio.current_time()
+    for interrupted_after in (1000, 1500):
+        with trio.move_on_after(interrupted_after):
+            async with block(memory) as sdk:
+                await sdk.sleep(3600, "nap")
+    async with block(memory) as sdk:
+        await sdk.sleep(3600, "nap")
+    assert trio.current_time() - start == pytest.approx(3600, abs=0.002)
+    (wake,) = [
+        one.state
+        for one in (await Operator(memory).checkpoints("i")).checkpoints
+        if one.checkpoint_id == wake_id("nap")
+    ]
+    assert len(wake) == 8
+
+
+@pytest.mark.parametrize("jump", [-3000, 3000, 100_000])
+async def test_a_wall_clock_that_jumps_does_not_shift_the_wake_time(
+    autojump_clock: MockClock, jump: int
+) -> None:
+    wall = Wall()
+    config = SdkConfig(store=":memory:", clock=wall)
+    async with open_backend(config) as backend, trio.open_nursery() as nursery:
+
+        async def jumps() -> None:
+            await trio.sleep(600)
+            wall.offset += jump
+
+        async with block(backend) as sdk:
+            start = wall.now()
+            nursery.start_soon(jumps)
+            await sdk.sleep(3600, "nap")
+            woke = wall.now() - start
+    assert woke >= 3600
+    if jump < 3600:
+        assert woke == pytest.approx(3600, abs=60)
+    else:
+        assert woke <= 600 + jump + 60  # noticed within a minute
+
+
+async def test_the_status_stays_running_and_the_list_says_until_when(
+    memory: SharedBackend,
+) -> None:
+    async with block(memory) as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(sdk.sleep, 3600, "nap")
+        await trio.testing.wait_all_tasks_blocked()
+        (one,) = (await Operator(memory).list()).instances
+        assert one.status == "running"
+        assert one.sleep_until is not None
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "seconds", [-1, -0.001, float("nan"), float("inf"), -float("inf"), "3", None, True, 1e300]
+)
+async def test_a_duration_that_is_none_is_refused(memory: SharedBackend, seconds: Any) -> None:
+    async with block(memory) as sdk:
+        with pytest.raises(ConfigError, match="seconds must be"):
+            await sdk.sleep(seconds, "nap")
+        assert (await Operator(memory).checkpoints("i")).checkpoints == ()
+
+
+async def test_a_signal_sent_before_the_wait(backend: SharedBackend) -> None:
+    async with block(backend) as sdk:
+        await Operator(backend).send_signal("i", "approve", {"by": "ana"})
+        assert await sdk.wait_for_signal("approve") == b'{"by":"ana"}'
+
+
+async def test_a_signal_sent_during_the_wait(backend: SharedBackend) -> None:
+    got = []
+
+    async def wait(sdk: RuntaraSdk, name: str) -> None:
+        got.append((name, await sdk.wait_for_signal(name)))
+
+    async with block(backend) as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(wait, sdk, "a")
+        nursery.start_soon(wait, sdk, "b")
+        nursery.start_soon(wait, sdk, "a")  # two may wait for one
+        await trio.testing.wait_all_tasks_blocked()
+        await Operator(backend).send_signal("i", "b", b"2")
+        await Operator(backend).send_signal("i", "a", b"1")
+    assert sorted(got) == [("a", b"1"), ("a", b"1"), ("b", b"2")]
+
+
+async def test_a_signal_sent_while_nobody_runs_is_there_for_every_replay(
+    backend: SharedBackend,
+) -> None:
+    async with block(backend) as sdk:
+        await sdk.suspended()
+    await Operator(backend).send_signal("i", "approve", b"yes")
+    for _ in range(2):
+        async with block(backend) as sdk:
+            assert await sdk.wait_for_signal("approve") == b"yes"
+            await sdk.suspended()
+
+
+async def test_a_waiter_that_goes_says_so(memory: SharedBackend) -> None:
+    watched = Watched(memory)
+    async with open_backend(watched) as shared, block(shared) as sdk:
+        with trio.move_on_after(0.01):
+            await sdk.wait_for_signal("never")
+        await trio.testing.wait_all_tasks_blocked()
+    assert watched.sent(StopWaiting) == [StopWaiting(instance_id="i", checkpoint_id="never")]
+    assert sdk.outcome is Outcome.COMPLETED
+
+
+async def test_a_cancelled_wait_ends(backend: SharedBackend) -> None:
+    async with block(backend) as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(sdk.wait_for_signal, "never")
+        await trio.testing.wait_all_tasks_blocked()
+        await Operator(backend).cancel("i")
+    assert sdk.outcome is Outcome.CANCELLED
