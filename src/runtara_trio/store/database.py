@@ -190,10 +190,10 @@ class Database:
             .execute(
                 "SELECT s.instance_id, s.signal_type, s.payload, NULL FROM pending_signals s"
                 " JOIN runtara_trio_leases l ON l.instance_id = s.instance_id"
-                " WHERE l.owner = ?1 AND s.acknowledged_at IS NULL UNION ALL"
+                " WHERE l.owner = ? AND s.acknowledged_at IS NULL UNION ALL"
                 " SELECT c.instance_id, NULL, NULL, c.checkpoint_id FROM pending_custom_signals c"
-                " JOIN runtara_trio_leases l ON l.instance_id = c.instance_id WHERE l.owner = ?1",
-                (self.leases.owner,),
+                " JOIN runtara_trio_leases l ON l.instance_id = c.instance_id WHERE l.owner = ?",
+                (self.leases.owner, self.leases.owner),
             )
             .fetchall()
         )

@@ -63,7 +63,8 @@ class Leases:
         """Say that this owner lives; also where somebody has removed its row."""
         db.execute(
             "INSERT INTO runtara_trio_owners (owner, holder, renewed_ms, lease_ms)"
-            " VALUES (?1, ?2, ?3, ?4) ON CONFLICT (owner) DO UPDATE SET renewed_ms = ?3",
+            " VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (owner) DO UPDATE SET renewed_ms = excluded.renewed_ms",
             (self.owner, self.who, owners.monotonic_ms(), self.lease_ms),
         )
 

@@ -67,9 +67,9 @@ def send_custom_signal(tx: Transaction, message: SendCustomSignal) -> Done:
     row = _known(tx, instance)
     waiting, taken = tx.db.execute(
         "SELECT (SELECT COALESCE(payload, x'') FROM pending_custom_signals"
-        " WHERE instance_id = ?1 AND checkpoint_id = ?2),"
-        " (SELECT state FROM checkpoints WHERE instance_id = ?1 AND checkpoint_id = ?3)",
-        (instance, checkpoint_id, signal_id(checkpoint_id)),
+        " WHERE instance_id = ? AND checkpoint_id = ?),"
+        " (SELECT state FROM checkpoints WHERE instance_id = ? AND checkpoint_id = ?)",
+        (instance, checkpoint_id, instance, signal_id(checkpoint_id)),
     ).fetchone()
     if rules.decide_custom_signal(
         instance, checkpoint_id, message.payload, row.status, waiting, taken
@@ -84,12 +84,20 @@ def send_custom_signal(tx: Transaction, message: SendCustomSignal) -> Done:
 
 
 def list_instances(tx: Transaction, message: ListInstances) -> InstancePage:
-    statuses = None if message.statuses is None else sorted(message.statuses)
-    marks = "" if statuses is None else f" AND i.status IN ({', '.join('?' * len(statuses))})"
+    wanted: list[str] = []
+    values: list[object] = []
+    if message.tenant_id is not None:
+        wanted.append("i.tenant_id = ?")
+        values.append(message.tenant_id)
+    if message.before is not None:
+        wanted.append("i.rowid < ?")
+        values.append(message.before)
+    if message.statuses is not None:
+        wanted.append(f"i.status IN ({', '.join('?' * len(message.statuses))})")
+        values += sorted(message.statuses)
+    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
     rows = tx.db.execute(
-        f"{_SUMMARY} WHERE (?1 IS NULL OR i.tenant_id = ?1) AND (?2 IS NULL OR i.rowid < ?2)"
-        f"{marks} ORDER BY i.rowid DESC LIMIT ?",
-        (message.tenant_id, message.before, *(statuses or ()), message.limit + 1),
+        f"{_SUMMARY}{where} ORDER BY i.rowid DESC LIMIT ?", (*values, message.limit + 1)
     ).fetchall()
     living = tx.leases.living(tx.db)
     return InstancePage(
@@ -104,9 +112,10 @@ def show_instance(tx: Transaction, message: ShowInstance) -> InstanceDetails:
     if row is None:
         raise ServerError("show", "SHOW_INSTANCE_ERROR", f"no instance {instance!r}")
     output, error, checkpoints, events = tx.db.execute(
-        "SELECT output, error, (SELECT count(*) FROM checkpoints WHERE instance_id = ?1),"
-        " (SELECT count(*) FROM instance_events WHERE instance_id = ?1)"
-        " FROM instances WHERE instance_id = ?1",
+        "SELECT output, error,"
+        " (SELECT count(*) FROM checkpoints c WHERE c.instance_id = i.instance_id),"
+        " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id)"
+        " FROM instances i WHERE i.instance_id = ?",
         (instance,),
     ).fetchone()
     holder = tx.leases.holder(tx.db, instance, tx.now)

@@ -129,8 +129,8 @@ def record_outcome(tx: Transaction, message: RecordOutcome) -> OutcomeReply:
         error = "Unknown error"  # what runtara-core makes of an empty one
     tx.db.execute(
         "UPDATE instances SET status = ?, finished_at = ?, output = ?, error = ?,"
-        " sleep_until = CASE WHEN ?2 IS NULL THEN sleep_until END WHERE instance_id = ?",
-        (status.value, ended, output, error, instance),
+        " sleep_until = CASE WHEN ? THEN NULL ELSE sleep_until END WHERE instance_id = ?",
+        (status.value, ended, output, error, status.finished, instance),
     )
     if status is not InstanceStatus.CANCELLED:  # core's history has no row for it
         add_event(tx, instance, status.value, payload)
@@ -207,12 +207,12 @@ def checkpoint(tx: Transaction, message: Checkpoint) -> CheckpointReply:
         " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
         " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id"
         " AND s.acknowledged_at IS NULL"
-        " LEFT JOIN checkpoints c ON c.instance_id = i.instance_id AND c.checkpoint_id = ?2"
+        " LEFT JOIN checkpoints c ON c.instance_id = i.instance_id AND c.checkpoint_id = ?"
         " LEFT JOIN pending_custom_signals w ON w.instance_id = i.instance_id"
-        " AND w.checkpoint_id = ?2"
-        " LEFT JOIN checkpoints t ON t.instance_id = i.instance_id AND t.checkpoint_id = ?3"
-        " WHERE i.instance_id = ?1",
-        (instance, checkpoint_id, signal_id(checkpoint_id)),
+        " AND w.checkpoint_id = ?"
+        " LEFT JOIN checkpoints t ON t.instance_id = i.instance_id AND t.checkpoint_id = ?"
+        " WHERE i.instance_id = ?",
+        (checkpoint_id, checkpoint_id, signal_id(checkpoint_id), instance),
     ).fetchone()
     if found is None:
         raise LeaseLost(instance)
@@ -241,8 +241,8 @@ def checkpoint(tx: Transaction, message: Checkpoint) -> CheckpointReply:
 def get_checkpoint(tx: Transaction, message: GetCheckpoint) -> StoredState:
     found = tx.db.execute(
         "SELECT c.state FROM instances i LEFT JOIN checkpoints c"
-        " ON c.instance_id = i.instance_id AND c.checkpoint_id = ?2 WHERE i.instance_id = ?1",
-        (message.instance_id, message.checkpoint_id),
+        " ON c.instance_id = i.instance_id AND c.checkpoint_id = ? WHERE i.instance_id = ?",
+        (message.checkpoint_id, message.instance_id),
     ).fetchone()
     if found is None:
         raise ServerError(
@@ -253,13 +253,14 @@ def get_checkpoint(tx: Transaction, message: GetCheckpoint) -> StoredState:
 
 def read_checkpoints(tx: Transaction, message: ReadCheckpoints) -> CheckpointPage:
     rows = tx.db.execute(
-        "SELECT checkpoint_id, state, created_at FROM checkpoints WHERE instance_id = ?1"
-        " AND checkpoint_id >= ?2 AND (?3 IS NULL OR checkpoint_id > ?3)"
-        " AND substr(checkpoint_id, 1, length(?4)) = ?4 ORDER BY checkpoint_id LIMIT ?5",
+        "SELECT checkpoint_id, state, created_at FROM checkpoints WHERE instance_id = ?"
+        " AND checkpoint_id >= ? AND checkpoint_id IS NOT ?"
+        " AND substr(checkpoint_id, 1, ?) = ? ORDER BY checkpoint_id LIMIT ?",
         (
             message.instance_id,
             max(message.prefix, message.after or ""),  # where the index is entered
             message.after,
+            len(message.prefix),
             message.prefix,
             message.limit + 1,
         ),
