@@ -265,3 +265,16 @@ def test_an_owner_holds_its_lock_in_the_same_process_too(tmp_path: Path) -> None
     owner.close()
     assert owners.lock_is_free(owner.path)
     assert not owners.lock_is_free(owners.side_file(database, "nobody"))
+
+
+async def test_what_dead_owners_left_is_tidied_by_the_next_start(tmp_path: Path, url: str) -> None:
+    """Also where nobody takes their instances over."""
+    for name in ("a", "b"):
+        async with start("worker.py", url, name, "wait") as program:
+            await program.line("running new")
+            await program.kill()
+    async with open_runtara(url, instance_id="c", tenant_id="t"):
+        assert len(side_files(tmp_path)) == 1
+    assert side_files(tmp_path) == []
+    async with open_runtara(url, instance_id="a", tenant_id="t") as sdk:
+        assert (await sdk.checkpoint("first")).found

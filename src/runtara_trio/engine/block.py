@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -23,6 +25,7 @@ from ..messages import (
     Registered,
     ReplyT,
     Request,
+    StopWaiting,
 )
 from ..types import InstanceStatus, Outcome, Signal, SignalType
 from .boundary import Boundary
@@ -66,7 +69,7 @@ class Block(Watched):
         self._seen: Signal | None = None
         self._stopped: str | None = None
         self.ended = False
-        self._waiters: dict[str, trio.Event] = {}
+        self._waiters: dict[str, set[trio.Event]] = {}
 
     @property
     def scope(self) -> trio.CancelScope:
@@ -162,15 +165,31 @@ class Block(Watched):
             self.shared.start_soon(self.boundary.look_again)
 
     def hint(self, checkpoint_id: str) -> None:
-        if checkpoint_id in self._waiters:
-            self._waiters[checkpoint_id].set()
+        for event in self._waiters.get(checkpoint_id, ()):
+            event.set()
 
-    def hinted(self, checkpoint_id: str) -> trio.Event:
-        """Set when a custom signal may have come; ask for it before the backend is asked."""
-        event = self._waiters.get(checkpoint_id)
-        if event is None or event.is_set():
-            event = self._waiters[checkpoint_id] = trio.Event()
-        return event
+    @contextmanager
+    def hinted(self, checkpoint_id: str) -> Iterator[trio.Event]:
+        """An event that is set when a custom signal may have come.
+
+        To be entered before the backend is asked, or one that comes between is missed.
+        """
+        event = trio.Event()
+        waiters = self._waiters.setdefault(checkpoint_id, set())
+        waiters.add(event)
+        try:
+            yield event
+        finally:
+            waiters.discard(event)
+
+    def stop_waiting(self, checkpoint_id: str) -> None:
+        """The last who waited for this id has gone: the backend need not look any more."""
+        if not self._waiters.get(checkpoint_id):
+            self._waiters.pop(checkpoint_id, None)
+            self.shared.start_soon(
+                self.shared.request,
+                StopWaiting(instance_id=self.instance_id, checkpoint_id=checkpoint_id),
+            )
 
     def lose(self, lease: int) -> None:
         if lease == self._lease and self._said is None and not self._lost:

@@ -97,11 +97,13 @@ class Operator:
         limit: int = 100,
     ) -> InstancePage:
         """Instances, the newest first; ``page.next`` is the ``before`` of the next page."""
+        try:
+            wanted = None if statuses is None else frozenset(map(InstanceStatus, statuses))
+        except ValueError as exc:
+            raise ConfigError(f"statuses must be of InstanceStatus: {exc}") from exc
         return await self._backend.request(
             ListInstances(
-                statuses=None
-                if statuses is None
-                else frozenset(InstanceStatus(status) for status in statuses),
+                statuses=wanted,
                 tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
                 before=before,
                 limit=_check_limit(limit),

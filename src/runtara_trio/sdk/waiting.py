@@ -6,7 +6,7 @@ import trio
 
 from ..clock import milliseconds
 from ..engine.block import Block
-from ..messages import Sleep, StopWaiting, TakeSignal
+from ..messages import Sleep, TakeSignal
 
 LOOK_AGAIN = 60.0
 """Seconds after which a wait is checked against the wall clock: it may have jumped."""
@@ -38,20 +38,17 @@ async def wait_for_signal(block: Block, checkpoint_id: str) -> bytes:
         instance_id=block.instance_id, lease=block.writing(), checkpoint_id=checkpoint_id
     )
     waited = False
+    payload = None
     try:
         with block.boundary.waiting():
-            while True:
-                hinted = block.hinted(checkpoint_id)  # before the look: none may be missed
-                payload = (await block.request(message)).payload
-                if payload is not None:
-                    break
-                waited = True
-                await hinted.wait()
+            while payload is None:
+                with block.hinted(checkpoint_id) as hinted:
+                    payload = (await block.request(message)).payload
+                    if payload is None:
+                        waited = True
+                        await hinted.wait()
     finally:
         if waited:
-            block.shared.start_soon(
-                block.shared.request,
-                StopWaiting(instance_id=block.instance_id, checkpoint_id=checkpoint_id),
-            )
+            block.stop_waiting(checkpoint_id)
     await block.boundary.reach()
     return payload

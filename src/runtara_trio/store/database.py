@@ -40,6 +40,8 @@ BUSY_TIMEOUT = 10.0
 WATCH_INTERVAL = 0.04
 """Seconds between two looks for other processes' signals."""
 
+_UNKNOWN = -1
+
 CORE_IS_ALIVE = 120
 """Seconds since a core's newest sign of life in which it is taken to be running."""
 
@@ -143,7 +145,10 @@ class Database:
                 leasing.remove_side_file(path)
             changed = changed or tx.signals_changed
         if changed:
-            self._publish_pending()
+            try:
+                self._publish_pending()
+            except sqlite3.Error:  # what was committed stays; the next tick looks again
+                self._data_version = _UNKNOWN
 
     # ---- signals, renewal, the file under us: what has to be done between batches
 
@@ -171,8 +176,8 @@ class Database:
             self._check_file()
         (version,) = self._connected().execute("PRAGMA data_version").fetchone()
         if version != self._data_version:  # another connection has committed
-            self._data_version = version
             self._publish_pending()
+            self._data_version = version
 
     def _renew(self) -> None:
         db = self._connected()
@@ -295,10 +300,13 @@ class Database:
         try:
             with _transaction(db):
                 schema.create(db)
+                buried = self.leases.bury_the_dead(db)
                 self.leases.become_owner(db)
         except BaseException:
             self.leases.forget_owner()
             raise
+        for file in buried:
+            leasing.remove_side_file(file)
         (self._data_version,) = db.execute("PRAGMA data_version").fetchone()
         self._next_renewal = time.monotonic() + self.leases.lease_ms / 3000
 

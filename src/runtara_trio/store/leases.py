@@ -124,6 +124,12 @@ class Leases:
         )
         return int(epoch)
 
+    def bury_the_dead(self, db: sqlite3.Connection) -> list[str]:
+        """Remove all owners that are dead for certain, and name their side files."""
+        names = db.execute("SELECT owner FROM runtara_trio_owners").fetchall()
+        files = [self.bury(db, name) for (name,) in names]
+        return [file for file in files if file is not None]
+
     def bury(self, db: sqlite3.Connection, owner: str) -> str | None:
         """Remove a dead owner's row, and name its side file for removal after the commit.
 
