@@ -300,7 +300,7 @@ async def test_a_write_cancelled_while_it_waits_raises_at_once_and_still_happens
             token.run_sync_soon(running.set)
             gate.wait()
 
-        database.connection.set_trace_callback(
+        database.file.db.set_trace_callback(
             lambda statement: held() if statement == "BEGIN IMMEDIATE" else None
         )
         with trio.CancelScope() as scope:
@@ -551,7 +551,7 @@ async def test_a_failing_save_fails_alone(backend: SharedBackend) -> None:
         await sdk.checkpoint("first")
         if database.location.path is None:
             return
-        database.connection.execute(
+        database.file.db.execute(
             "CREATE TEMP TRIGGER refuse BEFORE INSERT ON checkpoints"
             " WHEN NEW.checkpoint_id = 'bad' BEGIN SELECT RAISE(ABORT, 'refused'); END"
         )

@@ -479,10 +479,10 @@ async def test_prune_takes_what_finished_long_ago(backend: SharedBackend) -> Non
     await end(backend, lease, InstanceStatus.COMPLETED)
     assert await operator.prune(3600) == 0
     database = backend._backend._database  # type: ignore[attr-defined]
-    database.connection.execute(
+    database.file.db.execute(
         "UPDATE instances SET finished_at = '2020-01-01 00:00:00' WHERE instance_id = 'i'"
     )
     assert await operator.prune(3600) == 1
     assert [one.instance_id for one in (await operator.list()).instances] == ["running"]
-    (left,) = database.connection.execute("SELECT count(*) FROM checkpoints").fetchone()
+    (left,) = database.file.db.execute("SELECT count(*) FROM checkpoints").fetchone()
     assert left == 0

@@ -148,9 +148,7 @@ async def test_lost_is_noticed_at_the_end_at_the_latest(backend: SharedBackend) 
 async def take_away(backend: SharedBackend) -> None:
     """What another owner does: the lease row changes under the holder."""
     database = backend._backend._database  # type: ignore[attr-defined]
-    database.connection.execute(
-        "UPDATE runtara_trio_leases SET owner = 'other', epoch = epoch + 1000"
-    )
+    database.file.db.execute("UPDATE runtara_trio_leases SET owner = 'other', epoch = epoch + 1000")
 
 
 async def test_said_completed(backend: SharedBackend) -> None:

@@ -188,7 +188,7 @@ async def test_the_lease_is_renewed_while_the_loop_is_blocked(url: str) -> None:
             seen = set()
             with trio.fail_after(20):
                 while len(seen) < 8:  # two leases long
-                    row = db.connection.execute("SELECT renewed_ms FROM runtara_trio_owners")
+                    row = db.file.db.execute("SELECT renewed_ms FROM runtara_trio_owners")
                     seen.add(row.fetchone()[0])
                     assert (await Operator(backend).show("i")).summary.held
         program.send(signal.SIGKILL)
@@ -233,7 +233,7 @@ async def test_a_block_that_loses_its_lease_in_a_wait_is_told_by_the_renewal(url
         async with open_runtara(config, instance_id="i", tenant_id="t") as sdk:
             async with open_backend(url) as other:
                 await Operator(other).show("i")
-                db = other._backend._database.connection  # type: ignore[attr-defined]
+                db = other._backend._database.file.db  # type: ignore[attr-defined]
                 db.execute("UPDATE runtara_trio_leases SET owner = 'other', epoch = epoch + 9")
             with trio.fail_after(20):
                 await trio.sleep_forever()

@@ -82,7 +82,7 @@ async def test_the_automatic_heartbeat_writes_no_event_and_the_called_one_does(
     events = (await Operator(memory).events("i")).events
     assert [event.type for event in events] == ["started", "heartbeat", "completed"]
     database = memory._backend._database  # type: ignore[attr-defined]
-    row = database.connection.execute("SELECT heartbeat_at FROM runtara_trio_owners").fetchone()
+    row = database.file.db.execute("SELECT heartbeat_at FROM runtara_trio_owners").fetchone()
     assert row[0] is not None
 
 

@@ -64,7 +64,7 @@ def test_where_an_instance_stands(
 async def put(backend: SharedBackend, where: Standing) -> None:
     """An instance 'i' that stands there."""
     reply = await backend.request(Register(instance_id="i", tenant_id="t"))
-    db = backend._backend._database.connection  # type: ignore[attr-defined]
+    db = backend._backend._database.file.db  # type: ignore[attr-defined]
     if where in (Standing.IDLE, Standing.CORE_SUSPENDED, Standing.FINISHED):
         status = InstanceStatus.FAILED if where is Standing.FINISHED else SUSPENDED
         await backend.request(RecordOutcome(instance_id="i", lease=reply.lease, status=status))
@@ -124,5 +124,5 @@ async def test_a_cancel_for_a_dead_lease_takes_it(backend: SharedBackend) -> Non
     """A holder that comes back after it is fenced."""
     await put(backend, Standing.DEAD)
     await Operator(backend).cancel("i")
-    db = backend._backend._database.connection  # type: ignore[attr-defined]
+    db = backend._backend._database.file.db  # type: ignore[attr-defined]
     assert db.execute("SELECT count(*) FROM runtara_trio_leases").fetchone() == (0,)

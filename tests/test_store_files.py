@@ -23,7 +23,7 @@ from runtara_trio import (
     open_runtara,
 )
 from runtara_trio.messages import ListInstances, Register
-from runtara_trio.store import database
+from runtara_trio.store import failures
 from runtara_trio.store.location import Location, locate
 from runtara_trio.store.schema import CORE_MIGRATIONS, CORE_TABLES
 
@@ -197,7 +197,7 @@ async def test_locked_by_another_writer(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For longer than the busy timeout, shortened here; nothing is lost."""
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(failures, "BUSY_TIMEOUT", 0.05)
     async with block(url) as sdk:
         await sdk.checkpoint("before", b"kept")
         other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
@@ -217,7 +217,7 @@ async def test_all_who_wait_for_a_lock_are_told_at_once(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch that gets no turn is not tried one by one, ten seconds each."""
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.5)
+    monkeypatch.setattr(failures, "BUSY_TIMEOUT", 0.5)
     async with block(url) as sdk:
         other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -246,7 +246,7 @@ async def test_a_full_disk(url: str) -> None:
         open_runtara(backend, instance_id="i", tenant_id="t") as sdk,
     ):
         await sdk.checkpoint("before", b"kept")
-        connection = backend._backend._database.connection  # type: ignore[attr-defined]
+        connection = backend._backend._database.file.db  # type: ignore[attr-defined]
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(StoreError, match="the disk is full; make room"):
@@ -264,7 +264,7 @@ async def test_one_too_big_for_the_disk_does_not_fail_the_others(url: str) -> No
         open_backend(url) as backend,
         open_runtara(backend, instance_id="i", tenant_id="t") as sdk,
     ):
-        connection = backend._backend._database.connection  # type: ignore[attr-defined]
+        connection = backend._backend._database.file.db  # type: ignore[attr-defined]
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         failed = []
@@ -384,7 +384,7 @@ async def test_a_register_refuses_a_file_that_a_core_works_on(tmp_path: Path, si
 async def test_a_switch_to_wal_that_is_not_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(failures, "BUSY_TIMEOUT", 0.05)
     path = tmp_path / "core.db"
     db = core_file(path)
     db.execute("BEGIN")
@@ -498,7 +498,7 @@ async def test_ten_thousand_idle_instances_cost_a_fixed_number_of_statements(url
             if looks == ticks:
                 token.run_sync_soon(done.set)
 
-        connection = backend._backend._database.connection
+        connection = backend._backend._database.file.db
         connection.set_trace_callback(seen)
         with trio.fail_after(60):
             await done.wait()

@@ -159,6 +159,11 @@ def tables(db: sqlite3.Connection) -> set[str]:
     }
 
 
+def has_ours(db: sqlite3.Connection) -> bool:
+    """Whether a register has put our tables beside core's."""
+    return "runtara_trio_schema" in tables(db)
+
+
 def check_version(db: sqlite3.Connection, path: str) -> bool:
     """Whether the file has runtara's tables, all of a version this one knows.
 
@@ -207,7 +212,7 @@ def create(db: sqlite3.Connection) -> None:
             " execution_time) VALUES (?, ?, 1, ?, 0)",
             [(version, what, bytes.fromhex(digest)) for version, what, digest in CORE_MIGRATIONS],
         )
-    if "runtara_trio_schema" not in names:
+    if not has_ours(db):
         references = "REFERENCES instances (instance_id) ON DELETE CASCADE"
         _script(db, OUR_TABLES.format(temp="", schema="main", references=references))
         db.execute("INSERT INTO runtara_trio_schema (version, epoch) VALUES (?, 0)", (VERSION,))

@@ -1,0 +1,165 @@
+"""The file under a store: opening it, the switch to WAL, whether it is still there.
+
+Opening is careful: a file is made, switched to WAL and given tables by the first register
+alone. An operator's commands and questions open what is there and leave its journal mode
+and tables as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+
+from ..errors import StoreError
+from . import failures, schema
+from .location import Location
+
+CORE_IS_ALIVE = 120
+"""Seconds since a core's newest sign of life in which it is taken to be running."""
+
+
+class StoreFile:
+    """A connection to the file, or the memory, of a location."""
+
+    def __init__(self, location: Location, *, create: bool) -> None:
+        """Open it; ``create``: it may be missing, and may lack tables.
+
+        Raises:
+          StoreError: there is none, or it is no store of a version known here.
+        """
+        self.path = location.path
+        self.name = location.name
+        self.gone = False
+        if self.path is not None and not os.path.exists(self.path):
+            _check_may_make(self.path, create and location.create)
+        self.db = sqlite3.connect(
+            self.path or ":memory:",
+            timeout=failures.BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,  # the thread that uses it is not the one that opens it
+        )
+        try:
+            for pragma in _PRAGMAS:
+                self.db.execute(f"PRAGMA {pragma}")
+            has_tables = schema.check_version(self.db, self.name)
+            if not create and not has_tables:
+                raise StoreError(
+                    f"{self.name} is a database, but not a runtara store; check the path, "
+                    "or start a program on it first"
+                )
+            self._identity = None if self.path is None else _identity(self.path)
+            self._stand_ins = has_tables and not schema.has_ours(self.db)
+            if self._stand_ins:
+                schema.stand_in(self.db)
+        except BaseException:
+            self.db.close()
+            raise
+
+    def look_for_our_tables(self) -> None:
+        """Where a core made the file: another process may have registered since."""
+        if self._stand_ins and schema.has_ours(self.db):
+            self._drop_stand_ins()
+
+    def make_ready(self, now: float) -> None:
+        """What a register needs, outside of a transaction: no core at work, and WAL.
+
+        Raises:
+          StoreError: a runtara-core works on the file, or the switch is not granted.
+        """
+        schema.check_version(self.db, self.name)
+        if self.path is not None:
+            self._refuse_living_core(now)
+            self._switch_to_wal()
+        self._drop_stand_ins()
+
+    def check(self) -> None:
+        """Raises StoreError where the path does not lead to the open file any more."""
+        if self.path is None:
+            return
+        try:
+            found = _identity(self.path)
+        except FileNotFoundError:
+            found = None
+        self.gone = found != self._identity
+        if self.gone:
+            what = "deleted" if found is None else "replaced by another file"
+            raise StoreError(
+                f"{self.path} was {what} while it was open: nothing that is written reaches "
+                "it; put the file back and start the program again"
+            )
+
+    def _drop_stand_ins(self) -> None:
+        if self._stand_ins:
+            schema.drop_stand_ins(self.db)
+            self._stand_ins = False
+
+    def _refuse_living_core(self, now: float) -> None:
+        if "instances" not in schema.tables(self.db):
+            return
+        newest = "MAX(CAST(strftime('%s', created_at) AS INTEGER))"
+        found = self.db.execute(
+            "SELECT i.instance_id FROM instances i WHERE i.status = 'running'"
+            " AND NOT EXISTS (SELECT 1 FROM runtara_trio_leases l JOIN runtara_trio_starts b"
+            " ON b.instance_id = l.instance_id WHERE l.instance_id = i.instance_id"
+            " AND b.started_at = i.started_at) AND MAX("
+            "COALESCE(CAST(strftime('%s', i.started_at) AS INTEGER), 0),"
+            f" COALESCE((SELECT {newest} FROM checkpoints c"
+            " WHERE c.instance_id = i.instance_id), 0),"
+            f" COALESCE((SELECT {newest} FROM instance_events e"
+            " WHERE e.instance_id = i.instance_id), 0)) > ? LIMIT 1",
+            (now - CORE_IS_ALIVE,),
+        ).fetchone()
+        if found is not None:
+            raise StoreError(
+                f"a runtara-core works on {self.name} (instance {found[0]!r} ran there "
+                f"less than {CORE_IS_ALIVE} s ago); stop that server first"
+            )
+
+    def _switch_to_wal(self) -> None:
+        deadline = time.monotonic() + failures.BUSY_TIMEOUT
+        while True:
+            try:
+                (mode,) = self.db.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as exc:
+                # SQLite does not wait by itself where others hold the file open
+                if failures.primary_code(exc) != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() >= deadline:
+                    raise StoreError(
+                        f"{self.name} is in use by a program that keeps it in another "
+                        "journal mode; stop that server or program first",
+                        transient=True,
+                    ) from exc
+                time.sleep(0.01)
+            else:
+                if mode == "wal":
+                    return
+                raise StoreError(
+                    f"{self.name} cannot be switched to WAL (it stays in {mode}); "
+                    "put it on a local disk"
+                )
+
+
+def _check_may_make(path: str, create: bool) -> None:
+    if not create:
+        raise StoreError(
+            f"there is no store at {path}; start a program on it first, or check the path"
+        )
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise StoreError(f"cannot create {path}: make the folder {folder} first")
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+_PRAGMAS = (
+    "foreign_keys = ON",
+    "synchronous = FULL",
+    "fullfsync = ON",  # macOS: fsync alone does not reach the platter
+    "checkpoint_fullfsync = ON",
+    "temp_store = MEMORY",
+)
