@@ -115,3 +115,38 @@ def test_errors_have_a_code_and_no_traceback(tmp_path: Path, filled: str) -> Non
     assert "Missing option '--store'" in run("list", code=2)
     assert "Missing argument 'ID'" in run("cancel", "--store", filled, code=2)
     assert not (tmp_path / "no.db").exists()
+
+
+def test_events_checkpoints_signal_and_prune(filled: str) -> None:
+    lines = run("events", "waits", "--store", filled).splitlines()
+    assert [line.split()[3] for line in lines[1:]] == ["started", "suspended"]
+    assert lines[2].endswith("for later")
+    found = json.loads(run("events", "waits", "--json", "--store", filled))
+    assert [event["payload"] for event in found] == ["", "for later"]
+    assert run("signal", "waits", "approve", "[bold]yes", "--store", filled) == "sent\n"
+    assert run("signal", "waits", "approve", "[bold]yes", "--store", filled) == "sent\n"
+    assert "another signal already" in run(
+        "signal", "waits", "approve", "no", "--store", filled, code=1
+    )
+    assert run("prune", "--older-than", "1h", "--store", filled) == "0 removed\n"
+    assert "write 30d" in run("prune", "--older-than", "soon", "--store", filled, code=2)
+    assert run("prune", "--older-than", "0s", "--store", filled) == "2 removed\n"
+
+
+def test_what_is_stored_is_shown_as_it_is_and_harmless(url: str) -> None:
+    async def fill() -> None:
+        async with open_runtara(url, instance_id="[red]i", tenant_id="t") as sdk:
+            await sdk.checkpoint("[bold]a", b"\x1b[31mred\nnext")
+            await sdk.checkpoint("b", b"\xff\x00")
+            await sdk.checkpoint("c", {"cents": 5})
+
+    trio.run(fill)
+    lines = run("checkpoints", "[red]i", "--store", url).splitlines()
+    assert lines[1].startswith("[bold]a")
+    assert "\x1b" not in lines[1]
+    assert "base64:/wA=" in lines[2]
+    assert lines[3].endswith('{"cents":5}')
+    assert "[red]i" in run("list", "--store", url)
+    found = json.loads(run("checkpoints", "[red]i", "--json", "--prefix", "c", "--store", url))
+    assert [(one["checkpoint_id"], one["state"]) for one in found] == [("c", '{"cents":5}')]
+    assert len(run("checkpoints", "[red]i", "--after", "b", "--store", url).splitlines()) == 2

@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 failed, 2 used wrongly. Errors go to stderr, without a tra
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -28,6 +30,9 @@ store_option = click.option(
     help="The store, as sqlite:///orders.db; else RUNTARA_DATABASE_URL.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+limit_option = click.option(
+    "--limit", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Rows."
+)
 instance_argument = click.argument("instance_id", metavar="ID")
 
 
@@ -42,7 +47,7 @@ def main() -> None:
 @json_option
 @click.option("--unfinished", is_flag=True, help="Only what has not ended.")
 @click.option("--tenant", metavar="ID", help="Only this tenant's.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000))
+@limit_option
 def list_command(
     store: str, as_json: bool, unfinished: bool, tenant: str | None, limit: int
 ) -> None:
@@ -68,6 +73,75 @@ def show(store: str, as_json: bool, instance_id: str) -> None:
         _print_json(shown.details_json(details))
     else:
         shown.console().print(shown.details_table(details, shown.now()))
+
+
+@main.command()
+@store_option
+@json_option
+@instance_argument
+@limit_option
+@click.option("--after", default=0, metavar="NUMBER", help="Only what follows this event.")
+def events(store: str, as_json: bool, instance_id: str, limit: int, after: int) -> None:
+    """Show the history of an instance, oldest first."""
+    page = _operate(store, lambda op: op.events(instance_id, after=after, limit=limit))
+    if as_json:
+        _print_json([shown.event_json(event) for event in page.events])
+        return
+    shown.console().print(shown.events_table(page.events))
+    if page.more:
+        click.echo(f"more follow; --after {page.events[-1].id} shows them", err=True)
+
+
+@main.command()
+@store_option
+@json_option
+@instance_argument
+@limit_option
+@click.option("--prefix", default="", metavar="TEXT", help="Only ids that begin with it.")
+@click.option("--after", metavar="CHECKPOINT", help="Only ids that follow this one.")
+def checkpoints(
+    store: str, as_json: bool, instance_id: str, limit: int, prefix: str, after: str | None
+) -> None:
+    """Show the checkpoints of an instance, in the order of their ids."""
+    page = _operate(
+        store, lambda op: op.checkpoints(instance_id, prefix=prefix, after=after, limit=limit)
+    )
+    if as_json:
+        _print_json([shown.checkpoint_json(one) for one in page.checkpoints])
+        return
+    shown.console().print(shown.checkpoints_table(page.checkpoints, shown.now()))
+    if page.more:
+        last = page.checkpoints[-1].checkpoint_id
+        click.echo(f"more follow; --after {shlex.quote(last)} shows them", err=True)
+
+
+@main.command()
+@store_option
+@instance_argument
+@click.argument("checkpoint_id", metavar="CHECKPOINT")
+@click.argument("payload")
+def signal(store: str, instance_id: str, checkpoint_id: str, payload: str) -> None:
+    """Send PAYLOAD to whoever waits for CHECKPOINT in an instance, now or later."""
+
+    async def send(operator: Operator) -> None:
+        await operator.send_signal(instance_id, checkpoint_id, payload.encode())
+
+    _operate(store, send)
+    click.echo("sent")
+
+
+@main.command()
+@store_option
+@click.option(
+    "--older-than",
+    required=True,
+    metavar="DURATION",
+    callback=lambda context, option, text: _seconds(text),
+    help="How long ago it must have finished: 30d, 12h, 90m or 45s.",
+)
+def prune(store: str, older_than: float) -> None:
+    """Remove what finished long ago, with its checkpoints and its history."""
+    click.echo(f"{_operate(store, lambda op: op.prune(older_than))} removed")
 
 
 @main.command()
@@ -107,6 +181,14 @@ def _operate(store: str, ask: Callable[[Operator], Awaitable[T]]) -> T:
         raise click.UsageError(str(exc)) from exc
     except SdkError as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def _seconds(text: str) -> float:
+    """A duration such as ``30d`` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([dhms])", text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no duration; write 30d, 12h, 90m or 45s")
+    return float(match[1]) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[match[2]]
 
 
 def _print_json(value: object) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..types import InstanceDetails, InstanceStatus, InstanceSummary
+from ..types import CheckpointRecord, Event, InstanceDetails, InstanceStatus, InstanceSummary
 
 _COLOURS = {
     InstanceStatus.RUNNING: "green",
@@ -36,11 +36,11 @@ def instances_table(instances: Iterable[InstanceSummary], now: datetime) -> Tabl
     for one in instances:
         newest = one.finished_at or one.started_at or one.created_at
         table.add_row(
-            one.instance_id,
-            one.tenant_id,
+            Text(one.instance_id),  # an id is no markup
+            Text(one.tenant_id),
             _status(one.status),
             "" if newest is None else age(now, newest),
-            one.checkpoint_id or "",
+            Text(one.checkpoint_id or ""),
             note(one, now),
         )
     return table
@@ -71,6 +71,55 @@ def details_table(details: InstanceDetails, now: datetime) -> Table:
         if value not in (None, ""):
             table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
     return table
+
+
+def events_table(events: Iterable[Event]) -> Table:
+    """The history, a line an event."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("number", "when", "event", "checkpoint", "payload"):
+        table.add_column(title, overflow="fold")
+    for event in events:
+        kind = event.type if event.subtype is None else f"{event.type} {event.subtype}"
+        table.add_row(
+            str(event.id),
+            "" if event.created_at is None else f"{event.created_at:%Y-%m-%d %H:%M:%S}",
+            Text(kind),
+            Text(event.checkpoint_id or ""),
+            Text(_first_line(event.payload)),
+        )
+    return table
+
+
+def checkpoints_table(checkpoints: Iterable[CheckpointRecord], now: datetime) -> Table:
+    """Stored checkpoints: their ids whole, their states as far as a line goes."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("checkpoint", "age", "bytes", "state"):
+        table.add_column(title, overflow="fold")
+    for one in checkpoints:
+        table.add_row(
+            Text(one.checkpoint_id),
+            "" if one.created_at is None else age(now, one.created_at),
+            str(len(one.state)),
+            Text(_first_line(one.state)),
+        )
+    return table
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """An event for scripts; its payload as text, where it is none as ``base64:…``."""
+    return {**msgspec.to_builtins(event), "payload": readable(event.payload)}
+
+
+def checkpoint_json(one: CheckpointRecord) -> dict[str, Any]:
+    """A checkpoint for scripts; its state as text, where it is none as ``base64:…``."""
+    return {**msgspec.to_builtins(one), "state": readable(one.state)}
+
+
+def _first_line(data: bytes) -> str:
+    """The beginning of some bytes, with nothing in it that a terminal would act on."""
+    line = readable(data[:400]).split("\n", 1)[0]
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line[:100])
+    return shown if len(data) <= len(line[:100].encode()) else shown + "…"
 
 
 def note(one: InstanceSummary, now: datetime) -> str:
