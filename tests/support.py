@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +98,18 @@ class Program:
         await self.process.wait()
 
 
-@asynccontextmanager
-async def start(
+def start(
     program: str | Path, *arguments: object, cwd: Path | None = None
-) -> AsyncIterator[Program]:
+) -> AbstractAsyncContextManager[Program]:
     """Run a program of ``tests/programs`` (or any path) until the end of the block."""
+    return start_args(str(PROGRAMS / program), *map(str, arguments), cwd=cwd)
+
+
+@asynccontextmanager
+async def start_args(*arguments: str, cwd: Path | None = None) -> AsyncIterator[Program]:
+    """Run Python with these arguments until the end of the block."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-u", str(PROGRAMS / program), *map(str, arguments)],
+        [sys.executable, "-u", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=cwd,

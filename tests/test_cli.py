@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from runtara_trio import open_backend, open_runtara
+from runtara_trio import Operator, open_backend, open_runtara
 
-from .support import start
+from .support import start, start_args
 
 
 def run(*arguments: str, code: int = 0, **environment: str) -> str:
@@ -150,3 +151,53 @@ def test_what_is_stored_is_shown_as_it_is_and_harmless(url: str) -> None:
     found = json.loads(run("checkpoints", "[red]i", "--json", "--prefix", "c", "--store", url))
     assert [(one["checkpoint_id"], one["state"]) for one in found] == [("c", '{"cents":5}')]
     assert len(run("checkpoints", "[red]i", "--after", "b", "--store", url).splitlines()) == 2
+
+
+PROGRAM = """
+import trio
+
+async def work(sdk, count, name="x"):
+    saved = await sdk.checkpoint("a", [count, name])
+    print("working", saved.found, flush=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 0 if count else 3600)
+    return {"count": count, "name": name}
+
+async def fails(sdk):
+    raise ValueError("no such order")
+
+def plain(sdk):
+    pass
+"""
+
+
+async def test_run_calls_a_function_in_a_block(tmp_path: Path, url: str) -> None:
+    (tmp_path / "orders.py").write_text(PROGRAM)
+    base = ("-m", "runtara_trio", "run", "--store", url, "--tenant", "t")
+    async with start_args(*base, "--id", "a", "orders:work", "3", '"ana"', cwd=tmp_path) as done:
+        assert await done.wait() == 0
+    assert done.lines == ["working False", "completed"]
+    async with open_backend(url) as backend:
+        assert (await Operator(backend).show("a")).output == b'{"count":3,"name":"ana"}'
+    async with start_args(*base, "--id", "a", "orders:work", "3", cwd=tmp_path) as again:
+        assert await again.wait() == 0
+    assert again.lines == ["instance 'a' is completed; pass revive=True to run it again"]
+
+    async with start_args(*base, "--id", "b", "orders:work", "0", cwd=tmp_path) as waits:
+        await waits.line("working")
+        waits.send(signal.SIGTERM)
+        assert await waits.wait() == 128 + signal.SIGTERM
+    async with start_args(*base, "--id", "c", "orders:fails", cwd=tmp_path) as fails:
+        assert await fails.wait() == 1
+    assert fails.lines[-1] == "ValueError: no such order"
+
+    for arguments, text in (
+        (("orders:work", "{"), "is no JSON"),
+        (("orders:plain",), "is no async function"),
+        (("orders:nothing",), "is no async function"),
+        (("nothing:work",), "there is no module 'nothing' here"),
+        (("orders",), "is not of the form module:function"),
+    ):
+        async with start_args(*base, "--id", "d", *arguments, cwd=tmp_path) as wrong:
+            assert await wrong.wait() == 2
+        assert text in wrong.lines[-1]

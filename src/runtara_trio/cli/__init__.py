@@ -1,5 +1,6 @@
 """The operator's command line.
 
 main      the commands
+run       a block around somebody's function
 show      how instances look, for people and for scripts
 """

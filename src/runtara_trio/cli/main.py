@@ -18,6 +18,7 @@ from ..engine.opening import open_backend
 from ..errors import ConfigError, SdkError
 from ..sdk.operator import Operator
 from ..types import FINISHED, InstanceStatus
+from . import run as running
 from . import show as shown
 
 T = TypeVar("T")
@@ -166,6 +167,40 @@ def pause(store: str, instance_id: str) -> None:
 def resume(store: str, instance_id: str) -> None:
     """Take back a pause that has not stopped the instance yet."""
     click.echo(_operate(store, lambda op: op.resume(instance_id)).text)
+
+
+@main.command("run")
+@store_option
+@click.option(
+    "--id",
+    "instance_id",
+    envvar="RUNTARA_INSTANCE_ID",
+    required=True,
+    metavar="ID",
+    help="Who runs; else RUNTARA_INSTANCE_ID.",
+)
+@click.option(
+    "--tenant",
+    envvar="RUNTARA_TENANT_ID",
+    required=True,
+    metavar="ID",
+    help="Whom it belongs to; else RUNTARA_TENANT_ID.",
+)
+@click.argument("target", metavar="MODULE:FUNCTION")
+@click.argument("arguments", nargs=-1, metavar="[JSON]...")
+@click.pass_context
+def run_command(
+    context: click.Context,
+    store: str,
+    instance_id: str,
+    tenant: str,
+    target: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Run an async function as an instance: it gets the SDK and the JSON arguments."""
+    program = running.find_program(target)
+    values = running.parse_arguments(arguments)
+    context.exit(running.run_program(store, instance_id, tenant, program, values))
 
 
 def _operate(store: str, ask: Callable[[Operator], Awaitable[T]]) -> T:

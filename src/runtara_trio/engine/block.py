@@ -90,6 +90,11 @@ class Block(Watched):
                 "cannot use its SDK"
             )
 
+    @property
+    def writable(self) -> bool:
+        """Registered, and nothing said of its end."""
+        return self.registered and not self.ended and self._said is None and self._saying is None
+
     def writing(self) -> int:
         """The lease, for a message that writes. Raises SdkError where nothing may be written."""
         self.check_open()

@@ -70,6 +70,11 @@ class RuntaraSdk:
         return self._block.registered
 
     @property
+    def is_writable(self) -> bool:
+        """Whether writing calls are taken: registered, and no outcome recorded yet."""
+        return self._block.writable
+
+    @property
     def is_connected(self) -> bool:
         """Whether calls can be made: the block has not ended."""
         return not self._block.ended

@@ -1,0 +1,106 @@
+"""``runtara-trio run``: a block around a function of somebody's module.
+
+The function is ``async def name(sdk, *arguments)``; what it returns is the instance's
+output. A stop signal's SystemExit may come wrapped in groups by nurseries of the program:
+it is unwrapped here, so that the process ends with 128 + the signal's number.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+import msgspec
+import trio
+
+from ..errors import ConfigError, InstanceFinished, SdkError
+from ..sdk.instance import open_runtara
+from ..sdk.runtara_sdk import RuntaraSdk
+from ..types import InstanceStatus, Outcome
+
+Program = Callable[..., Awaitable[Any]]
+
+
+def find_program(target: str) -> Program:
+    """The function that ``module:function`` names, looked for in the current folder too."""
+    module_name, separator, function_name = target.partition(":")
+    if not separator or not module_name or not function_name:
+        raise click.UsageError(f"{target!r} is not of the form module:function")
+    sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not (module_name + ".").startswith(exc.name + "."):
+            raise  # something that the program itself imports
+        raise click.UsageError(f"there is no module {module_name!r} here") from exc
+    function = getattr(module, function_name, None)
+    if not inspect.iscoroutinefunction(function):
+        raise click.UsageError(f"{target!r} is no async function")
+    return function
+
+
+def parse_arguments(texts: tuple[str, ...]) -> list[Any]:
+    """The arguments, each a JSON value."""
+    values = []
+    for text in texts:
+        try:
+            values.append(msgspec.json.decode(text))
+        except msgspec.DecodeError as exc:
+            raise click.UsageError(
+                f"{text!r} is no JSON ({exc}); a text is written '\"so\"'"
+            ) from exc
+    return values
+
+
+def run_program(
+    store: str, instance_id: str, tenant_id: str, program: Program, arguments: list[Any]
+) -> int:
+    """Run the program in a block of its own. The exit code of the process."""
+    sdks: list[RuntaraSdk] = []
+
+    async def run() -> None:
+        async with open_runtara(store, instance_id=instance_id, tenant_id=tenant_id) as sdk:
+            sdks.append(sdk)
+            result = await program(sdk, *arguments)
+            if result is not None and sdk.is_writable:
+                await sdk.completed(result)
+
+    try:
+        trio.run(run)
+    except ConfigError as exc:
+        if sdks:
+            raise  # of the program itself
+        raise click.UsageError(str(exc)) from exc
+    except InstanceFinished as exc:
+        if sdks:
+            raise
+        click.echo(str(exc), err=True)
+        return 0 if exc.status == InstanceStatus.COMPLETED else 1
+    except SdkError as exc:
+        if sdks:
+            raise
+        raise click.ClickException(str(exc)) from exc
+    except BaseExceptionGroup as group:
+        code = _stopped_with(group)
+        if code is None:
+            raise
+        return code
+    outcome = sdks[0].outcome
+    click.echo(str(outcome), err=True)
+    return 0 if outcome in (Outcome.COMPLETED, Outcome.PAUSED) else 1
+
+
+def _stopped_with(group: BaseExceptionGroup[BaseException]) -> int | None:
+    """The code of a SystemExit, where the group holds nothing else."""
+    exits, rest = group.split(SystemExit)
+    while isinstance(exits, BaseExceptionGroup):
+        exits = exits.exceptions[0]  # type: ignore[assignment]
+    if rest is not None or exits is None:
+        return None
+    code = exits.code
+    return code if isinstance(code, int) else 1
