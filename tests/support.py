@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,17 @@ class Program:
                     raise EOFError(f"no line {wanted!r} in {self.lines}")
                 self._rest += more
 
-    async def wait(self) -> int:
-        """Read what is left, and the exit code."""
-        try:
+    async def rest(self) -> list[str]:
+        """The whole lines that it had written before its end."""
+        seen = len(self.lines)
+        with suppress(EOFError):
             while True:
                 await self.line()
-        except EOFError:
-            pass
+        return self.lines[seen:]
+
+    async def wait(self) -> int:
+        """Read what is left, and the exit code."""
+        await self.rest()
         with trio.fail_after(30):
             return await self.process.wait()
 
