@@ -185,8 +185,11 @@ async def test_an_outcome_gives_way_to_a_cancel_that_stands(backend: SharedBacke
 @core
 async def test_a_checkpoint_is_saved_or_returned(backend: SharedBackend) -> None:
     lease = (await register(backend)).lease
-    assert await save(backend, lease, "a", b"one") == CheckpointReply(found=False, state=b"")
-    assert await save(backend, lease, "a", b"two") == CheckpointReply(found=True, state=b"one")
+    first = await save(backend, lease, "a", b"one")
+    assert (first.found, first.state) == (False, b"")
+    second = await save(backend, lease, "a", b"two")
+    assert (second.found, second.state) == (True, b"one")
+    assert second.look > first.look  # what was seen later counts
     stored = await backend.request(GetCheckpoint(instance_id="i", checkpoint_id="a"))
     assert stored == StoredState(found=True, state=b"one")
     assert (await info_of(backend)).checkpoint_id == "a"

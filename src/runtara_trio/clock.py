@@ -56,8 +56,8 @@ def milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-def check_seconds(name: str, value: object) -> float:
-    """A duration in seconds, finite and not negative.
+def check_seconds(name: str, value: object, *, more_than_none: bool = False) -> float:
+    """A duration in seconds, finite and not negative, or not 0 either.
 
     Raises:
       ConfigError: names the argument and what was given.
@@ -66,4 +66,6 @@ def check_seconds(name: str, value: object) -> float:
         raise ConfigError(f"{name} must be a number of seconds, not {value!r}")
     if not 0 <= value <= _LONGEST:  # NaN compares false
         raise ConfigError(f"{name} must be a finite number of seconds, 0 or more, not {value!r}")
+    if more_than_none and value == 0:
+        raise ConfigError(f"{name} must be more than 0 seconds")
     return float(value)

@@ -40,6 +40,11 @@ def check_checkpoint_id(value: object) -> str:
     return checked
 
 
+def check_subtype(value: object) -> str:
+    """A custom event's subtype: up to 1,024 bytes of UTF-8 without NUL. Raises ConfigError."""
+    return _limited("subtype", value, MAX_CHECKPOINT_ID)
+
+
 def check_text(name: str, value: object) -> str:
     """Any text that is stored as UTF-8: no NUL, no lone surrogate. Raises ConfigError."""
     if not isinstance(value, str):

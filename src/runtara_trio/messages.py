@@ -3,7 +3,8 @@
 Data goes one way, verb → message → backend → reply. A message is complete: whoever
 answers it needs no memory of earlier ones. ``lease`` is the number that ``Register``
 answered with; stores refuse a write whose lease is no longer the instance's, the wire
-drops it.
+drops it. ``look`` rises with each look that a backend takes at an instance's signals:
+replies and batches overtake each other on the way, and what was seen earlier is stale.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     """Goes into every writing message; 0 where the backend knows no leases."""
     signal: Signal | None
     """What waited for the start: delivered before the program runs."""
+    look: int
     taken_from: str | None
     """The dead or expired owner whose lease was taken over."""
 
@@ -125,6 +127,7 @@ class CheckpointReply(msgspec.Struct, frozen=True, kw_only=True):
     state: bytes
     """What stands under the id where it was found, else empty."""
     pending_signal: Signal | None = None
+    look: int = 0
     custom_signal: CustomSignal | None = None
     """A signal for this id, which the answer has saved."""
 
@@ -171,6 +174,7 @@ class SleepReply(msgspec.Struct, frozen=True, kw_only=True):
     wake_at_ms: int
     """Unix ms that stand: the first sleep under the id decided."""
     pending_signal: Signal | None = None
+    look: int = 0
 
 
 class Sleep(Request[SleepReply], frozen=True, kw_only=True):
@@ -188,6 +192,7 @@ class Sleep(Request[SleepReply], frozen=True, kw_only=True):
 
 class PendingSignal(msgspec.Struct, frozen=True, kw_only=True):
     signal: Signal | None
+    look: int
 
 
 class PollSignals(Request[PendingSignal], frozen=True, kw_only=True):

@@ -5,8 +5,10 @@ Exit codes: 0 done, 1 failed, 2 used wrongly. Errors go to stderr, without a tra
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -37,7 +39,23 @@ limit_option = click.option(
 instance_argument = click.argument("instance_id", metavar="ID")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands whose output may fail: a terminal without Unicode, a full disk."""
+
+    def invoke(self, context: click.Context) -> object:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            result = super().invoke(context)
+            sys.stdout.flush()
+        except BrokenPipeError:  # click ends quietly: who reads has seen enough
+            raise
+        except OSError as exc:
+            raise click.ClickException(f"cannot write the output: {exc.strerror}") from exc
+        return result
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="runtara-trio")
 def main() -> None:
     """See and steer durable instances."""

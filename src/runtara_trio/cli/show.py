@@ -28,6 +28,12 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=100_000, highlight=False)
 
 
+def plain(text: str) -> Text:
+    """Somebody's text as it is: no markup, and nothing that a terminal would act on."""
+    shown = (c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return Text("".join(shown))
+
+
 def instances_table(instances: Iterable[InstanceSummary], now: datetime) -> Table:
     """The list. Ages are of the newest that happened: the end, the start, the creation."""
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -36,11 +42,11 @@ def instances_table(instances: Iterable[InstanceSummary], now: datetime) -> Tabl
     for one in instances:
         newest = one.finished_at or one.started_at or one.created_at
         table.add_row(
-            Text(one.instance_id),  # an id is no markup
-            Text(one.tenant_id),
+            plain(one.instance_id),
+            plain(one.tenant_id),
             _status(one.status),
             "" if newest is None else age(now, newest),
-            Text(one.checkpoint_id or ""),
+            plain(one.checkpoint_id or ""),
             note(one, now),
         )
     return table
@@ -69,7 +75,7 @@ def details_table(details: InstanceDetails, now: datetime) -> Table:
     ]
     for name, value in facts:
         if value not in (None, ""):
-            table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+            table.add_row(name, value if isinstance(value, Text) else plain(str(value)))
     return table
 
 
@@ -83,9 +89,9 @@ def events_table(events: Iterable[Event]) -> Table:
         table.add_row(
             str(event.id),
             "" if event.created_at is None else f"{event.created_at:%Y-%m-%d %H:%M:%S}",
-            Text(kind),
-            Text(event.checkpoint_id or ""),
-            Text(_first_line(event.payload)),
+            plain(kind),
+            plain(event.checkpoint_id or ""),
+            plain(_first_line(event.payload)),
         )
     return table
 
@@ -97,10 +103,10 @@ def checkpoints_table(checkpoints: Iterable[CheckpointRecord], now: datetime) ->
         table.add_column(title, overflow="fold")
     for one in checkpoints:
         table.add_row(
-            Text(one.checkpoint_id),
+            plain(one.checkpoint_id),
             "" if one.created_at is None else age(now, one.created_at),
             str(len(one.state)),
-            Text(_first_line(one.state)),
+            plain(_first_line(one.state)),
         )
     return table
 
@@ -116,10 +122,9 @@ def checkpoint_json(one: CheckpointRecord) -> dict[str, Any]:
 
 
 def _first_line(data: bytes) -> str:
-    """The beginning of some bytes, with nothing in it that a terminal would act on."""
+    """The beginning of some bytes, as text."""
     line = readable(data[:400]).split("\n", 1)[0]
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line[:100])
-    return shown if len(data) <= len(line[:100].encode()) else shown + "…"
+    return line[:100] if len(data) <= len(line[:100].encode()) else line[:100] + "…"
 
 
 def note(one: InstanceSummary, now: datetime) -> str:

@@ -6,5 +6,6 @@ block       one instance's run: its scope, its facts, its requests
 signals     where a cancel signal becomes a cancelled scope
 boundary    where tasks stop for a pause, and the steps that it waits for
 outcome     the table: what ends as what
+interrupts  context managers in whose own code no Ctrl-C lands
 stop        SIGTERM and the like
 """

@@ -38,6 +38,9 @@ logger = logging.getLogger("runtara_trio.instance")
 RECORD_AGAIN = 0.2
 """Seconds between two tries to record an outcome."""
 
+RECORD_LATER = 1.0
+"""The same, once the block has ended without it."""
+
 
 class Block(Watched):
     """What an ``open_runtara`` block is made of; the SDK is its face to the user."""
@@ -64,9 +67,10 @@ class Block(Watched):
         self._lost = False
         self._said: Outcome | None = None
         self._saying: InstanceStatus | None = None
-        self._unsure: InstanceStatus | None = None
+        self._tried: set[InstanceStatus] = set()
         self._pause_acknowledged = False
         self._seen: Signal | None = None
+        self._last_look = 0
         self._stopped: str | None = None
         self.ended = False
         self._waiters: dict[str, set[trio.Event]] = {}
@@ -113,6 +117,9 @@ class Block(Watched):
     async def request(self, message: Request[ReplyT]) -> ReplyT:
         """Ask the backend; a refused lease ends the body."""
         self.check_open()
+        return await self._ask(message)
+
+    async def _ask(self, message: Request[ReplyT]) -> ReplyT:
         try:
             return await self.shared.request(message)
         except LeaseLost:
@@ -123,9 +130,16 @@ class Block(Watched):
         """A request that saves work. Inside a step its effect has happened: it is shielded."""
         if not self.boundary.in_step:
             return await self.request(message)
+        self.check_open()
+        with trio.CancelScope(shield=True):
+            reply = await self._in_time(message)
+        return reply
+
+    async def _in_time(self, message: Request[ReplyT]) -> ReplyT:
+        """A request that nothing cancels has a timeout of its own."""
         timeout = self.shared.config.request_timeout_ms / 1000
-        with trio.move_on_after(timeout, shield=True):
-            return await self.request(message)
+        with trio.move_on_after(timeout):
+            return await self._ask(message)
         raise RequestTimeout(
             f"{type(message).__name__} of instance {self.instance_id!r} got no answer within "
             f"{timeout:g} s; it may have been carried out"
@@ -143,20 +157,26 @@ class Block(Watched):
             checkpoint_id=checkpoint_id,
             revive=revive,
         )
-        reply: Registered = await self.shared.uninterrupted(self.shared.request, message)
+        reply: Registered = await self.shared.uninterrupted(self._in_time, message)
         self._lease = reply.lease
         self.registered = True
         self.shared.attach(self)
         logger.info("registered %s", self.instance_id)
         if reply.taken_from is not None:
             logger.info("took %s over from %s", self.instance_id, reply.taken_from)
-        if reply.signal is not None:
-            self.deliver(reply.signal)
+        self.deliver(reply.signal, reply.look)
 
     # ---- what comes from outside
 
-    def deliver(self, signal: Signal) -> None:
-        """An operator's signal, however it came and however often."""
+    def deliver(self, signal: Signal | None, look: int) -> None:
+        """What a look found, however it came and however often.
+
+        One that is overtaken by a later look does nothing, or it would ask again for a
+        pause that a resume has withdrawn. A cancel is never stale: nothing takes it back.
+        """
+        if signal is None or (look < self._last_look and signal.type is not SignalType.CANCEL):
+            return
+        self._last_look = max(look, self._last_look)
         if signal != self._seen:
             logger.info("%s of %s came", signal.type, self.instance_id)
         self._seen = signal
@@ -197,7 +217,13 @@ class Block(Watched):
             )
 
     def lose(self, lease: int) -> None:
-        if lease == self._lease and self._said is None and not self._lost:
+        """Another owner has the lease; unless it went with what the body said itself."""
+        perhaps_said = self._saying is not None or self._tried
+        if lease == self._lease and self._said is None and not perhaps_said:
+            self._mark_lost()
+
+    def _mark_lost(self) -> None:
+        if not self._lost:
             self._lost = True
             logger.warning("the lease of %s was lost", self.instance_id)
             self._signals.end(Cause.LOST)
@@ -219,9 +245,12 @@ class Block(Watched):
                 self._pause_acknowledged = True
 
     async def _acknowledge(self, signal: Signal) -> None:
-        await self.request(
-            AcknowledgeSignal(instance_id=self.instance_id, lease=self._lease, signal=signal)
-        )
+        try:
+            await self.shared.request(
+                AcknowledgeSignal(instance_id=self.instance_id, lease=self._lease, signal=signal)
+            )
+        except LeaseLost:  # with the outcome, or to another owner: those who write learn it
+            logger.debug("%s of %s was not acknowledged", signal.type, self.instance_id)
 
     # ---- the end
 
@@ -244,18 +273,23 @@ class Block(Watched):
         )
         self._saying = status
         try:
-            await self.shared.uninterrupted(self._record, message)
+            await self.shared.uninterrupted(self._record_said, message)
         except LeaseLost:
-            self.lose(lease)
+            self._mark_lost()
             raise
-        except OutcomeNotRecorded:
-            self._unsure = status
-            raise
-        else:
-            self._said = _SAID[status]
-            self.shared.detach(self)
         finally:
             self._saying = None
+
+    async def _record_said(self, message: RecordOutcome) -> None:
+        """Record what the body says; kept here, where no Ctrl-C can come between."""
+        try:
+            await self._record(message)
+        except LeaseLost:
+            if await self._carried_out() is not message.status:
+                raise
+        self._said = _SAID[message.status]
+        self.shared.detach(self)
+        self.boundary.close()  # what the body still does is clean-up: no pause ends it
 
     async def finish(self, error: BaseException | None, *, around_cancelled: bool) -> None:
         """Decide what the block ended as, and record it.
@@ -268,6 +302,9 @@ class Block(Watched):
           OutcomeNotRecorded: not within ``final_timeout``.
         """
         self.ended = True
+        self.boundary.close()
+        for checkpoint_id in self._waiters:  # a stray task must not wait for ever
+            self.hint(checkpoint_id)
         try:
             if self.registered:
                 self.outcome = await self._recorded(error, around_cancelled)
@@ -294,8 +331,17 @@ class Block(Watched):
             try:
                 reply = await self.shared.uninterrupted(self._record, message)
             except LeaseLost:
-                await self._lost_or_said()
+                status = await self.shared.uninterrupted(self._carried_out)
+                if status is verdict.recorded:
+                    return verdict.outcome
+                if status is not None:
+                    return _SAID[status]
+                self._mark_lost()
                 continue
+            except OutcomeNotRecorded as exc:
+                if _may_pass(exc.__cause__):
+                    self.shared.start_soon(self._record_later, message)
+                raise
             if reply.cancel is None:
                 return verdict.outcome
             self._signals.deliver(reply.cancel)  # it came while the body ended: it stands
@@ -322,16 +368,15 @@ class Block(Watched):
                 return signal
         return None
 
-    async def _lost_or_said(self) -> None:
-        """The lease is gone: taken by another, or with what the body said, unconfirmed then."""
-        if self._unsure is not None:
-            info = await self.shared.uninterrupted(
-                self.shared.request, GetStatus(instance_id=self.instance_id)
-            )
-            if info.status is self._unsure:
-                self._said = _SAID[self._unsure]
-                return
-        self._lost = True
+    async def _carried_out(self) -> InstanceStatus | None:
+        """The lease is gone: with an outcome of ours whose answer was lost, or to another?"""
+        if not self._tried:
+            return None
+        try:
+            info = await self._in_time(GetStatus(instance_id=self.instance_id))
+        except SdkError:
+            return None
+        return info.status if info.status in self._tried else None
 
     async def _record(self, message: RecordOutcome) -> OutcomeReply:
         """Record an outcome, trying again what may pass. In a task of the services."""
@@ -340,17 +385,46 @@ class Block(Watched):
             while True:
                 try:
                     return await self.shared.request(message)
-                except (StoreError, Unreachable) as exc:
+                except LeaseLost:
+                    raise
+                except SdkError as exc:
+                    self._tried.add(message.status)
                     failure = exc
-                    if isinstance(exc, StoreError) and not exc.transient:
+                    if not _may_pass(exc):
                         break
                 await trio.sleep(RECORD_AGAIN)
+        self._tried.add(message.status)
         raise OutcomeNotRecorded(
             f"instance {self.instance_id!r}: {message.status} could not be recorded within "
             f"{self._final_timeout:g} s"
             + (": no answer" if failure is None else f": {failure}")
             + "; its next start goes on from its last checkpoint"
         ) from failure
+
+    async def _record_later(self, message: RecordOutcome) -> None:
+        """Where the backend stays open: until it takes the outcome, or the lease is gone.
+
+        Without it an instance that nobody runs would be busy as long as the backend lives.
+        """
+        while True:
+            await trio.sleep(RECORD_LATER)
+            try:
+                await self.shared.request(message)
+            except LeaseLost:
+                return
+            except SdkError as exc:
+                if not _may_pass(exc):
+                    raise
+            else:
+                logger.info("%s was recorded after all: %s", self.instance_id, message.status)
+                return
+
+
+def _may_pass(failure: BaseException | None) -> bool:
+    """Whether it makes sense to try again; None: there only was no answer."""
+    if isinstance(failure, StoreError):
+        return failure.transient
+    return failure is None or isinstance(failure, Unreachable)
 
 
 _SAID = {

@@ -60,21 +60,23 @@ class Boundary:
         self._waiting: Counter[trio.lowlevel.Task] = Counter()
         self._changed = trio.Event()
         self.pause_requested = False
+        self._closed = False
 
     # ---- the operator's side
 
     def ask(self) -> None:
         """A pause came."""
-        if not self.pause_requested and not self._scope.cancel_called:
+        if not self.pause_requested and not self._closed and not self._is_cancelled():
             self.pause_requested = True
             self._scope.deadline = trio.current_time() + self._grace
             self._settle()
 
     async def look_again(self) -> None:
         """Settle a pause that nothing else would; ends with the pause or the scope."""
-        while self.pause_requested and not self._scope.cancel_called:
+        while self.pause_requested and not self._is_cancelled():
             await trio.sleep(LOOK_AGAIN)
             self._settle()
+        self.release()
 
     def withdraw(self) -> bool:
         """A resume came. False where the pause has cancelled the scope already."""
@@ -84,6 +86,12 @@ class Boundary:
         self._scope.deadline = math.inf
         self.release()
         return True
+
+    def close(self) -> None:
+        """The body has ended, or said how: no pause concerns it any more."""
+        self._closed = True
+        if not self._scope.cancel_called:
+            self.withdraw()
 
     def release(self) -> None:
         """Let what is parked look again: the pause or the scope has changed."""
@@ -96,7 +104,7 @@ class Boundary:
         """A boundary: park while a pause is asked. Raises Cancelled in a cancelled scope."""
         if self.pause_requested:
             with self.waiting():
-                while self.pause_requested and not self._scope.cancel_called:
+                while self.pause_requested and not self._is_cancelled():
                     with trio.move_on_at(self._scope.deadline):
                         await self._changed.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -146,6 +154,15 @@ class Boundary:
         return inside[-1].key if inside else None
 
     # ----
+
+    def _is_cancelled(self) -> bool:
+        """Whether the body's scope is cancelled, by itself or by one around the block.
+
+        Of the latter Trio tells only tasks that are not shielded from it, so its own
+        record is asked, if it has one by this name.
+        """
+        record = getattr(self._scope, "_cancel_status", None)
+        return self._scope.cancel_called or getattr(record, "effectively_cancelled", False)
 
     def _settle(self) -> None:
         """Cancel the scope if a pause is asked and nothing would be half done."""

@@ -18,6 +18,7 @@ from ..config import SdkConfig
 from ..errors import ConfigError
 from ..store.location import locate
 from ..store.sqlite import open_sqlite
+from .interrupts import protected_manager
 from .outcome import contains
 from .services import SharedBackend, keep_running
 
@@ -27,8 +28,7 @@ Target = str | SdkConfig | Backend
 Opener = Callable[[], AbstractAsyncContextManager[Backend]]
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
+@protected_manager
 async def open_backend(target: Target) -> AsyncIterator[SharedBackend]:
     """Open a backend once, to be shared by any number of blocks and operators.
 
@@ -39,18 +39,19 @@ async def open_backend(target: Target) -> AsyncIterator[SharedBackend]:
     Raises:
       ConfigError: nothing that this version opens.
     """
-    config, clock, opener = _resolve(target)
+    opening = _Opening(*_resolve(target))
     left: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            shared, services = await nursery.start(_serve, opener, config, clock)
+            nursery.start_soon(_serve, opening)
             try:
-                yield shared
+                await opening.ready.wait()
+                yield opening.backend()
             except BaseException as exc:
                 left = exc
             # From here on nothing but Ctrl-C can come in, and it is not lost.
             nursery.cancel_scope.shield = True
-            services.cancel()
+            opening.close()
     except BaseExceptionGroup as group:
         if not contains(group, KeyboardInterrupt):
             raise
@@ -81,20 +82,40 @@ async def _bare(backend: Backend) -> AsyncIterator[Backend]:
     yield backend
 
 
+class _Opening:
+    """A backend on its way: what the one who opens it and its services share."""
+
+    def __init__(self, config: SdkConfig, clock: Clock, opener: Opener) -> None:
+        self.config = config
+        self.clock = clock
+        self.opener = opener
+        self.services = trio.CancelScope(shield=True)
+        self.ready = trio.Event()
+        self._shared: SharedBackend | None = None
+
+    def opened(self, shared: SharedBackend) -> None:
+        self._shared = shared
+        self.ready.set()
+
+    def backend(self) -> SharedBackend:
+        assert self._shared is not None
+        return self._shared
+
+    def close(self) -> None:
+        if self._shared is not None:
+            self._shared.closed = True
+        self.services.cancel()
+
+
 @trio.lowlevel.enable_ki_protection
-async def _serve(
-    opener: Opener,
-    config: SdkConfig,
-    clock: Clock,
-    *,
-    task_status: trio.TaskStatus[tuple[SharedBackend, trio.CancelScope]],
-) -> None:
-    with trio.CancelScope(shield=True) as services:
-        async with opener() as backend, trio.open_nursery() as nursery:
+async def _serve(opening: _Opening) -> None:
+    config, clock = opening.config, opening.clock
+    with opening.services:
+        async with opening.opener() as backend, trio.open_nursery() as nursery:
             shared = SharedBackend(backend, config, clock, nursery)
             nursery.start_soon(keep_running, shared.watch)
             if config.heartbeat_interval_ms:
                 nursery.start_soon(keep_running, shared.heartbeat)
                 if not isinstance(clock, TrioClock):  # mocked time has no lag
                     nursery.start_soon(keep_running, shared.watch_lag)
-            task_status.started((shared, services))
+            opening.opened(shared)

@@ -143,10 +143,11 @@ def contains(error: BaseException | None, wanted: type[BaseException]) -> bool:
 
 def failure_text(error: BaseException) -> str:
     """``Type: message``, a blank line, the traceback; no NUL, at most 1 MiB or so."""
-    summary = "".join(traceback.format_exception_only(error)).strip()
-    if isinstance(error, BaseExceptionGroup):
-        summary = summary.partition("\n")[0]
-    text = f"{summary}\n\n{''.join(traceback.format_exception(error))}"
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its text cannot be made)"
+    text = f"{type(error).__name__}: {message}\n\n{''.join(traceback.format_exception(error))}"
     return text.replace("\0", "\\x00")[:_LONGEST_TEXT]
 
 

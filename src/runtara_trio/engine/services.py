@@ -38,8 +38,8 @@ class Watched:
 
     instance_id: str
 
-    def deliver(self, signal: Signal) -> None:
-        """An operator's signal came, perhaps again."""
+    def deliver(self, signal: Signal | None, look: int) -> None:
+        """What a look at the instance's signals found, perhaps again."""
         raise NotImplementedError
 
     def hint(self, checkpoint_id: str) -> None:
@@ -65,7 +65,9 @@ class SharedBackend:
         self._backend = backend
         self._nursery = nursery
         self._blocks: dict[str, Watched] = {}
+        self._early: dict[str, tuple[Signal, int]] = {}
         self._told_of_lag = False
+        self.closed = False
 
     async def request(self, message: Request[ReplyT], /) -> ReplyT:
         """Pass a message on to the backend."""
@@ -78,21 +80,29 @@ class SharedBackend:
     def attach(self, block: Watched) -> None:
         """Signals and heartbeats for this block from now on."""
         self._blocks[block.instance_id] = block
+        if block.instance_id in self._early:
+            block.deliver(*self._early.pop(block.instance_id))
 
     def detach(self, block: Watched) -> None:
         """No more; a block that is not attached is fine."""
         if self._blocks.get(block.instance_id) is block:
             del self._blocks[block.instance_id]
+        self._early.pop(block.instance_id, None)
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run something beside the body, whose failure is logged and no more."""
+        if self.closed:
+            return
         self._nursery.start_soon(_logged, function, *args)
 
+    @trio.lowlevel.enable_ki_protection
     async def uninterrupted(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run ``function`` in a task of the services and wait for it, whatever comes.
 
         Neither a cancelled scope nor Ctrl-C ends the wait: ``function`` needs a timeout.
         """
+        if self.closed:
+            raise SdkError("the backend was closed; it must outlive the blocks on it")
         self._nursery.start_soon(
             _run_for, trio.lowlevel.current_task(), function, *args, name=function
         )
@@ -107,7 +117,9 @@ class SharedBackend:
         async for batch in self._backend.signals():
             for instance, signal in batch.signals:
                 if instance in self._blocks:
-                    self._blocks[instance].deliver(signal)
+                    self._blocks[instance].deliver(signal, batch.look)
+                else:  # between its registration and attach
+                    self._early[instance] = signal, batch.look
             for instance, checkpoint_id in batch.hints:
                 if instance in self._blocks:
                     self._blocks[instance].hint(checkpoint_id)

@@ -34,12 +34,12 @@ class StopSignals:
         Yields a function to be called last: it takes the block off, and returns the
         signal's number where this block was the last that it ended.
         """
+        if self._received is not None:  # a process that ends starts nothing new
+            raise SystemExit(128 + self._received)
         me = object()
         self._blocks[me] = (trio.lowlevel.current_trio_token(), stop)
-        self._install(signals)
-        if self._received is not None:  # a process that ends starts nothing new
-            stop(_reason(self._received))
         try:
+            self._install(signals)
             yield lambda: self._leave(me)
         finally:
             self._leave(me)

@@ -11,7 +11,6 @@ import math
 import os
 import signal
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from typing import Literal
 
 import msgspec
@@ -22,19 +21,19 @@ from ..clock import check_seconds
 from ..codec import JSON, Codec
 from ..config import CHECKPOINT_VARIABLE, VARIABLES, SdkConfig, environment
 from ..engine.block import Block
+from ..engine.interrupts import protected_manager
 from ..engine.opening import Target, open_backend
 from ..engine.outcome import contains
 from ..engine.services import SharedBackend
 from ..engine.stop import STOP_SIGNALS
-from ..errors import ConfigError, LeaseLost, OutcomeNotRecorded
+from ..errors import ConfigError, LeaseLost
 from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id
 from ..types import Outcome
 from .current import as_current
 from .runtara_sdk import RuntaraSdk
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
+@protected_manager
 async def open_runtara(
     target: str | SdkConfig | Backend | None = None,
     *,
@@ -121,8 +120,7 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
     codec: Codec
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
+@protected_manager
 async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[RuntaraSdk]:
     block = Block(
         shared,
@@ -135,7 +133,13 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
     sdk = RuntaraSdk(block, settings.codec, settings.checkpoint_id)
     with STOP_SIGNALS.watch(settings.stop_signals, block.stop) as last_stop, as_current(sdk):
         if settings.register:
-            await block.register(settings.checkpoint_id, settings.revive)
+            try:
+                await block.register(settings.checkpoint_id, settings.revive)
+            except Exception as exc:
+                number = last_stop()
+                if number is not None:  # asked to end meanwhile: do not try again
+                    raise SystemExit(128 + number) from exc
+                raise
         raised: BaseException | None = None
         left: BaseException | None = None
         try:
@@ -152,7 +156,7 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
             left = raised  # the scope copies groups; this is the body's own
         try:
             await block.finish(raised, around_cancelled=around_cancelled)
-        except OutcomeNotRecorded as exc:
+        except Exception as exc:
             if left is None:
                 raise
             left.add_note(str(exc))
@@ -203,7 +207,7 @@ def _checked(
         revive=revive,
         manual=signals == "manual",
         pause_grace=check_seconds("pause_grace", pause_grace),
-        final_timeout=check_seconds("final_timeout", final_timeout),
+        final_timeout=check_seconds("final_timeout", final_timeout, more_than_none=True),
         stop_signals=_signal_numbers(stop_signals),
         codec=codec,
     )
@@ -222,8 +226,12 @@ def _named(field: str, argument: str | None, configured: str | None) -> str:
 
 def _signal_numbers(numbers: Iterable[int]) -> tuple[int, ...]:
     try:
-        return tuple(signal.Signals(number) for number in numbers)
+        checked = tuple(signal.Signals(number) for number in numbers)
     except (TypeError, ValueError) as exc:
         raise ConfigError(
             f"stop_signals must be signals, such as (signal.SIGTERM,), not {numbers!r}"
         ) from exc
+    for number in checked:
+        if number in (signal.SIGKILL, signal.SIGSTOP):
+            raise ConfigError(f"stop_signals holds {number.name}, which nothing can handle")
+    return checked

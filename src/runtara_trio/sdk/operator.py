@@ -11,7 +11,7 @@ from ..backend import Backend
 from ..clock import check_seconds, default_clock
 from ..codec import JSON, Codec, encode
 from ..errors import ConfigError
-from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id
+from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id, check_text
 from ..messages import (
     CheckpointPage,
     EventPage,
@@ -105,7 +105,7 @@ class Operator:
             ListInstances(
                 statuses=wanted,
                 tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
-                before=before,
+                before=None if before is None else _check_number("before", before),
                 limit=_check_limit(limit),
             )
         )
@@ -118,7 +118,9 @@ class Operator:
         """The history, oldest first, from behind the event with the id ``after``."""
         return await self._backend.request(
             ListEvents(
-                instance_id=check_instance_id(instance_id), after=after, limit=_check_limit(limit)
+                instance_id=check_instance_id(instance_id),
+                after=_check_number("after", after),
+                limit=_check_limit(limit),
             )
         )
 
@@ -129,8 +131,8 @@ class Operator:
         return await self._backend.request(
             ReadCheckpoints(
                 instance_id=check_instance_id(instance_id),
-                prefix=prefix,
-                after=after,
+                prefix=check_text("prefix", prefix),
+                after=None if after is None else check_text("after", after),
                 limit=_check_limit(limit),
             )
         )
@@ -154,9 +156,16 @@ class Operator:
                 instance_id=check_instance_id(instance_id),
                 type=kind,
                 # A token of its own, so that an acknowledgement means this very signal.
-                payload=payload or secrets.token_hex(8).encode(),
+                payload=encode(JSON, "payload", payload) or secrets.token_hex(8).encode(),
             )
         )
+
+
+def _check_number(name: str, value: int) -> int:
+    """The number of a row, from an earlier page."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ConfigError(f"{name} must be a number from an earlier page, not {value!r}")
+    return value
 
 
 def _check_limit(limit: int) -> int:

@@ -12,10 +12,10 @@ from typing import Any, TypeVar, overload
 import trio
 
 from ..clock import check_seconds
-from ..codec import Codec, decode, encode
+from ..codec import JSON, Codec, decode, encode
 from ..engine.block import Block
 from ..errors import ConfigError, InstanceCancelled, InstancePaused, SdkError
-from ..ids import check_checkpoint_id, check_instance_id, check_text, step_key
+from ..ids import check_checkpoint_id, check_instance_id, check_subtype, check_text, step_key
 from ..messages import (
     Checkpoint,
     GetCheckpoint,
@@ -143,8 +143,7 @@ class RuntaraSdk:
             state=encode(self._codec, f"state of checkpoint {checkpoint_id!r}", state),
         )
         reply = await self._block.save(message)
-        if reply.pending_signal is not None:
-            self._block.deliver(reply.pending_signal)
+        self._block.deliver(reply.pending_signal, reply.look)
         await self._block.boundary.reach()
         return CheckpointResult(
             checkpoint_id=checkpoint_id,
@@ -225,7 +224,7 @@ class RuntaraSdk:
     async def custom_event(self, subtype: str, payload: Any = b"") -> None:
         """Add an event of your own to the instance's history."""
         data = encode(self._codec, f"payload of event {subtype!r}", payload)
-        await self._event(EventType.CUSTOM, check_text("subtype", subtype), data)
+        await self._event(EventType.CUSTOM, check_subtype(subtype), data)
 
     async def record_retry_attempt(
         self, checkpoint_id: str, attempt_number: int, error_message: str | None = None
@@ -240,6 +239,7 @@ class RuntaraSdk:
                 f"attempt_number must be a whole number from 1 to 2**32 - 1, not {attempt_number!r}"
             )
         error = None if error_message is None else check_text("error_message", error_message)
+        encode(JSON, "error_message", (error or "").encode())  # its length
         await self._block.request(
             RecordRetry(
                 instance_id=self.instance_id,
@@ -265,11 +265,12 @@ class RuntaraSdk:
     async def failed(self, error: str) -> None:
         """Record the instance as failed, now; otherwise like :meth:`completed`."""
         text = check_text("error", error).encode()
-        await self._block.say(InstanceStatus.FAILED, encode(self._codec, "error", text))
+        await self._block.say(InstanceStatus.FAILED, encode(JSON, "error", text))
 
     async def suspended(self, reason: str = "") -> None:
         """Record the instance as suspended, now; a later start goes on with it."""
-        await self._block.say(InstanceStatus.SUSPENDED, check_text("reason", reason).encode())
+        text = check_text("reason", reason).encode()
+        await self._block.say(InstanceStatus.SUSPENDED, encode(JSON, "reason", text))
 
     # ---- signals, for programs that handle them themselves
 
@@ -287,8 +288,7 @@ class RuntaraSdk:
         reply = await self._block.request(PollSignals(instance_id=self.instance_id))
         interval = self._block.shared.config.signal_poll_interval_ms / 1000
         self._next_poll = trio.current_time() + interval
-        if reply.signal is not None:
-            self._block.deliver(reply.signal)
+        self._block.deliver(reply.signal, reply.look)
         return reply.signal
 
     async def acknowledge_signal(

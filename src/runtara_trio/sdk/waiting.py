@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from ..clock import milliseconds
+from ..clock import TrioClock, milliseconds
 from ..engine.block import Block
 from ..messages import Sleep, TakeSignal
 
@@ -24,11 +24,10 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
             state=state,
         )
     )
-    if reply.pending_signal is not None:
-        block.deliver(reply.pending_signal)
+    block.deliver(reply.pending_signal, reply.look)
     with block.boundary.waiting():
         while (left := reply.wake_at_ms / 1000 - clock.now()) > 0:  # noqa: ASYNC110
-            await trio.sleep(min(left, LOOK_AGAIN))
+            await trio.sleep(left if isinstance(clock, TrioClock) else min(left, LOOK_AGAIN))
     await block.boundary.reach()
 
 

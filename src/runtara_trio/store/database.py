@@ -8,6 +8,7 @@ SQLite's reasons is undone and run again one by one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import sqlite3
 import time
@@ -19,6 +20,7 @@ import outcome
 from ..backend import SignalBatch, dispatch
 from ..errors import StoreError
 from ..messages import Register, Request
+from ..types import Signal
 from . import leases as leasing
 from . import operating, schema, verbs
 from .failures import translated
@@ -48,11 +50,8 @@ class Job:
     def __init__(self, message: Request[Any], now: float) -> None:
         self.message = message
         self.now = now
-        self.result: outcome.Outcome[Any] = _UNANSWERED
+        self.result: outcome.Outcome[Any]
         self.waiter: Any = None
-
-
-_UNANSWERED: outcome.Outcome[Any] = outcome.Error(StoreError("the store was closed"))
 
 
 class Database:
@@ -65,6 +64,8 @@ class Database:
         self.leases = Leases(location.path, lease_ms)
         self.file: StoreFile | None = None
         self._publish = publish
+        self._looks = itertools.count(1)
+        self._published: tuple[list[tuple[str, Signal]], list[tuple[str, str]]] = ([], [])
         self._data_version = 0
         self._next_watch = self._next_look = self._next_renewal = 0.0
 
@@ -100,7 +101,7 @@ class Database:
         done: list[Transaction] = []
         try:
             for job in jobs:
-                tx = Transaction(file.db, self.leases, job.now)
+                tx = Transaction(file.db, self.leases, job.now, next(self._looks))
                 job.result = self._answer(tx, job.message)
                 done.append(tx)
             if writes:
@@ -165,8 +166,9 @@ class Database:
             if now >= self._next_renewal:
                 self._next_renewal = now + self.leases.lease_ms / 3000
                 self._renew()
-        except (sqlite3.Error, StoreError) as exc:
-            # whoever asks next is told; a lock or a full disk may pass by itself
+        except Exception as exc:
+            # Whoever asks next is told; a lock or a full disk may pass by itself. The
+            # thread must live on: it renews the leases.
             logger.warning("%s", self._translated(exc))
         return max(0.0, min(self._next_watch, self._next_renewal) - time.monotonic())
 
@@ -190,6 +192,7 @@ class Database:
             self._publish(SignalBatch(lost=lost))
 
     def _publish_pending(self) -> None:
+        look = next(self._looks)
         rows = (
             self._opened()
             .db.execute(
@@ -202,16 +205,20 @@ class Database:
             )
             .fetchall()
         )
-        signals = []
-        hints = []
+        signals: list[tuple[str, Signal]] = []
+        hints: list[tuple[str, str]] = []
         for instance, kind, payload, checkpoint_id in rows:
             signal = signal_of(kind, payload)
             if signal is not None:
                 signals.append((instance, signal))
             elif checkpoint_id is not None:
                 hints.append((instance, checkpoint_id))
+        news = signals, hints
+        if news == self._published:
+            return  # another's commit, which is none of ours
+        self._published = news
         if signals or hints:
-            self._publish(SignalBatch(signals=tuple(signals), hints=tuple(hints)))
+            self._publish(SignalBatch(signals=tuple(signals), hints=tuple(hints), look=look))
 
     # ---- opening and closing
 

@@ -79,7 +79,7 @@ class StoreFile:
             return
         try:
             found = _identity(self.path)
-        except FileNotFoundError:
+        except OSError:
             found = None
         self.gone = found != self._identity
         if self.gone:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from ..errors import ConfigError
+from ..ids import check_text
 
 OPENS = (
     "this version opens sqlite:///PATH and :memory:, given as the target or in RUNTARA_DATABASE_URL"
@@ -39,6 +40,7 @@ def locate(url: str) -> Location:
     Raises:
       ConfigError: no URL of a store that this version opens.
     """
+    check_text("the URL of a store", url)
     if url in (":memory:", "sqlite::memory:", "sqlite://", "sqlite:///:memory:"):
         return Location(None)
     scheme, separator, rest = url.partition("://")

@@ -22,7 +22,7 @@ from ..types import FINISHED, Event, EventType, InstanceDetails, InstanceStatus,
 from . import rules
 from .rules import Action
 from .schema import parse_time
-from .transaction import Row, Transaction, delete_signal, read_row, signal_of, status_of
+from .transaction import Row, Transaction, as_bytes, delete_signal, read_row, signal_of, status_of
 
 
 def send_signal(tx: Transaction, message: SendSignal) -> SignalAnswer:
@@ -143,7 +143,7 @@ def list_events(tx: Transaction, message: ListEvents) -> EventPage:
                 type=_event_type(kind),
                 subtype=subtype,
                 checkpoint_id=checkpoint_id,
-                payload=bytes(payload or b""),
+                payload=as_bytes(payload),
                 created_at=parse_time(created_at),
             )
             for number, kind, subtype, checkpoint_id, payload, created_at in rows[: message.limit]

@@ -45,6 +45,7 @@ class SqliteStore:
         reply: ReplyT = await self._worker.submit(Job(message, self._clock.now()))
         return reply
 
+    @trio.lowlevel.enable_ki_protection
     async def watch_over(self) -> None:
         """The worker's watchdog; runs until cancelled."""
         await self._worker.watchdog()
@@ -66,7 +67,10 @@ class SqliteStore:
         if older is not None:  # a batch is all that waits: the newest counts
             pending = older if batch.lost else batch
             batch = SignalBatch(
-                signals=pending.signals, hints=pending.hints, lost=older.lost + batch.lost
+                signals=pending.signals,
+                hints=pending.hints,
+                look=pending.look,
+                lost=older.lost + batch.lost,
             )
         self._latest = batch
         self._news.set()

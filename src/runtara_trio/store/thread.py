@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import outcome
 import trio
 
+from ..errors import StoreError
 from .database import Job
 
 logger = logging.getLogger("runtara_trio.store")
@@ -33,6 +34,8 @@ PATIENCE = 0.002
 """Seconds that a batch or the timer may be late before the loop steps aside."""
 ASIDE = 0.001
 """Seconds for which it does."""
+LONGEST_PATIENCE = 0.064
+"""What it grows to while stepping aside does not help."""
 LOOK_AT_TIMER = 0.02
 """Seconds between two looks at the thread's timer while nothing is asked of it."""
 
@@ -84,8 +87,10 @@ class DatabaseThread:
         self._close_database = close
         self._token = trio.lowlevel.current_trio_token()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._closing = False
         self._waiting = 0
         self._batch_ended = time.monotonic()
+        self._stepped_aside = 0.0
         self._timer = math.inf  # when the thread should run its tick
         self._through = threading.Lock()  # released when it has run a batch or a tick
         self._asked = trio.Event()
@@ -93,9 +98,10 @@ class DatabaseThread:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
+    @trio.lowlevel.enable_ki_protection
     async def submit(self, job: Job) -> Any:
-        if self._ended.is_set():
-            job.result.unwrap()
+        if self._closing:
+            raise StoreError("the store was closed; it must outlive those who use it")
         job.waiter = trio.lowlevel.current_task()
         if self._waiting == 0:
             self._batch_ended = time.monotonic()  # the wait begins now
@@ -111,25 +117,31 @@ class DatabaseThread:
 
     async def watchdog(self) -> None:
         """Let the thread have the GIL where the loop would not. Runs until cancelled."""
+        patience = PATIENCE
         while True:
             if self._waiting == 0 and self._timer == math.inf:
                 self._asked = trio.Event()
                 await self._asked.wait()
-            await trio.sleep(self._until_late())
-            if self._until_late() <= 0:
+            await trio.sleep(self._until_late(patience))
+            if self._until_late(patience) <= 0:
                 self._through.acquire(blocking=False)
-                self._through.acquire(timeout=ASIDE)  # waiting gives the GIL away
+                # Waiting gives the GIL away. Where that did not help, the thread waits for
+                # the disk or for a lock, and the loop is not the one who is in its way.
+                helped = self._through.acquire(timeout=ASIDE)
+                patience = PATIENCE if helped else min(2 * patience, LONGEST_PATIENCE)
+                self._stepped_aside = time.monotonic()
 
-    def _until_late(self) -> float:
+    def _until_late(self, patience: float) -> float:
         """Seconds until the loop should look whether the thread is late; 0: it is."""
         now = time.monotonic()
         if self._waiting:
-            return max(0.0, self._batch_ended + PATIENCE - now)
-        if now - self._timer > PATIENCE:
+            return max(0.0, max(self._batch_ended, self._stepped_aside) + patience - now)
+        if now - max(self._timer, self._stepped_aside) > patience:
             return 0.0
         return PATIENCE if now - self._batch_ended < LOOK_AT_TIMER else LOOK_AT_TIMER
 
     async def close(self) -> None:
+        self._closing = True
         self._queue.put(None)
         with trio.CancelScope(shield=True):
             await self._ended.wait()
@@ -150,8 +162,10 @@ class DatabaseThread:
             while self._work_once():
                 pass
         finally:
-            self._close_database()
-            self._post(self._ended.set)
+            try:
+                self._close_database()
+            finally:
+                self._post(self._ended.set)
 
     def _work_once(self) -> bool:
         timeout = self._tick()

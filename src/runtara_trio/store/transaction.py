@@ -15,10 +15,11 @@ from .schema import time_text
 class Transaction:
     """One message's view of the store. Answers read and decide first, then write."""
 
-    def __init__(self, db: sqlite3.Connection, leases: Leases, now: float) -> None:
+    def __init__(self, db: sqlite3.Connection, leases: Leases, now: float, look: int) -> None:
         self.db = db
         self.leases = leases
         self.now = now
+        self.look = look
         self.acquired: list[tuple[str, int]] = []
         self.released: list[str] = []
         self.dead_files: list[str] = []
@@ -66,10 +67,15 @@ def status_of(text: str) -> InstanceStatus:
         return InstanceStatus.UNKNOWN
 
 
-def signal_of(kind: str | None, payload: bytes | None) -> Signal | None:
+def as_bytes(value: bytes | str | None) -> bytes:
+    """A BLOB column: NULL is nothing, and a text is what somebody wrote by hand."""
+    return value.encode() if isinstance(value, str) else bytes(value or b"")
+
+
+def signal_of(kind: str | None, payload: bytes | str | None) -> Signal | None:
     """A row of pending_signals; a type that runtara-core does not know either is nothing."""
     try:
-        return None if kind is None else Signal(SignalType(kind), bytes(payload or b""))
+        return None if kind is None else Signal(SignalType(kind), as_bytes(payload))
     except ValueError:
         return None
 

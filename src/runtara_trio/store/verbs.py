@@ -43,6 +43,7 @@ from .transaction import (
     Row,
     Transaction,
     add_event,
+    as_bytes,
     delete_signal,
     read_row,
     signal_of,
@@ -99,6 +100,7 @@ def register(tx: Transaction, message: Register) -> Registered:
     return Registered(
         lease=epoch,
         signal=None if row is None or revived else row.signal,
+        look=tx.look,
         taken_from=None if holder is None else holder.who,
     )
 
@@ -112,7 +114,8 @@ def _forget_the_end(tx: Transaction, instance: str) -> None:
     tx.db.execute("DELETE FROM pending_signals WHERE instance_id = ?", (instance,))
     tx.db.execute("DELETE FROM pending_custom_signals WHERE instance_id = ?", (instance,))
     tx.db.execute(
-        "DELETE FROM checkpoints WHERE instance_id = ? AND checkpoint_id GLOB '*::retry::[0-9]*'",
+        "DELETE FROM checkpoints WHERE instance_id = ? AND checkpoint_id GLOB '*::retry::[0-9]*'"
+        " AND checkpoint_id NOT GLOB '*::retry::*[^0-9]*'",
         (instance,),
     )
 
@@ -134,7 +137,8 @@ def record_outcome(tx: Transaction, message: RecordOutcome) -> OutcomeReply:
     )
     if status is not InstanceStatus.CANCELLED:  # core's history has no row for it
         add_event(tx, instance, status.value, payload)
-    if status.finished:
+    asked = None if row.signal is None else row.signal.type
+    if status.finished or asked is SignalType.RESUME:  # nothing is left to cancel or resume
         delete_signal(tx, instance)
     elif message.signal is not None:
         delete_signal(tx, instance, message.signal)
@@ -234,6 +238,7 @@ def checkpoint(tx: Transaction, message: Checkpoint) -> CheckpointReply:
         found=state is not None,
         state=b"" if state is None else state,
         pending_signal=signal_of(kind, signal_payload),
+        look=tx.look,
         custom_signal=None if custom is None else CustomSignal(checkpoint_id, custom),
     )
 
@@ -292,7 +297,7 @@ def sleep(tx: Transaction, message: Sleep) -> SleepReply:
         "UPDATE instances SET checkpoint_id = ?, sleep_until = ? WHERE instance_id = ?",
         (checkpoint_id, _wake_text(wake_at), instance),
     )
-    return SleepReply(wake_at_ms=wake_at, pending_signal=row.signal)
+    return SleepReply(wake_at_ms=wake_at, pending_signal=row.signal, look=tx.look)
 
 
 def _wake_text(wake_at_ms: int) -> str:
@@ -302,7 +307,7 @@ def _wake_text(wake_at_ms: int) -> str:
 
 def poll_signals(tx: Transaction, message: PollSignals) -> PendingSignal:
     row = read_row(tx, message.instance_id)
-    return PendingSignal(signal=None if row is None else row.signal)
+    return PendingSignal(signal=None if row is None else row.signal, look=tx.look)
 
 
 def acknowledge_signal(tx: Transaction, message: AcknowledgeSignal) -> Done:
@@ -334,7 +339,7 @@ def stop_waiting(tx: Transaction, message: StopWaiting) -> Done:
 
 def _take(tx: Transaction, instance: str, checkpoint_id: str, payload: bytes | None) -> bytes:
     """Hand a custom signal out: saved and removed in one transaction."""
-    handed = bytes(payload or b"")
+    handed = as_bytes(payload)
     _save(tx, instance, signal_id(checkpoint_id), rules.signal_record(handed))
     tx.db.execute(
         "DELETE FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
