@@ -524,6 +524,8 @@ async def test_a_config_names_everything(url: str) -> None:
         {"final_timeout": "30"},
         {"stop_signals": (9999,)},
         {"stop_signals": signal.SIGTERM},
+        {"stop_signals": (signal.SIGKILL,)},
+        {"final_timeout": 0},
         {"register": "yes"},
         {"codec": object()},
         {"instance_id": "x" * 513},
@@ -544,13 +546,11 @@ async def test_a_wrong_argument_is_named_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_failing_save_fails_alone(backend: SharedBackend) -> None:
-    """Two at once, one of them too much for the database: the other is saved."""
-    database = backend._backend._database  # type: ignore[attr-defined]
-    async with block(backend) as sdk:
+async def test_a_failing_save_fails_alone(url: str) -> None:
+    """Several at once, one of them refused by the database: the others are saved."""
+    async with open_backend(url) as backend, block(backend) as sdk:
+        database = backend._backend._database  # type: ignore[attr-defined]
         await sdk.checkpoint("first")
-        if database.location.path is None:
-            return
         database.file.db.execute(
             "CREATE TEMP TRIGGER refuse BEFORE INSERT ON checkpoints"
             " WHEN NEW.checkpoint_id = 'bad' BEGIN SELECT RAISE(ABORT, 'refused'); END"

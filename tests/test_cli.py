@@ -136,6 +136,8 @@ def test_events_checkpoints_signal_and_prune(filled: str) -> None:
 
 def test_what_is_stored_is_shown_as_it_is_and_harmless(url: str) -> None:
     async def fill() -> None:
+        async with open_runtara(url, instance_id="[/nope]\x1b", tenant_id="t"):
+            pass
         async with open_runtara(url, instance_id="[red]i", tenant_id="t") as sdk:
             await sdk.checkpoint("[bold]a", b"\x1b[31mred\nnext")
             await sdk.checkpoint("b", b"\xff\x00")
@@ -147,7 +149,9 @@ def test_what_is_stored_is_shown_as_it_is_and_harmless(url: str) -> None:
     assert "\x1b" not in lines[1]
     assert "base64:/wA=" in lines[2]
     assert lines[3].endswith('{"cents":5}')
-    assert "[red]i" in run("list", "--store", url)
+    listed = run("list", "--store", url, PYTHONIOENCODING="ascii")
+    assert "[red]i" in listed
+    assert "[/nope]\\ufffd" in listed
     found = json.loads(run("checkpoints", "[red]i", "--json", "--prefix", "c", "--store", url))
     assert [(one["checkpoint_id"], one["state"]) for one in found] == [("c", '{"cents":5}')]
     assert len(run("checkpoints", "[red]i", "--after", "b", "--store", url).splitlines()) == 2

@@ -103,6 +103,7 @@ class Boundary:
     async def reach(self) -> None:
         """A boundary: park while a pause is asked. Raises Cancelled in a cancelled scope."""
         if self.pause_requested:
+            await trio.lowlevel.cancel_shielded_checkpoint()  # a resume may be here already
             with self.waiting():
                 while self.pause_requested and not self._is_cancelled():
                     with trio.move_on_at(self._scope.deadline):
