@@ -507,6 +507,24 @@ async def test_without_a_target_the_environment_decides(
             pass
 
 
+async def test_the_start_named_the_resume_point_of_a_later_register(
+    backend: SharedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with block(backend) as sdk:
+        await sdk.checkpoint("a")
+        await sdk.suspended()
+    monkeypatch.setenv("RUNTARA_CHECKPOINT_ID", "a")
+    async with block(backend, register=False) as sdk:
+        await sdk.register()
+        assert sdk.checkpoint_id == "a"
+
+
+async def test_the_config_of_a_shared_backend_names_the_ids_too() -> None:
+    async with open_backend(SdkConfig.embedded(":memory:", "i", "t")) as backend:
+        async with open_runtara(backend) as sdk:
+            assert (sdk.instance_id, sdk.tenant_id) == ("i", "t")
+
+
 async def test_a_config_names_everything(url: str) -> None:
     config = SdkConfig.embedded(url, "i", "t")
     async with open_runtara(config) as sdk:

@@ -188,7 +188,10 @@ def _checked(
 ) -> tuple[_Settings, Target]:
     """The settings and what to open. Raises ConfigError."""
     place: Target = environment() if target is None else target
-    config = place if isinstance(place, SdkConfig) else SdkConfig()
+    if isinstance(place, SharedBackend):
+        config = place.config
+    else:
+        config = place if isinstance(place, SdkConfig) else SdkConfig()
     resume = checkpoint_id
     if resume is None:
         resume = os.environ.get(CHECKPOINT_VARIABLE) or None

@@ -112,14 +112,17 @@ class RuntaraSdk:
         """Register in a block that was opened with ``register=False``.
 
         Args:
-          checkpoint_id: a resume point, which must exist.
+          checkpoint_id: a resume point, which must exist. None: the one that the block was
+            opened with, if any.
           revive: run a finished instance again.
 
         Raises:
           SdkError: registered already.
           RegistrationError: see :func:`open_runtara`.
         """
-        checked = None if checkpoint_id is None else check_checkpoint_id(checkpoint_id)
+        checked = self._checkpoint_id
+        if checkpoint_id is not None:
+            checked = check_checkpoint_id(checkpoint_id)
         await self._block.register(checked, revive)
         self._checkpoint_id = checked
 

@@ -33,7 +33,6 @@ class Action(enum.Enum):
     CARRY_OUT = "the instance is cancelled at once, its lease taken"
     MARK = "a row, and the instance is cancelled at once"
     WITHDRAW = "a waiting pause is removed"
-    REFUSE = "an error to the operator"
 
 
 SIGNALS: dict[tuple[SignalType, Standing], tuple[Action, str]] = {
