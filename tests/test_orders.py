@@ -121,7 +121,8 @@ async def test_killed_again_and_again(tmp_path: Path) -> None:
             await program.kill()
             kills += 1
     assert kills > 5
-    assert program.lines[-1] == "completed"
+    # the last kill may have come after the outcome was recorded
+    assert program.lines[-1].startswith(("completed", "nothing to do: completed before"))
     assert charged(tmp_path) == Counter(valid())
 
 

@@ -37,6 +37,7 @@ def stop(program: Program, tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "store.db", isolation_level=None, timeout=0)
     while True:
         program.send(signal.SIGSTOP)
+        os.waitpid(program.pid, os.WUNTRACED)  # it stops when it is its turn to run
         try:
             db.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
