@@ -11,10 +11,16 @@ from typing import Any
 
 import trio
 
+from runtara_trio import open_runtara
 from runtara_trio.backend import Backend, SignalBatch
 from runtara_trio.messages import ReplyT, Request
 
 PROGRAMS = Path(__file__).parent / "programs"
+
+
+def block(backend: Any, instance_id: str = "i", **options: Any) -> Any:
+    """An ``open_runtara`` block as most tests want it."""
+    return open_runtara(backend, instance_id=instance_id, tenant_id="t", **options)
 
 
 class Watched:

@@ -34,12 +34,7 @@ from runtara_trio import (
 )
 from runtara_trio.messages import Checkpoint, RecordOutcome, Register
 
-from .support import Watched
-
-
-def block(backend: Any, instance_id: str = "i", **options: Any) -> Any:
-    return open_runtara(backend, instance_id=instance_id, tenant_id="t", **options)
-
+from .support import Watched, block
 
 # ---- registering
 

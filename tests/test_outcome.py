@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
-from typing import Any
 
 import pytest
 import trio
@@ -29,6 +28,8 @@ from runtara_trio import (
 )
 from runtara_trio.engine.outcome import TABLE, Facts, decide, failure_text, manual_signal
 
+from .support import block
+
 ORDER = [
     Outcome.LOST,
     None,
@@ -38,10 +39,6 @@ ORDER = [
     Outcome.FAILED,
     Outcome.COMPLETED,
 ]
-
-
-def block(backend: SharedBackend, **options: Any) -> Any:
-    return open_runtara(backend, instance_id="i", tenant_id="t", **options)
 
 
 async def status(backend: SharedBackend) -> InstanceInfo:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import trio
@@ -16,12 +15,9 @@ from runtara_trio import (
     Outcome,
     RuntaraSdk,
     SharedBackend,
-    open_runtara,
 )
 
-
-def block(backend: SharedBackend, **options: Any) -> Any:
-    return open_runtara(backend, instance_id="i", tenant_id="t", **options)
+from .support import block
 
 
 async def when(condition: Callable[[], bool]) -> None:

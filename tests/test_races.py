@@ -32,18 +32,12 @@ from runtara_trio import (
     StoreError,
     Unreachable,
     open_backend,
-    open_runtara,
 )
 from runtara_trio.backend import SignalBatch
 from runtara_trio.messages import RecordOutcome, Register
 from runtara_trio.store import failures, owners
 
-from .support import Watched
-
-
-def block(backend: Any, instance_id: str = "i", **options: Any) -> Any:
-    return open_runtara(backend, instance_id=instance_id, tenant_id="t", **options)
-
+from .support import Watched, block
 
 # ---- opening and closing
 

@@ -21,17 +21,12 @@ from runtara_trio import (
     SignalType,
     StoreError,
     open_backend,
-    open_runtara,
 )
 from runtara_trio.backend import SignalBatch
 from runtara_trio.engine.services import SharedBackend as Shared
 from runtara_trio.messages import Heartbeats, RecordEvent
 
-from .support import Watched
-
-
-def block(backend: Any, instance_id: str = "i", **options: Any) -> Any:
-    return open_runtara(backend, instance_id=instance_id, tenant_id="t", **options)
+from .support import Watched, block
 
 
 @pytest.mark.parametrize("awaits", ["sleep", "signal", "plain", "shield"])

@@ -17,16 +17,11 @@ from runtara_trio import (
     SdkConfig,
     SharedBackend,
     open_backend,
-    open_runtara,
 )
 from runtara_trio.ids import wake_id
 from runtara_trio.messages import StopWaiting
 
-from .support import Watched
-
-
-def block(backend: Any, **options: Any) -> Any:
-    return open_runtara(backend, instance_id="i", tenant_id="t", **options)
+from .support import Watched, block
 
 
 class Wall:

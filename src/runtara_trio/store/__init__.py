@@ -2,7 +2,9 @@
 
 sqlite      the Backend that others open
 thread      runs its batches beside the Trio loop, or inline for ``:memory:``
-database    the connection: opening, one commit a batch, what goes wrong with files
+database    one commit a batch, and what is due between them
+file        the file: opening, the switch to WAL, whether it is still there
+failures    what goes wrong with files, and the remedies
 verbs       the answers to an instance's messages
 operating   the answers to an operator's messages
 leases      who holds what

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,13 +21,9 @@ class SqliteStore:
 
     def __init__(self, location: Location, *, lease_ms: int, clock: Clock) -> None:
         self._clock = clock
-        self._token = trio.lowlevel.current_trio_token()
         self._news = trio.Event()
         self._latest: SignalBatch | None = None
-        inline = location.path is None
-        self._database = Database(
-            location, lease_ms, self._received if inline else self._received_on_thread
-        )
+        self._database = Database(location, lease_ms, self._publish)
         self._worker: Worker
         if location.path is None:
             self._worker = InlineWorker(self._database.run, self._database.close)
@@ -62,6 +57,9 @@ class SqliteStore:
             if batch is not None:
                 yield batch
 
+    def _publish(self, batch: SignalBatch) -> None:
+        self._worker.post(self._received, batch)
+
     def _received(self, batch: SignalBatch) -> None:
         older = self._latest
         if older is not None:  # a batch is all that waits: the newest counts
@@ -74,10 +72,6 @@ class SqliteStore:
             )
         self._latest = batch
         self._news.set()
-
-    def _received_on_thread(self, batch: SignalBatch) -> None:
-        with contextlib.suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._received, batch)
 
 
 @asynccontextmanager

@@ -46,6 +46,9 @@ class Worker(Protocol):
     async def submit(self, job: Job) -> Any:
         """The reply to ``job``, or its error."""
 
+    def post(self, function: Callable[..., object], *args: object) -> None:
+        """Call ``function`` on the Trio loop, from wherever the database runs."""
+
     async def watchdog(self) -> None:
         """See that jobs get their turn. Runs until cancelled."""
 
@@ -64,6 +67,9 @@ class InlineWorker:
         self._run([job])
         await trio.lowlevel.cancel_shielded_checkpoint()
         return job.result.unwrap()
+
+    def post(self, function: Callable[..., object], *args: object) -> None:
+        function(*args)
 
     async def watchdog(self) -> None:
         await trio.sleep_forever()
@@ -165,7 +171,7 @@ class DatabaseThread:
             try:
                 self._close_database()
             finally:
-                self._post(self._ended.set)
+                self.post(self._ended.set)
 
     def _work_once(self) -> bool:
         timeout = self._tick()
@@ -189,7 +195,7 @@ class DatabaseThread:
                 for failed in jobs:
                     failed.result = outcome.Error(exc)
             self._batch_ended = self._timer = time.monotonic()
-            self._post(self._deliver, jobs)
+            self.post(self._deliver, jobs)
             self._tell()
         return job is not None
 
@@ -198,7 +204,7 @@ class DatabaseThread:
         if self._through.locked():
             self._through.release()
 
-    def _post(self, function: Callable[..., object], *args: object) -> None:
+    def post(self, function: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(
             trio.RunFinishedError
         ):  # the loop has gone; so have those who waited
