@@ -86,6 +86,16 @@ def retry_id(checkpoint_id: str, attempt: int) -> str:
     return f"{checkpoint_id}::retry::{attempt}"
 
 
+def users_id(stored: str) -> str | None:
+    """The user's id that something was stored for: itself, its wake time, its signal, a
+    retry of it. None: a record of the SDK's own."""
+    if stored.startswith(RESERVED):
+        kind, _, named = stored.removeprefix(RESERVED).partition("::")
+        return named if kind in ("wake", "signal", "deadline", "timeout") else None
+    named, separator, attempt = stored.rpartition("::retry::")
+    return named if separator and attempt.isdecimal() else stored
+
+
 def _named(name: str, value: object) -> str:
     text = _limited(name, value, MAX_INSTANCE_ID)
     if not text:

@@ -49,6 +49,8 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     signal: Signal | None
     """What waited for the start: delivered before the program runs."""
     look: int
+    resumed: bool
+    """Whether the instance was there before."""
     taken_from: str | None
     """The dead or expired owner whose lease was taken over."""
 
@@ -168,6 +170,8 @@ class ReadCheckpoints(Request[CheckpointPage], frozen=True, kw_only=True):
     prefix: str = ""
     after: str | None = None
     limit: int = 1000
+    states: bool = True
+    """False: their states are answered empty, for who only wants the ids."""
 
 
 class SleepReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
 
+from .. import logs
 from ..errors import (
     LeaseLost,
     OutcomeNotRecorded,
@@ -32,8 +32,7 @@ from .boundary import Boundary
 from .outcome import Facts, decide, local_stop, manual_signal
 from .services import SharedBackend, Watched
 from .signals import Cause, SignalScope
-
-logger = logging.getLogger("runtara_trio.instance")
+from .visited import Visited
 
 RECORD_AGAIN = 0.2
 """Seconds between two tries to record an outcome."""
@@ -62,7 +61,7 @@ class Block(Watched):
         self.outcome: Outcome | None = None
         self.registered = False
         self._final_timeout = final_timeout
-        self._signals = SignalScope(pause_grace)
+        self._signals = SignalScope(instance_id, pause_grace)
         self._lease = 0
         self._lost = False
         self._said: Outcome | None = None
@@ -74,6 +73,7 @@ class Block(Watched):
         self._stopped: str | None = None
         self.ended = False
         self._waiters: dict[str, set[trio.Event]] = {}
+        self.visited = Visited()
 
     @property
     def scope(self) -> trio.CancelScope:
@@ -161,9 +161,18 @@ class Block(Watched):
         self._lease = reply.lease
         self.registered = True
         self.shared.attach(self)
-        logger.info("registered %s", self.instance_id)
+        logs.registered(
+            instance_id=self.instance_id,
+            tenant_id=self.tenant_id,
+            lease=reply.lease,
+            resumed=reply.resumed,
+        )
         if reply.taken_from is not None:
-            logger.info("took %s over from %s", self.instance_id, reply.taken_from)
+            logs.taken_over(
+                instance_id=self.instance_id, lease=reply.lease, taken_from=reply.taken_from
+            )
+        if reply.resumed and checkpoint_id is None:  # a resume point skips what is before it
+            self.visited.expect()
         self.deliver(reply.signal, reply.look)
 
     # ---- what comes from outside
@@ -178,7 +187,7 @@ class Block(Watched):
             return
         self._last_look = max(look, self._last_look)
         if signal != self._seen:
-            logger.info("%s of %s came", signal.type, self.instance_id)
+            logs.signal(instance_id=self.instance_id, signal=signal.type.value)
         self._seen = signal
         if self.manual:
             return
@@ -225,7 +234,7 @@ class Block(Watched):
     def _mark_lost(self) -> None:
         if not self._lost:
             self._lost = True
-            logger.warning("the lease of %s was lost", self.instance_id)
+            logs.lease_lost(instance_id=self.instance_id, lease=self._lease)
             self._signals.end(Cause.LOST)
 
     def stop(self, reason: str) -> None:
@@ -250,7 +259,7 @@ class Block(Watched):
                 AcknowledgeSignal(instance_id=self.instance_id, lease=self._lease, signal=signal)
             )
         except LeaseLost:  # with the outcome, or to another owner: those who write learn it
-            logger.debug("%s of %s was not acknowledged", signal.type, self.instance_id)
+            logs.not_acknowledged(instance_id=self.instance_id, signal=signal.type.value)
 
     # ---- the end
 
@@ -305,15 +314,32 @@ class Block(Watched):
         self.boundary.close()
         for checkpoint_id in self._waiters:  # a stray task must not wait for ever
             self.hint(checkpoint_id)
+        if self._signals.paused and not self.boundary.settled:
+            logs.grace_over(instance_id=self.instance_id)
         try:
             if self.registered:
                 self.outcome = await self._recorded(error, around_cancelled)
-                logger.info("%s ended: %s", self.instance_id, self.outcome)
+                logs.ended(instance_id=self.instance_id, outcome=self.outcome.value)
         except OutcomeNotRecorded as exc:
-            logger.error("%s", exc)  # the body's own exception may hide it
+            # The body's own exception may hide it.
+            logs.not_recorded(instance_id=self.instance_id, error=str(exc))
             raise
         finally:
             self.shared.detach(self)
+        if self.outcome is Outcome.COMPLETED:
+            await self.shared.uninterrupted(self._tell_unvisited)
+
+    async def _tell_unvisited(self) -> None:
+        """Warn of work that is stored, and that a run which completed did not look for."""
+        try:
+            missed = await self.visited.missed(self.instance_id, self._in_time)
+        except SdkError as exc:  # only a warning is lost: the outcome is recorded
+            logs.request_failed(task="the look for unvisited ids", error=exc)
+            return
+        if missed:
+            logs.unvisited(
+                instance_id=self.instance_id, count=len(missed), unvisited=", ".join(missed[:10])
+            )
 
     async def _recorded(self, error: BaseException | None, around_cancelled: bool) -> Outcome:
         while True:
@@ -416,7 +442,7 @@ class Block(Watched):
                 if not _may_pass(exc):
                     raise
             else:
-                logger.info("%s was recorded after all: %s", self.instance_id, message.status)
+                logs.recorded_late(instance_id=self.instance_id, recorded=message.status.value)
                 return
 
 

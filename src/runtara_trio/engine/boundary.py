@@ -27,6 +27,8 @@ from types import CodeType
 
 import trio
 
+from .. import logs
+
 LOOK_AGAIN = 0.05
 """Seconds between two looks at the steps while a pause is asked."""
 
@@ -53,13 +55,16 @@ _steps_around: ContextVar[tuple[Step, ...]] = ContextVar("runtara_trio_steps", d
 class Boundary:
     """The boundaries of one block."""
 
-    def __init__(self, scope: trio.CancelScope, grace: float) -> None:
+    def __init__(self, instance_id: str, scope: trio.CancelScope, grace: float) -> None:
+        self._instance_id = instance_id
         self._scope = scope
         self._grace = grace
         self._steps: set[Step] = set()
         self._waiting: Counter[trio.lowlevel.Task] = Counter()
         self._changed = trio.Event()
         self.pause_requested = False
+        self.settled = False
+        """A pause has cancelled the scope, and nothing was half done."""
         self._closed = False
 
     # ---- the operator's side
@@ -104,6 +109,7 @@ class Boundary:
         """A boundary: park while a pause is asked. Raises Cancelled in a cancelled scope."""
         if self.pause_requested:
             await trio.lowlevel.cancel_shielded_checkpoint()  # a resume may be here already
+            logs.parked(instance_id=self._instance_id, running=len(self._steps))
             with self.waiting():
                 while self.pause_requested and not self._is_cancelled():
                     with trio.move_on_at(self._scope.deadline):
@@ -173,6 +179,8 @@ class Boundary:
             and not self._scope.cancel_called
             and all(self._waits_inside(step) for step in self._steps)
         ):
+            self.settled = True
+            logs.settled(instance_id=self._instance_id)
             self._scope.cancel()
             self.release()
 

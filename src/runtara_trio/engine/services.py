@@ -11,13 +11,13 @@ interrupted runs in a task of theirs while the main task waits unabortably.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import outcome
 import trio
 
+from .. import logs
 from ..backend import Backend, SignalBatch
 from ..clock import Clock
 from ..config import SdkConfig
@@ -26,8 +26,6 @@ from ..messages import Heartbeats, ReplyT, Request
 from ..types import Signal
 
 T = TypeVar("T")
-
-logger = logging.getLogger("runtara_trio.services")
 
 RETRY_DELAY = 1.0
 """Seconds before a service that failed tries again."""
@@ -145,12 +143,7 @@ class SharedBackend:
             lag = trio.current_time() - planned
             if lag > interval - tick and self._blocks and not self._told_of_lag:
                 self._told_of_lag = True
-                logger.warning(
-                    "the Trio loop was blocked for %.2f s, heartbeats are due every %.2f s; "
-                    "move what blocks into trio.to_thread.run_sync",
-                    lag,
-                    interval,
-                )
+                logs.loop_blocked(seconds=lag, interval=interval)
 
 
 @trio.lowlevel.enable_ki_protection
@@ -160,7 +153,7 @@ async def keep_running(service: Callable[[], Awaitable[None]]) -> None:
         try:
             await service()
         except Exception as exc:
-            logger.error("%s failed, trying again: %s", service.__name__, exc, exc_info=exc)
+            logs.service_failed(exc_info=exc, task=service.__name__, error=exc)
         await trio.sleep(RETRY_DELAY)
 
 
@@ -169,7 +162,7 @@ async def _logged(function: Callable[..., Awaitable[object]], *args: object) -> 
     try:
         await function(*args)
     except Exception as exc:
-        logger.warning("%s failed: %s", getattr(function, "__name__", function), exc)
+        logs.request_failed(task=getattr(function, "__name__", function), error=exc)
 
 
 @trio.lowlevel.enable_ki_protection

@@ -12,6 +12,7 @@ import enum
 
 import trio
 
+from .. import logs
 from ..types import Signal, SignalType
 from .boundary import Boundary
 
@@ -19,17 +20,18 @@ from .boundary import Boundary
 class Cause(enum.Enum):
     """What cancelled a body's scope."""
 
-    CANCEL = enum.auto()
-    STOP = enum.auto()
-    LOST = enum.auto()
+    CANCEL = "cancel"
+    STOP = "stop"
+    LOST = "lost"
 
 
 class SignalScope:
     """The scope of one body, and what reached it."""
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, instance_id: str, grace: float) -> None:
+        self._instance_id = instance_id
         self.scope = trio.CancelScope()
-        self.boundary = Boundary(self.scope, grace)
+        self.boundary = Boundary(instance_id, self.scope, grace)
         self.cancel: Signal | None = None
         """The cancel that reached the scope, even one already cancelled. It is sticky."""
         self.pause: Signal | None = None
@@ -56,6 +58,7 @@ class SignalScope:
         """Cancel the scope, and let go what is parked inside shields."""
         if not self.scope.cancel_called:
             self._first_cause = cause
+            logs.scope_cancelled(instance_id=self._instance_id, cause=cause.value)
         self.scope.cancel()
         self.boundary.release()
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 
 import trio
 
+from .. import logs
 from ..clock import check_seconds
 from ..codec import JSON, Codec, decode, encode
 from ..engine.block import Block
@@ -145,7 +146,11 @@ class RuntaraSdk:
             checkpoint_id=check_checkpoint_id(checkpoint_id),
             state=encode(self._codec, f"state of checkpoint {checkpoint_id!r}", state),
         )
+        self._block.visited.add(checkpoint_id)
         reply = await self._block.save(message)
+        logs.checkpoint(
+            instance_id=self.instance_id, checkpoint_id=checkpoint_id, found=reply.found
+        )
         self._block.deliver(reply.pending_signal, reply.look)
         await self._block.boundary.reach()
         return CheckpointResult(
@@ -169,11 +174,11 @@ class RuntaraSdk:
           CodecError: it is no ``type``.
           ServerError: there is no such instance yet.
         """
-        reply = await self._block.request(
-            GetCheckpoint(
-                instance_id=self.instance_id, checkpoint_id=check_checkpoint_id(checkpoint_id)
-            )
+        message = GetCheckpoint(
+            instance_id=self.instance_id, checkpoint_id=check_checkpoint_id(checkpoint_id)
         )
+        self._block.visited.add(checkpoint_id)
+        reply = await self._block.request(message)
         if not reply.found:
             return None
         return decode(self._codec, f"checkpoint {checkpoint_id!r}", reply.state, type)
@@ -243,6 +248,7 @@ class RuntaraSdk:
             )
         error = None if error_message is None else check_text("error_message", error_message)
         encode(JSON, "error_message", (error or "").encode())  # its length
+        self._block.visited.add(checkpoint_id)
         await self._block.request(
             RecordRetry(
                 instance_id=self.instance_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from .. import logs
 from ..clock import TrioClock, milliseconds
 from ..engine.block import Block
 from ..messages import Sleep, TakeSignal
@@ -15,6 +16,7 @@ LOOK_AGAIN = 60.0
 async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) -> None:
     """Save when to wake, then wait for what is left of it."""
     clock = block.shared.clock
+    block.visited.add(checkpoint_id)
     reply = await block.save(
         Sleep(
             instance_id=block.instance_id,
@@ -25,6 +27,8 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
         )
     )
     block.deliver(reply.pending_signal, reply.look)
+    left = reply.wake_at_ms / 1000 - clock.now()
+    logs.sleeping(instance_id=block.instance_id, checkpoint_id=checkpoint_id, seconds=left)
     with block.boundary.waiting():
         while (left := reply.wake_at_ms / 1000 - clock.now()) > 0:  # noqa: ASYNC110
             await trio.sleep(left if isinstance(clock, TrioClock) else min(left, LOOK_AGAIN))
@@ -36,6 +40,7 @@ async def wait_for_signal(block: Block, checkpoint_id: str) -> bytes:
     message = TakeSignal(
         instance_id=block.instance_id, lease=block.writing(), checkpoint_id=checkpoint_id
     )
+    block.visited.add(checkpoint_id)
     waited = False
     payload = None
     try:
@@ -44,6 +49,8 @@ async def wait_for_signal(block: Block, checkpoint_id: str) -> bytes:
                 with block.hinted(checkpoint_id) as hinted:
                     payload = (await block.request(message)).payload
                     if payload is None:
+                        if not waited:
+                            logs.waiting(instance_id=block.instance_id, checkpoint_id=checkpoint_id)
                         waited = True
                         await hinted.wait()
     finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import outcome
 
+from .. import logs
 from ..backend import SignalBatch, dispatch
 from ..errors import StoreError
 from ..messages import Register, Request
@@ -28,8 +28,6 @@ from .file import StoreFile
 from .leases import Leases
 from .location import Location
 from .transaction import Transaction, signal_of
-
-logger = logging.getLogger("runtara_trio.store")
 
 HANDLERS = {**verbs.HANDLERS, **operating.HANDLERS}
 
@@ -169,7 +167,7 @@ class Database:
         except Exception as exc:
             # Whoever asks next is told; a lock or a full disk may pass by itself. The
             # thread must live on: it renews the leases.
-            logger.warning("%s", self._translated(exc))
+            logs.look_failed(error=self._translated(exc))
         return max(0.0, min(self._next_watch, self._next_renewal) - time.monotonic())
 
     def _watch(self, now: float) -> None:

@@ -19,6 +19,9 @@ import msgspec
 from . import owners
 from .schema import started_text
 
+DEAD = -1
+"""The ``lease_ms`` of an owner whose lock was found free: any age is more than that."""
+
 
 class Holder(msgspec.Struct, frozen=True):
     """The owner that an instance's lease names."""
@@ -64,7 +67,8 @@ class Leases:
         db.execute(
             "INSERT INTO runtara_trio_owners (owner, holder, renewed_ms, lease_ms)"
             " VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (owner) DO UPDATE SET renewed_ms = excluded.renewed_ms",
+            " ON CONFLICT (owner) DO UPDATE"
+            " SET renewed_ms = excluded.renewed_ms, lease_ms = excluded.lease_ms",
             (self.owner, self.who, owners.monotonic_ms(), self.lease_ms),
         )
 
@@ -125,13 +129,22 @@ class Leases:
         return int(epoch)
 
     def bury_the_dead(self, db: sqlite3.Connection) -> list[str]:
-        """Remove all owners that are dead for certain, and name their side files."""
+        """Mark all owners that are dead for certain, and name their side files.
+
+        Their rows go when nothing is left of them: whoever takes their instances over is
+        told whose they were.
+        """
         names = db.execute("SELECT owner FROM runtara_trio_owners").fetchall()
         files = [self.bury(db, name) for (name,) in names]
+        db.execute(
+            "DELETE FROM runtara_trio_owners WHERE lease_ms = ?"
+            " AND owner NOT IN (SELECT owner FROM runtara_trio_leases)",
+            (DEAD,),
+        )
         return [file for file in files if file is not None]
 
     def bury(self, db: sqlite3.Connection, owner: str) -> str | None:
-        """Remove a dead owner's row, and name its side file for removal after the commit.
+        """Mark a dead owner, and name its side file for removal after the commit.
 
         One that only expired may come back: its row and its file stay.
         """
@@ -140,7 +153,7 @@ class Leases:
         path = owners.side_file(self._path, owner)
         if not owners.lock_is_free(path):
             return None
-        db.execute("DELETE FROM runtara_trio_owners WHERE owner = ?", (owner,))
+        db.execute("UPDATE runtara_trio_owners SET lease_ms = ? WHERE owner = ?", (DEAD, owner))
         return path
 
     def _judge(

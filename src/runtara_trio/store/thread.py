@@ -13,7 +13,6 @@ releases when it is through. A loop that idles never gets there.
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import queue
 import threading
@@ -24,10 +23,9 @@ from typing import Any, Protocol
 import outcome
 import trio
 
+from .. import logs
 from ..errors import StoreError
 from .database import Job
-
-logger = logging.getLogger("runtara_trio.store")
 
 LARGEST_BATCH = 256
 PATIENCE = 0.002
@@ -191,7 +189,7 @@ class DatabaseThread:
             try:
                 self._run_batch(jobs)
             except BaseException as exc:  # a mistake of ours: those who wait must hear of it
-                logger.exception("a batch of %d requests failed", len(jobs))
+                logs.batch_failed(exc_info=exc, count=len(jobs))
                 for failed in jobs:
                     failed.result = outcome.Error(exc)
             self._batch_ended = self._timer = time.monotonic()

@@ -101,6 +101,7 @@ def register(tx: Transaction, message: Register) -> Registered:
         lease=epoch,
         signal=None if row is None or revived else row.signal,
         look=tx.look,
+        resumed=row is not None,
         taken_from=None if holder is None else holder.who,
     )
 
@@ -258,10 +259,12 @@ def get_checkpoint(tx: Transaction, message: GetCheckpoint) -> StoredState:
 
 def read_checkpoints(tx: Transaction, message: ReadCheckpoints) -> CheckpointPage:
     rows = tx.db.execute(
-        "SELECT checkpoint_id, state, created_at FROM checkpoints WHERE instance_id = ?"
+        "SELECT checkpoint_id, CASE WHEN ? THEN state ELSE x'' END, created_at FROM checkpoints"
+        " WHERE instance_id = ?"
         " AND checkpoint_id >= ? AND checkpoint_id IS NOT ?"
         " AND substr(checkpoint_id, 1, ?) = ? ORDER BY checkpoint_id LIMIT ?",
         (
+            message.states,
             message.instance_id,
             max(message.prefix, message.after or ""),  # where the index is entered
             message.after,

@@ -1,0 +1,52 @@
+"""Which stored ids a resumed run has asked for.
+
+A program that was changed between two runs may look for its work under other ids: what
+it did before is then stored, but done again. Nobody can see that from one call; at the
+end of a run that completed, the ids that are stored and were never asked for show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ..ids import users_id
+from ..messages import CheckpointPage, ReadCheckpoints
+
+PAGE = 1000
+
+
+class Visited:
+    """The ids that one run has asked for; it keeps them only if there were any before it."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] | None = None
+
+    def expect(self) -> None:
+        """The instance was there before: from now on ids are kept."""
+        self._ids = set()
+
+    def add(self, checkpoint_id: str) -> None:
+        if self._ids is not None:
+            self._ids.add(checkpoint_id)
+
+    async def missed(
+        self,
+        instance_id: str,
+        request: Callable[[ReadCheckpoints], Awaitable[CheckpointPage]],
+    ) -> list[str]:
+        """The ids that are stored and that this run never asked for, in their order."""
+        if self._ids is None:
+            return []
+        missed: dict[str, None] = {}
+        after: str | None = None
+        while True:
+            page = await request(
+                ReadCheckpoints(instance_id=instance_id, after=after, limit=PAGE, states=False)
+            )
+            for one in page.checkpoints:
+                named = users_id(one.checkpoint_id)
+                if named is not None and named not in self._ids:
+                    missed[named] = None
+            if not page.more:
+                return list(missed)
+            after = page.checkpoints[-1].checkpoint_id

@@ -1,0 +1,216 @@
+"""What is logged: one table of events.
+
+A record of an event has the attribute ``event``, its name, and one attribute for each of
+its fields, so that a structured handler needs no parsing. Neither states nor payloads nor
+outputs nor a program's own exceptions are logged; ids and the names of owners are.
+"""
+
+from __future__ import annotations
+
+from logging import DEBUG, ERROR, INFO, WARNING, Logger, getLogger
+
+import msgspec
+
+FIELDS = {
+    "instance_id": "the instance",
+    "tenant_id": "whom it belongs to",
+    "lease": "the number of its lease",
+    "resumed": "whether it was there before this start",
+    "taken_from": "the dead or expired owner whose lease was taken over",
+    "checkpoint_id": "the id of the checkpoint, the sleep or the wait",
+    "found": "whether it was stored already",
+    "signal": "cancel, pause or resume",
+    "running": "how many steps a pause still waits for",
+    "cause": "cancel, stop or lost",
+    "outcome": "as in `sdk.outcome`",
+    "recorded": "the status that was recorded",
+    "unvisited": "the ids, at most ten of them",
+    "count": "how many there are",
+    "seconds": "how long",
+    "interval": "seconds between two heartbeats",
+    "task": "which service or request",
+    "error": "what the backend said",
+}
+"""Every field, and what it holds."""
+
+
+class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table. Called with its fields, it logs a record."""
+
+    name: str
+    logger: Logger
+    level: int
+    text: str
+    fields: tuple[str, ...]
+
+    def __call__(self, *, exc_info: BaseException | None = None, **fields: object) -> None:
+        if self.logger.isEnabledFor(self.level):
+            extra = {"event": self.name, **fields}
+            self.logger.log(
+                self.level, self.text, fields, exc_info=exc_info, extra=extra, stacklevel=2
+            )
+
+
+def _event(name: str, part: str, level: int, text: str, fields: str) -> LogEvent:
+    return LogEvent(
+        name=name,
+        logger=getLogger(f"runtara_trio.{part}"),
+        level=level,
+        text=text,
+        fields=tuple(fields.split()),
+    )
+
+
+registered = _event(
+    "registered",
+    "instance",
+    INFO,
+    "registered %(instance_id)s",
+    "instance_id tenant_id lease resumed",
+)
+taken_over = _event(
+    "taken_over",
+    "instance",
+    INFO,
+    "took %(instance_id)s over from %(taken_from)s",
+    "instance_id lease taken_from",
+)
+signal = _event(
+    "signal",
+    "instance",
+    INFO,
+    "%(signal)s of %(instance_id)s came",
+    "instance_id signal",
+)
+not_acknowledged = _event(
+    "not_acknowledged",
+    "instance",
+    DEBUG,
+    "%(signal)s of %(instance_id)s was not acknowledged: its lease is gone",
+    "instance_id signal",
+)
+lease_lost = _event(
+    "lease_lost",
+    "instance",
+    WARNING,
+    "the lease of %(instance_id)s was lost",
+    "instance_id lease",
+)
+ended = _event(
+    "ended",
+    "instance",
+    INFO,
+    "%(instance_id)s ended: %(outcome)s",
+    "instance_id outcome",
+)
+not_recorded = _event(
+    "not_recorded",
+    "instance",
+    ERROR,
+    "%(error)s",
+    "instance_id error",
+)
+recorded_late = _event(
+    "recorded_late",
+    "instance",
+    INFO,
+    "%(instance_id)s was recorded after all: %(recorded)s",
+    "instance_id recorded",
+)
+unvisited = _event(
+    "unvisited",
+    "instance",
+    WARNING,
+    "%(instance_id)s is completed, but this run never asked for %(count)d of its stored "
+    "ids: %(unvisited)s. Has the program changed? What it did under them may be done "
+    "twice",
+    "instance_id count unvisited",
+)
+checkpoint = _event(
+    "checkpoint",
+    "boundary",
+    DEBUG,
+    "checkpoint %(checkpoint_id)r of %(instance_id)s, found: %(found)s",
+    "instance_id checkpoint_id found",
+)
+sleeping = _event(
+    "sleeping",
+    "boundary",
+    DEBUG,
+    "%(instance_id)s sleeps for %(seconds).3f s: %(checkpoint_id)r",
+    "instance_id checkpoint_id seconds",
+)
+waiting = _event(
+    "waiting",
+    "boundary",
+    DEBUG,
+    "%(instance_id)s waits for the signal %(checkpoint_id)r",
+    "instance_id checkpoint_id",
+)
+parked = _event(
+    "parked",
+    "boundary",
+    DEBUG,
+    "a task of %(instance_id)s parks for a pause; steps that run: %(running)d",
+    "instance_id running",
+)
+settled = _event(
+    "settled",
+    "boundary",
+    INFO,
+    "the pause of %(instance_id)s has settled: nothing is half done",
+    "instance_id",
+)
+grace_over = _event(
+    "grace_over",
+    "boundary",
+    WARNING,
+    "the pause of %(instance_id)s was not settled within its grace: steps may have been cut off",
+    "instance_id",
+)
+scope_cancelled = _event(
+    "scope_cancelled",
+    "boundary",
+    INFO,
+    "the scope of %(instance_id)s is cancelled: %(cause)s",
+    "instance_id cause",
+)
+service_failed = _event(
+    "service_failed",
+    "services",
+    ERROR,
+    "%(task)s failed, trying again: %(error)s",
+    "task error",
+)
+request_failed = _event(
+    "request_failed",
+    "services",
+    WARNING,
+    "%(task)s failed: %(error)s",
+    "task error",
+)
+loop_blocked = _event(
+    "loop_blocked",
+    "services",
+    WARNING,
+    "the Trio loop was blocked for %(seconds).2f s, heartbeats are due every "
+    "%(interval).2f s; move what blocks into trio.to_thread.run_sync",
+    "seconds interval",
+)
+look_failed = _event(
+    "look_failed",
+    "store",
+    WARNING,
+    "%(error)s",
+    "error",
+)
+batch_failed = _event(
+    "batch_failed",
+    "store",
+    ERROR,
+    "a batch of %(count)d requests failed",
+    "count",
+)
+
+EVENTS = tuple(event for event in list(globals().values()) if isinstance(event, LogEvent))
+"""The table, in the order of a run."""
