@@ -66,7 +66,7 @@ class Block(Watched):
         self._lost = False
         self._said: Outcome | None = None
         self._saying: InstanceStatus | None = None
-        self._tried: set[InstanceStatus] = set()
+        self._tried: tuple[InstanceStatus, ...] = ()
         self._pause_acknowledged = False
         self._seen: Signal | None = None
         self._last_look = 0
@@ -414,12 +414,12 @@ class Block(Watched):
                 except LeaseLost:
                     raise
                 except SdkError as exc:
-                    self._tried.add(message.status)
+                    self._tried = (*self._tried, message.status)
                     failure = exc
                     if not _may_pass(exc):
                         break
                 await trio.sleep(RECORD_AGAIN)
-        self._tried.add(message.status)
+        self._tried = (*self._tried, message.status)
         raise OutcomeNotRecorded(
             f"instance {self.instance_id!r}: {message.status} could not be recorded within "
             f"{self._final_timeout:g} s"

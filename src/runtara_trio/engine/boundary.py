@@ -18,7 +18,6 @@ whatever, nothing parks: what is parked inside a shield simply goes on.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -59,9 +58,10 @@ class Boundary:
         self._instance_id = instance_id
         self._scope = scope
         self._grace = grace
-        self._steps: set[Step] = set()
-        self._waiting: Counter[trio.lowlevel.Task] = Counter()
-        self._changed = trio.Event()
+        # Thousands of blocks may be open and idle: what one does not use is not made.
+        self._steps: dict[Step, None] = {}
+        self._waiting: dict[trio.lowlevel.Task, int] = {}
+        self._changed: trio.Event | None = None
         self.pause_requested = False
         self.settled = False
         """A pause has cancelled the scope, and nothing was half done."""
@@ -100,8 +100,9 @@ class Boundary:
 
     def release(self) -> None:
         """Let what is parked look again: the pause or the scope has changed."""
-        self._changed.set()
-        self._changed = trio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     # ---- the program's side
 
@@ -113,6 +114,8 @@ class Boundary:
             with self.waiting():
                 while self.pause_requested and not self._is_cancelled():
                     with trio.move_on_at(self._scope.deadline):
+                        if self._changed is None:
+                            self._changed = trio.Event()
                         await self._changed.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
 
@@ -120,7 +123,7 @@ class Boundary:
     def waiting(self) -> Iterator[None]:
         """Around a wait that is a boundary for its whole length. Call ``reach`` after it."""
         task = trio.lowlevel.current_task()
-        self._waiting[task] += 1
+        self._waiting[task] = self._waiting.get(task, 0) + 1
         try:
             self._settle()
             yield
@@ -139,13 +142,13 @@ class Boundary:
         await self.reach()
         around = _steps_around.get()
         step = Step(key)
-        self._steps.add(step)
+        self._steps[step] = None
         _steps_around.set((*around, step))
         try:
             yield
         finally:
             _steps_around.set(around)
-            self._steps.discard(step)
+            del self._steps[step]
             self._settle()
         await self.reach()
 

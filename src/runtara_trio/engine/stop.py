@@ -10,42 +10,34 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from types import FrameType
 
 import trio
+
+Stop = Callable[[str], None]
+"""Ends one block; it is given the reason."""
 
 
 class StopSignals:
     """The blocks of the process and the signal that ends them."""
 
     def __init__(self) -> None:
-        self._blocks: dict[object, tuple[trio.lowlevel.TrioToken, Callable[[str], None]]] = {}
+        self._blocks: dict[Stop, trio.lowlevel.TrioToken] = {}
         self._installed: list[int] = []
         self._received: int | None = None
 
-    @contextmanager
-    def watch(
-        self, signals: Iterable[int], stop: Callable[[str], None]
-    ) -> Iterator[Callable[[], int | None]]:
-        """Have ``stop`` called with the reason when a signal comes.
-
-        Yields a function to be called last: it takes the block off, and returns the
-        signal's number where this block was the last that it ended.
-        """
+    def join(self, signals: Iterable[int], stop: Stop) -> None:
+        """Have ``stop`` called with the reason when a signal comes, until :meth:`leave`."""
         if self._received is not None:  # a process that ends starts nothing new
             raise SystemExit(128 + self._received)
-        me = object()
-        self._blocks[me] = (trio.lowlevel.current_trio_token(), stop)
-        try:
-            self._install(signals)
-            yield lambda: self._leave(me)
-        finally:
-            self._leave(me)
+        self._blocks[stop] = trio.lowlevel.current_trio_token()
+        self._install(signals)
 
-    def _leave(self, me: object) -> int | None:
-        if self._blocks.pop(me, None) is None or self._blocks:
+    def leave(self, stop: Stop) -> int | None:
+        """Take the block off; twice is fine. The signal's number, where this block was the
+        last that it ended."""
+        if self._blocks.pop(stop, None) is None or self._blocks:
             return None
         received, self._received = self._received, None
         self._restore()
@@ -73,7 +65,7 @@ class StopSignals:
             signal.raise_signal(number)
             return
         self._received = number
-        for token, stop in list(self._blocks.values()):
+        for stop, token in list(self._blocks.items()):
             with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(stop, _reason(number))
 

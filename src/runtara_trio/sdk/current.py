@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -27,12 +25,9 @@ def current_sdk() -> RuntaraSdk:
     return sdk
 
 
-@contextmanager
-def as_current(sdk: RuntaraSdk) -> Iterator[None]:
-    """Make ``sdk`` the current one; set back, since a token binds to one context."""
+def make_current(sdk: RuntaraSdk | None) -> RuntaraSdk | None:
+    """Make ``sdk`` the current one; the one before it, to be set back. (A token of a
+    context variable would bind to one context.)"""
     before = _current.get()
     _current.set(sdk)
-    try:
-        yield
-    finally:
-        _current.set(before)
+    return before

@@ -11,6 +11,7 @@ import math
 import os
 import signal
 from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 import msgspec
@@ -29,12 +30,11 @@ from ..engine.stop import STOP_SIGNALS
 from ..errors import ConfigError, LeaseLost
 from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id
 from ..types import Outcome
-from .current import as_current
+from .current import make_current
 from .runtara_sdk import RuntaraSdk
 
 
-@protected_manager
-async def open_runtara(
+def open_runtara(
     target: str | SdkConfig | Backend | None = None,
     *,
     instance_id: str | None = None,
@@ -47,7 +47,7 @@ async def open_runtara(
     final_timeout: float = 30.0,
     stop_signals: Iterable[int] = (signal.SIGTERM,),
     codec: Codec = JSON,
-) -> AsyncIterator[RuntaraSdk]:
+) -> AbstractAsyncContextManager[RuntaraSdk]:
     """Register an instance and run the block as its durable work.
 
     Starting is resuming: killed anywhere and started again, the same program goes on from
@@ -83,7 +83,6 @@ async def open_runtara(
       OutcomeNotRecorded: the backend did not take the outcome in time.
       SystemExit: a stop signal ended the block, and it was the last of the process.
     """
-    await trio.lowlevel.checkpoint_if_cancelled()
     settings, place = _checked(
         target,
         instance_id=instance_id,
@@ -97,12 +96,7 @@ async def open_runtara(
         stop_signals=stop_signals,
         codec=codec,
     )
-    if isinstance(place, SharedBackend):
-        async with _run(place, settings) as sdk:
-            yield sdk
-    else:
-        async with open_backend(place) as shared, _run(shared, settings) as sdk:
-            yield sdk
+    return _run(place, settings) if isinstance(place, SharedBackend) else _alone(place, settings)
 
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +115,15 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @protected_manager
+async def _alone(target: Target, settings: _Settings) -> AsyncIterator[RuntaraSdk]:
+    await trio.lowlevel.checkpoint_if_cancelled()
+    async with open_backend(target) as shared, _run(shared, settings) as sdk:
+        yield sdk
+
+
+@protected_manager
 async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[RuntaraSdk]:
+    await trio.lowlevel.checkpoint_if_cancelled()
     block = Block(
         shared,
         settings.instance_id,
@@ -131,12 +133,14 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
         final_timeout=settings.final_timeout,
     )
     sdk = RuntaraSdk(block, settings.codec, settings.checkpoint_id)
-    with STOP_SIGNALS.watch(settings.stop_signals, block.stop) as last_stop, as_current(sdk):
+    STOP_SIGNALS.join(settings.stop_signals, block.stop)
+    before = make_current(sdk)
+    try:
         if settings.register:
             try:
                 await block.register(settings.checkpoint_id, settings.revive)
             except Exception as exc:
-                number = last_stop()
+                number = STOP_SIGNALS.leave(block.stop)
                 if number is not None:  # asked to end meanwhile: do not try again
                     raise SystemExit(128 + number) from exc
                 raise
@@ -160,7 +164,7 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
             if left is None:
                 raise
             left.add_note(str(exc))
-        number = last_stop()
+        number = STOP_SIGNALS.leave(block.stop)
         try:
             if left is not None:
                 raise left
@@ -170,6 +174,9 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
                 raise SystemExit(128 + number)
         finally:
             raised = left = None  # no cycle of exception, traceback and this frame
+    finally:
+        make_current(before)
+        STOP_SIGNALS.leave(block.stop)
 
 
 def _checked(
