@@ -162,7 +162,7 @@ def test_times_survive_their_texts(unix: float) -> None:
     started = parse_time(started_text(unix))
     assert started is not None
     assert abs(started.timestamp() - unix) < 1e-5
-    plain = parse_time(time_text(unix))
+    plain = parse_time(time_text(int(unix)))
     assert plain is not None
     assert plain.timestamp() == int(unix)
 

@@ -19,10 +19,10 @@ import outcome
 from .. import logs
 from ..backend import SignalBatch, dispatch
 from ..errors import StoreError
-from ..messages import Register, Request
+from ..messages import Checkpoint, Register, Request
 from ..types import Signal
 from . import leases as leasing
-from . import operating, schema, verbs
+from . import operating, saving, schema, verbs
 from .failures import translated
 from .file import StoreFile
 from .leases import Leases
@@ -96,12 +96,14 @@ class Database:
         except sqlite3.Error as exc:  # nobody got a turn: trying one by one would not help
             self._fail(jobs, exc)
             return
-        done: list[Transaction] = []
+        tx = Transaction(file.db, self.leases)
         try:
             for job in jobs:
-                tx = Transaction(file.db, self.leases, job.now, next(self._looks))
+                tx.now, tx.look = job.now, next(self._looks)
+                if type(job.message) is not Checkpoint:
+                    saving.settle(tx)
                 job.result = self._answer(tx, job.message)
-                done.append(tx)
+            saving.settle(tx)
             if writes:
                 file.db.execute("COMMIT")
             file.check()
@@ -114,7 +116,7 @@ class Database:
             else:
                 self._fail(jobs, exc.reason if isinstance(exc, _Undo) else exc)
         else:
-            self._after_commit(done)
+            self._after_commit(tx)
 
     def _fail(self, jobs: Sequence[Job], reason: BaseException) -> None:
         for job in jobs:
@@ -134,16 +136,15 @@ class Database:
                 raise _Undo(exc) from exc
             return outcome.Error(exc)
 
-    def _after_commit(self, done: Sequence[Transaction]) -> None:
-        changed = False
-        for tx in done:
-            self.leases.held.update(tx.acquired)
-            for instance in tx.released:
+    def _after_commit(self, tx: Transaction) -> None:
+        for instance, epoch in tx.held:
+            if epoch is None:
                 self.leases.held.pop(instance, None)
-            for path in tx.dead_files:
-                leasing.remove_side_file(path)
-            changed = changed or tx.signals_changed
-        if changed:
+            else:
+                self.leases.held[instance] = epoch
+        for path in tx.dead_files:
+            leasing.remove_side_file(path)
+        if tx.signals_changed:
             try:
                 self._publish_pending()
             except sqlite3.Error:  # what was committed stays; the next tick looks again

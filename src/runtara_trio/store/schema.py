@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from ..errors import StoreError
 
@@ -237,9 +238,10 @@ def _script(db: sqlite3.Connection, statements: str) -> None:
 # ---- times, in texts that core reads
 
 
-def time_text(unix: float) -> str:
+@lru_cache(8)
+def time_text(unix: int) -> str:
     """``2026-11-22 16:10:15``: as core writes most times."""
-    return datetime.fromtimestamp(int(unix), UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def started_text(unix: float) -> str:

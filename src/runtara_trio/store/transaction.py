@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from functools import cached_property
 
 import msgspec
 
@@ -12,22 +11,44 @@ from .leases import Leases
 from .schema import time_text
 
 
-class Transaction:
-    """One message's view of the store. Answers read and decide first, then write."""
+class Standing(msgspec.Struct, frozen=True):
+    """What decides about the checkpoints of an instance."""
 
-    def __init__(self, db: sqlite3.Connection, leases: Leases, now: float, look: int) -> None:
+    status: str
+    epoch: int | None
+    signal: Signal | None
+    custom_signals: bool
+    """Some wait, or were handed out."""
+
+
+class Shared:
+    """What the checkpoints of one transaction share; see ``saving``."""
+
+    def __init__(self) -> None:
+        self.standing: dict[str, Standing] = {}
+        self.newest: dict[str, str] = {}
+
+
+class Transaction:
+    """A batch's view of the store. Answers read and decide first, then write."""
+
+    def __init__(self, db: sqlite3.Connection, leases: Leases) -> None:
         self.db = db
         self.leases = leases
-        self.now = now
-        self.look = look
-        self.acquired: list[tuple[str, int]] = []
-        self.released: list[str] = []
+        self.now = 0.0
+        """When the message that is being answered was sent, Unix seconds."""
+        self.look = 0
+        """The number of its look at signals."""
+        self.shared = Shared()
+        self.held: list[tuple[str, int | None]] = []
+        """Leases taken, and given up (None), in this order, once it has committed."""
         self.dead_files: list[str] = []
+        """Side files to be removed then."""
         self.signals_changed = False
 
-    @cached_property
+    @property
     def now_text(self) -> str:
-        return time_text(self.now)
+        return time_text(int(self.now))
 
 
 class Row(msgspec.Struct, frozen=True):

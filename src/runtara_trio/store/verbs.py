@@ -9,7 +9,6 @@ from ..messages import (
     AcknowledgeSignal,
     Checkpoint,
     CheckpointPage,
-    CheckpointReply,
     Done,
     GetCheckpoint,
     GetStatus,
@@ -32,21 +31,19 @@ from ..messages import (
 )
 from ..types import (
     CheckpointRecord,
-    CustomSignal,
     InstanceInfo,
     InstanceStatus,
     SignalType,
 )
 from . import rules
+from .saving import check_held, check_running, checkpoint, hand_out, save, stored, waiting_signal
 from .schema import parse_time, time_text
 from .transaction import (
     Row,
     Transaction,
     add_event,
-    as_bytes,
     delete_signal,
     read_row,
-    signal_of,
     status_of,
 )
 
@@ -96,7 +93,7 @@ def register(tx: Transaction, message: Register) -> Registered:
         dead_file = tx.leases.bury(tx.db, holder.owner)
         if dead_file is not None:
             tx.dead_files.append(dead_file)
-    tx.acquired.append((instance, epoch))
+    tx.held.append((instance, epoch))
     return Registered(
         lease=epoch,
         signal=None if row is None or revived else row.signal,
@@ -144,7 +141,7 @@ def record_outcome(tx: Transaction, message: RecordOutcome) -> OutcomeReply:
     elif message.signal is not None:
         delete_signal(tx, instance, message.signal)
     tx.db.execute("DELETE FROM runtara_trio_leases WHERE instance_id = ?", (instance,))
-    tx.released.append(instance)
+    tx.held.append((instance, None))
     return OutcomeReply(cancel=None)
 
 
@@ -203,47 +200,6 @@ def record_retry(tx: Transaction, message: RecordRetry) -> Done:
     return Done()
 
 
-def checkpoint(tx: Transaction, message: Checkpoint) -> CheckpointReply:
-    # The hot path: one read of all that decides, then two writes.
-    instance, checkpoint_id = message.instance_id, message.checkpoint_id
-    found = tx.db.execute(
-        "SELECT i.status, l.epoch, s.signal_type, s.payload, c.state, w.instance_id, w.payload,"
-        " t.state FROM instances i"
-        " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
-        " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id"
-        " AND s.acknowledged_at IS NULL"
-        " LEFT JOIN checkpoints c ON c.instance_id = i.instance_id AND c.checkpoint_id = ?"
-        " LEFT JOIN pending_custom_signals w ON w.instance_id = i.instance_id"
-        " AND w.checkpoint_id = ?"
-        " LEFT JOIN checkpoints t ON t.instance_id = i.instance_id AND t.checkpoint_id = ?"
-        " WHERE i.instance_id = ?",
-        (checkpoint_id, checkpoint_id, signal_id(checkpoint_id), instance),
-    ).fetchone()
-    if found is None:
-        raise LeaseLost(instance)
-    status, epoch, kind, signal_payload, state, waits, waiting, taken = found
-    _check_held(instance, message.lease, epoch)
-    _check_running("checkpoint", instance, status)
-    custom = None
-    if taken is not None:
-        custom = taken[1:] if taken[:1] == b"\1" else None
-    elif waits is not None:
-        custom = _take(tx, instance, checkpoint_id, waiting)
-    if state is None:
-        _save(tx, instance, checkpoint_id, message.state)
-        tx.db.execute(
-            "UPDATE instances SET checkpoint_id = ? WHERE instance_id = ?",
-            (checkpoint_id, instance),
-        )
-    return CheckpointReply(
-        found=state is not None,
-        state=b"" if state is None else state,
-        pending_signal=signal_of(kind, signal_payload),
-        look=tx.look,
-        custom_signal=None if custom is None else CustomSignal(checkpoint_id, custom),
-    )
-
-
 def get_checkpoint(tx: Transaction, message: GetCheckpoint) -> StoredState:
     found = tx.db.execute(
         "SELECT c.state FROM instances i LEFT JOIN checkpoints c"
@@ -285,7 +241,7 @@ def read_checkpoints(tx: Transaction, message: ReadCheckpoints) -> CheckpointPag
 def sleep(tx: Transaction, message: Sleep) -> SleepReply:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
     row = _running(tx, "sleep", instance, message.lease)
-    wake = _stored(tx, instance, wake_id(checkpoint_id))
+    wake = stored(tx, instance, wake_id(checkpoint_id))
     if wake is not None and len(wake) != 8:
         raise StoreError(
             f"the wake time of {checkpoint_id!r} of instance {instance!r} has {len(wake)} "
@@ -293,9 +249,8 @@ def sleep(tx: Transaction, message: Sleep) -> SleepReply:
         )
     wake_at = message.wake_at_ms if wake is None else int.from_bytes(wake, "big")
     if wake is None:
-        _save(tx, instance, wake_id(checkpoint_id), wake_at.to_bytes(8, "big"))
-    if not _has_checkpoint(tx, instance, checkpoint_id):
-        _save(tx, instance, checkpoint_id, message.state)
+        save(tx, instance, wake_id(checkpoint_id), wake_at.to_bytes(8, "big"))
+    save(tx, instance, checkpoint_id, message.state)
     tx.db.execute(
         "UPDATE instances SET checkpoint_id = ?, sleep_until = ? WHERE instance_id = ?",
         (checkpoint_id, _wake_text(wake_at), instance),
@@ -324,31 +279,17 @@ def acknowledge_signal(tx: Transaction, message: AcknowledgeSignal) -> Done:
 def take_signal(tx: Transaction, message: TakeSignal) -> SignalTaken:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
     _running(tx, "poll_signals", instance, message.lease)
-    taken = _stored(tx, instance, signal_id(checkpoint_id))
+    taken = stored(tx, instance, signal_id(checkpoint_id))
     if taken is not None:
         return SignalTaken(payload=taken[1:])
-    waiting = tx.db.execute(
-        "SELECT payload FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
-        (instance, checkpoint_id),
-    ).fetchone()
+    waiting = waiting_signal(tx, instance, checkpoint_id)
     if waiting is None:
         return SignalTaken(payload=None)
-    return SignalTaken(payload=_take(tx, instance, checkpoint_id, waiting[0]))
+    return SignalTaken(payload=hand_out(tx, instance, checkpoint_id, waiting[0]))
 
 
 def stop_waiting(tx: Transaction, message: StopWaiting) -> Done:
     return Done()  # a store's hints are the rows themselves: nobody keeps a list
-
-
-def _take(tx: Transaction, instance: str, checkpoint_id: str, payload: bytes | None) -> bytes:
-    """Hand a custom signal out: saved and removed in one transaction."""
-    handed = as_bytes(payload)
-    _save(tx, instance, signal_id(checkpoint_id), rules.signal_record(handed))
-    tx.db.execute(
-        "DELETE FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
-        (instance, checkpoint_id),
-    )
-    return handed
 
 
 def _held(tx: Transaction, instance: str, lease: int) -> Row:
@@ -356,46 +297,18 @@ def _held(tx: Transaction, instance: str, lease: int) -> Row:
     row = read_row(tx, instance)
     if row is None:
         raise LeaseLost(instance)
-    _check_held(instance, lease, row.epoch)
+    check_held(instance, lease, row.epoch)
     return row
 
 
 def _running(tx: Transaction, call: str, instance: str, lease: int) -> Row:
     row = _held(tx, instance, lease)
-    _check_running(call, instance, row.status)
+    check_running(call, instance, row.status)
     return row
 
 
-def _check_held(instance: str, lease: int, epoch: int | None) -> None:
-    if epoch != lease:
-        raise LeaseLost(instance)
-
-
-def _check_running(call: str, instance: str, status: str) -> None:
-    if status != "running":  # changed by another program: a core, an environment
-        raise ServerError(
-            call, f"{call.upper()}_ERROR", f"instance {instance!r} is {status}, not running"
-        )
-
-
-def _stored(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
-    found = tx.db.execute(
-        "SELECT state FROM checkpoints WHERE instance_id = ? AND checkpoint_id = ?",
-        (instance, checkpoint_id),
-    ).fetchone()
-    return None if found is None else bytes(found[0])
-
-
 def _has_checkpoint(tx: Transaction, instance: str, checkpoint_id: str) -> bool:
-    return _stored(tx, instance, checkpoint_id) is not None
-
-
-def _save(tx: Transaction, instance: str, checkpoint_id: str, state: bytes) -> None:
-    tx.db.execute(
-        "INSERT INTO checkpoints (instance_id, checkpoint_id, state, created_at)"
-        " VALUES (?, ?, ?, ?)",
-        (instance, checkpoint_id, state, tx.now_text),
-    )
+    return stored(tx, instance, checkpoint_id) is not None
 
 
 HANDLERS: Handlers[Transaction] = {

@@ -1,0 +1,14 @@
+"""The bench: what a checkpoint costs, beside the same work in plain sqlite3.
+
+    nox -s bench             measure, and write docs/benchmarks.md
+    nox -s bench -- --plot   and draw it
+    nox -s bench -- --quick  a look: fewer rounds, printed only
+
+checkpoints  throughput and latency, beside plain sqlite3 and beside a loop that never idles
+idle         what an instance that only waits costs
+starting     import, and process start to the first saved checkpoint
+report       the results as a page and as a plot
+
+What is compared runs in turns, round by round; a ratio is the median of the rounds'
+ratios, because the machine is never as fast in one minute as in the next.
+"""

@@ -1,0 +1,134 @@
+"""Checkpoints, the hot path: what the checkpoints of one commit share is done once.
+
+Nobody else writes inside a transaction, so what decides about an instance (its status, its
+lease, its signals) is read for the first of its checkpoints and stands for the others; and
+the name of its newest checkpoint is written once, for the last. Any other message of the
+batch sees a database in which that has happened: see :func:`settle`.
+
+A checkpoint is then one statement, an INSERT that a stored state of that id declines. Where
+custom signals wait for an instance, or were handed to it, each is looked at closely.
+"""
+
+from __future__ import annotations
+
+from ..errors import LeaseLost, ServerError
+from ..ids import RESERVED, signal_id
+from ..messages import Checkpoint, CheckpointReply
+from ..types import CustomSignal
+from . import rules
+from .transaction import Standing, Transaction, as_bytes, signal_of
+
+_SIGNALS_FROM = signal_id("")
+_SIGNALS_TO = RESERVED + "signal:;"  # the first text behind all that begin so
+
+_READ_STANDING = (
+    "SELECT i.status, l.epoch, s.signal_type, s.payload,"
+    " EXISTS (SELECT 1 FROM pending_custom_signals w WHERE w.instance_id = i.instance_id)"
+    " OR EXISTS (SELECT 1 FROM checkpoints c WHERE c.instance_id = i.instance_id"
+    " AND c.checkpoint_id >= ? AND c.checkpoint_id < ?)"
+    " FROM instances i LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
+    " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id"
+    " AND s.acknowledged_at IS NULL WHERE i.instance_id = ?"
+)
+_SAVE = (
+    "INSERT INTO checkpoints (instance_id, checkpoint_id, state, created_at)"
+    " VALUES (?, ?, ?, ?) ON CONFLICT (instance_id, checkpoint_id) DO NOTHING"
+)
+_READ = "SELECT state FROM checkpoints WHERE instance_id = ? AND checkpoint_id = ?"
+
+
+def checkpoint(tx: Transaction, message: Checkpoint) -> CheckpointReply:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    standing = tx.shared.standing.get(instance) or _read_standing(tx, instance)
+    check_held(instance, message.lease, standing.epoch)
+    check_running("checkpoint", instance, standing.status)
+    custom = _custom_signal(tx, instance, checkpoint_id) if standing.custom_signals else None
+    saved = save(tx, instance, checkpoint_id, message.state)
+    if saved:
+        tx.shared.newest[instance] = checkpoint_id
+    return CheckpointReply(
+        found=not saved,
+        state=b"" if saved else stored(tx, instance, checkpoint_id) or b"",
+        pending_signal=standing.signal,
+        look=tx.look,
+        custom_signal=custom,
+    )
+
+
+def settle(tx: Transaction) -> None:
+    """Write what was put off and forget what was read: somebody else looks, or commits."""
+    shared = tx.shared
+    if shared.newest:
+        tx.db.executemany(
+            "UPDATE instances SET checkpoint_id = ? WHERE instance_id = ?",
+            [(name, instance) for instance, name in shared.newest.items()],
+        )
+        shared.newest.clear()
+    shared.standing.clear()
+
+
+def save(tx: Transaction, instance: str, checkpoint_id: str, state: bytes) -> bool:
+    """Store a state, unless there is one. Whether it was stored."""
+    cursor = tx.db.execute(_SAVE, (instance, checkpoint_id, state, tx.now_text))
+    return cursor.rowcount == 1
+
+
+def stored(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
+    """What is stored under an id; None: nothing."""
+    found = tx.db.execute(_READ, (instance, checkpoint_id)).fetchone()
+    return None if found is None else bytes(found[0])
+
+
+def hand_out(tx: Transaction, instance: str, checkpoint_id: str, payload: bytes | None) -> bytes:
+    """Hand a custom signal out: saved and removed in one transaction."""
+    handed = as_bytes(payload)
+    save(tx, instance, signal_id(checkpoint_id), rules.signal_record(handed))
+    tx.db.execute(
+        "DELETE FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
+        (instance, checkpoint_id),
+    )
+    return handed
+
+
+def waiting_signal(tx: Transaction, instance: str, checkpoint_id: str) -> tuple[bytes] | None:
+    """The payload of the custom signal that waits for an id, as a row."""
+    found: tuple[bytes] | None = tx.db.execute(
+        "SELECT payload FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
+        (instance, checkpoint_id),
+    ).fetchone()
+    return found
+
+
+def check_held(instance: str, lease: int, epoch: int | None) -> None:
+    """Raises LeaseLost where the message's lease is not the instance's."""
+    if epoch != lease:
+        raise LeaseLost(instance)
+
+
+def check_running(call: str, instance: str, status: str) -> None:
+    """Raises ServerError where another program changed the status: a core, an environment."""
+    if status != "running":
+        raise ServerError(
+            call, f"{call.upper()}_ERROR", f"instance {instance!r} is {status}, not running"
+        )
+
+
+def _read_standing(tx: Transaction, instance: str) -> Standing:
+    found = tx.db.execute(_READ_STANDING, (_SIGNALS_FROM, _SIGNALS_TO, instance)).fetchone()
+    if found is None:
+        raise LeaseLost(instance)
+    status, epoch, kind, payload, custom_signals = found
+    standing = Standing(status, epoch, signal_of(kind, payload), bool(custom_signals))
+    tx.shared.standing[instance] = standing
+    return standing
+
+
+def _custom_signal(tx: Transaction, instance: str, checkpoint_id: str) -> CustomSignal | None:
+    """The custom signal for a checkpoint's id: handed out before, or now."""
+    taken = stored(tx, instance, signal_id(checkpoint_id))
+    if taken is not None:
+        return CustomSignal(checkpoint_id, taken[1:]) if taken[:1] == b"\1" else None
+    waiting = waiting_signal(tx, instance, checkpoint_id)
+    if waiting is None:
+        return None
+    return CustomSignal(checkpoint_id, hand_out(tx, instance, checkpoint_id, waiting[0]))
