@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import random
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
-
-import pytest
 
 from runtara_trio import Operator, open_backend
+from runtara_trio.demo import orders
 
 from .support import start
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-PROGRAM = EXAMPLES / "orders.py"
-FILE = EXAMPLES / "orders.csv"
+PROGRAM = Path(orders.__file__)
+FILE = orders.FILE
 
 BAD_LINES = {
     8: "customer is missing",
@@ -43,19 +38,9 @@ BAD_LINES = {
 }
 
 
-@pytest.fixture(scope="module")
-def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("orders_example", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def charged(folder: Path) -> Counter[str]:
-    lines = (folder / "ledger.jsonl").read_text().splitlines()
-    return Counter(json.loads(line)["order_id"] for line in lines)
+    entries = orders.read_entries((folder / "ledger.jsonl").read_bytes())
+    return Counter(entry.order_id for entry in entries if entry.applied)
 
 
 def valid() -> list[str]:
@@ -70,28 +55,32 @@ def valid() -> list[str]:
     return good
 
 
-def test_every_bad_line_is_reported_with_its_number(example: ModuleType) -> None:
-    orders, problems = example.read_orders(FILE.read_bytes())
+def test_every_bad_line_is_reported_with_its_number() -> None:
+    found, problems = orders.read_orders(FILE.read_bytes())
     assert problems == [f"line {number}: {text}" for number, text in BAD_LINES.items()]
-    assert [order.order_id for order in orders] == valid()
+    assert [order.order_id for order in found] == valid()
 
 
-def test_the_ledger_takes_a_key_once_and_drops_a_torn_line(
-    example: ModuleType, tmp_path: Path
-) -> None:
-    order = example.Order(1, "A-1", "Ana", "lamp", 2, 50)
+def test_the_ledger_applies_a_key_once_and_drops_a_torn_line(tmp_path: Path) -> None:
+    order = orders.Order(1, "A-1", "Ana", "lamp", 2, 50)
     path = tmp_path / "ledger.jsonl"
-    ledger = example.Ledger(path)
+    ledger = orders.Ledger(path)
     ledger.charge("key", order)
     ledger.charge("key", order)
     ledger._file.close()
     with path.open("ab") as file:
         file.write(b'{"key": "torn", "ord')
-    again = example.Ledger(path)
+    again = orders.Ledger(path)
     again.charge("key", order)
     again.charge("torn", order)
     again._file.close()
-    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["key", "torn"]
+    entries = orders.read_entries(path.read_bytes())
+    assert [(entry.key, entry.applied) for entry in entries] == [
+        ("key", True),
+        ("key", False),
+        ("key", False),
+        ("torn", True),
+    ]
 
 
 async def test_undisturbed(tmp_path: Path) -> None:

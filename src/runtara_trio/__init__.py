@@ -1,6 +1,7 @@
 """Durable execution for Trio programs.
 
     cli                  the operator's commands
+    demo                 a user's program, killed and counted
     sdk                  what users call: open_runtara, RuntaraSdk, Operator
     engine               what decides: services, signals → scopes, boundaries, outcome, stop
     -------------------- the seam: backend

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -219,6 +220,30 @@ def run_command(
     program = running.find_program(target)
     values = running.parse_arguments(arguments)
     context.exit(running.run_program(store, instance_id, tenant, program, values))
+
+
+@main.command("demo")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to make the store and the ledger; a new one beside it where it exists."
+    "  [default: runtara-demo]",
+)
+@click.option(
+    "--keep-killing",
+    "kills",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 10_000),
+    metavar="N",
+    help="Kill the worker so often.",
+)
+@click.pass_context
+def demo_command(context: click.Context, folder: Path | None, kills: int) -> None:
+    """Watch a program that is killed, paused and resumed, and count what it did."""
+    from .demo import run_demo  # with what draws its bar
+
+    context.exit(run_demo(folder, kills))
 
 
 def _operate(store: str, ask: Callable[[Operator], Awaitable[T]]) -> T:

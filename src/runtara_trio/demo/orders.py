@@ -1,6 +1,6 @@
 """Work through a file of orders, so that every valid one is charged once.
 
-    python examples/orders.py
+    python -m runtara_trio.demo.orders
 
 Kill it, and start it again: it goes on where it was. From another terminal, in the same
 folder, pause or cancel it:
@@ -10,7 +10,7 @@ folder, pause or cancel it:
 
 The ledger stands for the payment service. Between a charge and the checkpoint that saves
 it a kill can always fall, so the charge is tried again; the key that goes with it lets the
-ledger see that it was made already.
+ledger see that it was made already. ``runtara-trio demo`` does all that with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import csv
 import fcntl
-import json
 import os
 import sys
 from pathlib import Path
@@ -28,6 +27,8 @@ import trio
 
 from runtara_trio import InstanceBusy, InstanceFinished, Outcome, open_runtara
 
+INSTANCE = "orders"
+FILE = Path(__file__).with_name("orders.csv")
 FIELDS = ("order_id", "customer", "item", "quantity", "cents")
 
 
@@ -108,8 +109,18 @@ def parse_count(name: str, text: str, most: int) -> int:
 # ---- the payment service
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """A line of the ledger: an attempt to charge."""
+
+    key: str
+    order_id: str
+    cents: int
+    applied: bool
+    """False: the key was there before, and nobody was charged again."""
+
+
 class Ledger:
-    """A file of charges that takes each key once, like the other side of a payment API."""
+    """A file of charges that applies each key once, like the other side of a payment API."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a+b")
@@ -118,16 +129,22 @@ class Ledger:
         data = self._file.read()
         whole = data[: data.rfind(b"\n") + 1]
         self._file.truncate(len(whole))  # a line that a kill cut off was never answered
-        self._keys = {json.loads(line)["key"] for line in whole.splitlines()}
+        self._keys = {entry.key for entry in read_entries(whole)}
 
     def charge(self, key: str, order: Order) -> None:
-        """Charge once a key, on disk before this returns."""
-        if key not in self._keys:
-            entry = {"key": key, "order_id": order.order_id, "cents": order.quantity * order.cents}
-            self._file.write(json.dumps(entry).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._keys.add(key)
+        """Charge once a key, on disk before this returns. Each attempt leaves a line."""
+        entry = Entry(
+            key, order.order_id, order.quantity * order.cents, applied=key not in self._keys
+        )
+        self._file.write(msgspec.json.encode(entry) + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._keys.add(key)
+
+
+def read_entries(data: bytes) -> list[Entry]:
+    """The attempts that a ledger's file holds."""
+    return [msgspec.json.decode(line, type=Entry) for line in data.splitlines()]
 
 
 # ---- the program
@@ -141,7 +158,7 @@ async def work(folder: Path, file: Path, pace: float) -> int:
         print(f"  {problem}", flush=True)
     try:
         async with open_runtara(
-            f"sqlite:///{folder}/orders.db", instance_id="orders", tenant_id="shop"
+            f"sqlite:///{folder}/orders.db", instance_id=INSTANCE, tenant_id="shop"
         ) as sdk:
             ledger = Ledger(folder / "ledger.jsonl")  # ours, once the instance is
             for done, order in enumerate(orders, start=1):
@@ -168,7 +185,7 @@ async def work(folder: Path, file: Path, pace: float) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Charge the orders of a file, each once.")
-    parser.add_argument("--file", type=Path, default=Path(__file__).with_name("orders.csv"))
+    parser.add_argument("--file", type=Path, default=FILE)
     parser.add_argument("--folder", type=Path, default=Path("orders-run"))
     parser.add_argument("--pace", type=float, default=0.01, help="seconds that a charge takes")
     arguments = parser.parse_args()
