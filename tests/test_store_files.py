@@ -548,3 +548,18 @@ async def test_a_killed_writer_leaves_what_was_acknowledged(tmp_path: Path, url:
     names = {name for (name,) in db.execute("SELECT checkpoint_id FROM checkpoints")}
     assert {f"n{number}" for number in range(21)} <= names
     db.close()
+
+
+async def test_a_backend_that_creates_makes_the_store_at_the_first_request(
+    tmp_path: Path, url: str
+) -> None:
+    async with open_backend(url) as backend:
+        with pytest.raises(StoreError, match="there is no store at"):
+            await Operator(backend).list()
+    assert not (tmp_path / "store.db").exists()
+    async with open_backend(url, create=True) as backend:
+        assert (await Operator(backend).list()).instances == ()
+        async with block(backend) as sdk:
+            await sdk.checkpoint("one")
+    async with open_backend(url) as backend:
+        assert (await Operator(backend).show("i")).checkpoints == 1

@@ -29,17 +29,19 @@ Opener = Callable[[], AbstractAsyncContextManager[Backend]]
 
 
 @protected_manager
-async def open_backend(target: Target) -> AsyncIterator[SharedBackend]:
+async def open_backend(target: Target, *, create: bool = False) -> AsyncIterator[SharedBackend]:
     """Open a backend once, to be shared by any number of blocks and operators.
 
     Args:
       target: a URL (``sqlite:///orders.db``, ``:memory:``), an :class:`SdkConfig` (its
         store and its intervals count), or a bare :class:`Backend`, which gets services.
+      create: whether any request makes a store where there is none. False: only the first
+        instance that registers does, so that an operator's wrong path makes no file.
 
     Raises:
       ConfigError: nothing that this version opens.
     """
-    opening = _Opening(*_resolve(target))
+    opening = _Opening(*_resolve(target, create))
     left: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -64,12 +66,16 @@ async def open_backend(target: Target) -> AsyncIterator[SharedBackend]:
             left = None  # no cycle of exception, traceback and this frame
 
 
-def _resolve(target: Target) -> tuple[SdkConfig, Clock, Opener]:
+def _resolve(target: Target, create: bool) -> tuple[SdkConfig, Clock, Opener]:
     config = target if isinstance(target, SdkConfig) else SdkConfig()
     clock = config.clock or default_clock()
     if isinstance(target, (str, SdkConfig)):
         location = locate(target if isinstance(target, str) else target.url)
-        return config, clock, lambda: open_sqlite(location, lease_ms=config.lease_ms, clock=clock)
+        return (
+            config,
+            clock,
+            lambda: open_sqlite(location, lease_ms=config.lease_ms, clock=clock, create=create),
+        )
     if isinstance(target, Backend):
         return config, clock, lambda: _bare(target)
     raise ConfigError(

@@ -56,9 +56,15 @@ class Database:
     """The file, or the memory, behind a store. Used by one thread at a time."""
 
     def __init__(
-        self, location: Location, lease_ms: int, publish: Callable[[SignalBatch], None]
+        self,
+        location: Location,
+        lease_ms: int,
+        publish: Callable[[SignalBatch], None],
+        *,
+        create: bool = False,
     ) -> None:
         self.location = location
+        self._create = create or location.path is None
         self.leases = Leases(location.path, lease_ms)
         self.file: StoreFile | None = None
         self._publish = publish
@@ -235,7 +241,7 @@ class Database:
 
     def _prepare(self, job: Job) -> None:
         """Open, and for a register make, whatever ``job`` needs."""
-        registers = isinstance(job.message, Register) or self.location.path is None
+        registers = self._create or isinstance(job.message, Register)
         if self.file is None:
             self.file = StoreFile(self.location, create=registers)
         if self.file.gone:

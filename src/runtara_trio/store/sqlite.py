@@ -19,11 +19,13 @@ from .thread import DatabaseThread, InlineWorker, Worker
 class SqliteStore:
     """A backend on a file or in memory; open it with :func:`open_sqlite`."""
 
-    def __init__(self, location: Location, *, lease_ms: int, clock: Clock) -> None:
+    def __init__(
+        self, location: Location, *, lease_ms: int, clock: Clock, create: bool = False
+    ) -> None:
         self._clock = clock
         self._news = trio.Event()
         self._latest: SignalBatch | None = None
-        self._database = Database(location, lease_ms, self._publish)
+        self._database = Database(location, lease_ms, self._publish, create=create)
         self._worker: Worker
         if location.path is None:
             self._worker = InlineWorker(self._database.run, self._database.close)
@@ -76,10 +78,11 @@ class SqliteStore:
 
 @asynccontextmanager
 async def open_sqlite(
-    location: Location, *, lease_ms: int, clock: Clock
+    location: Location, *, lease_ms: int, clock: Clock, create: bool = False
 ) -> AsyncIterator[SqliteStore]:
-    """Open a store. The file is touched by the first request, made by the first register."""
-    store = SqliteStore(location, lease_ms=lease_ms, clock=clock)
+    """Open a store. The file is touched by the first request, made by the first register;
+    with ``create`` by the first request."""
+    store = SqliteStore(location, lease_ms=lease_ms, clock=clock, create=create)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.watch_over)

@@ -1,0 +1,25 @@
+"""A sleep that outlives the process: killed and started again, only the rest is slept.
+
+python examples/durable_sleep.py 30
+"""
+
+import sys
+import time
+
+import trio
+
+from runtara_trio import InstanceFinished, open_runtara
+
+
+async def main(seconds: float) -> None:
+    async with open_runtara("sqlite:///tea.db", instance_id="tea", tenant_id="me") as sdk:
+        poured = (await sdk.checkpoint("poured", time.time())).decode(float)
+        print(f"poured {time.time() - poured:.0f} s ago", flush=True)
+        await sdk.sleep(seconds, "drawing")
+        print(f"ready, {time.time() - poured:.1f} s after it was poured", flush=True)
+
+
+try:
+    trio.run(main, float(sys.argv[1]) if len(sys.argv) > 1 else 30.0)
+except InstanceFinished:
+    print("you have had your tea; remove tea.db for another one")
