@@ -16,12 +16,12 @@ from ..ids import RESERVED, signal_id
 from ..messages import Checkpoint, CheckpointReply
 from ..types import CustomSignal
 from . import rules
-from .transaction import Standing, Transaction, as_bytes, signal_of
+from .transaction import Known, Transaction, as_bytes, signal_of
 
 _SIGNALS_FROM = signal_id("")
 _SIGNALS_TO = RESERVED + "signal:;"  # the first text behind all that begin so
 
-_READ_STANDING = (
+_READ_KNOWN = (
     "SELECT i.status, l.epoch, s.signal_type, s.payload,"
     " EXISTS (SELECT 1 FROM pending_custom_signals w WHERE w.instance_id = i.instance_id)"
     " OR EXISTS (SELECT 1 FROM checkpoints c WHERE c.instance_id = i.instance_id"
@@ -39,17 +39,17 @@ _READ = "SELECT state FROM checkpoints WHERE instance_id = ? AND checkpoint_id =
 
 def checkpoint(tx: Transaction, message: Checkpoint) -> CheckpointReply:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
-    standing = tx.shared.standing.get(instance) or _read_standing(tx, instance)
-    check_held(instance, message.lease, standing.epoch)
-    check_running("checkpoint", instance, standing.status)
-    custom = _custom_signal(tx, instance, checkpoint_id) if standing.custom_signals else None
+    known = tx.shared.known.get(instance) or _read_known(tx, instance)
+    check_held(instance, message.lease, known.epoch)
+    check_running("checkpoint", instance, known.status)
+    custom = _custom_signal(tx, instance, checkpoint_id) if known.custom_signals else None
     saved = save(tx, instance, checkpoint_id, message.state)
     if saved:
         tx.shared.newest[instance] = checkpoint_id
     return CheckpointReply(
         found=not saved,
         state=b"" if saved else stored(tx, instance, checkpoint_id) or b"",
-        pending_signal=standing.signal,
+        pending_signal=known.signal,
         look=tx.look,
         custom_signal=custom,
     )
@@ -64,7 +64,7 @@ def settle(tx: Transaction) -> None:
             [(name, instance) for instance, name in shared.newest.items()],
         )
         shared.newest.clear()
-    shared.standing.clear()
+    shared.known.clear()
 
 
 def save(tx: Transaction, instance: str, checkpoint_id: str, state: bytes) -> bool:
@@ -113,14 +113,14 @@ def check_running(call: str, instance: str, status: str) -> None:
         )
 
 
-def _read_standing(tx: Transaction, instance: str) -> Standing:
-    found = tx.db.execute(_READ_STANDING, (_SIGNALS_FROM, _SIGNALS_TO, instance)).fetchone()
+def _read_known(tx: Transaction, instance: str) -> Known:
+    found = tx.db.execute(_READ_KNOWN, (_SIGNALS_FROM, _SIGNALS_TO, instance)).fetchone()
     if found is None:
         raise LeaseLost(instance)
     status, epoch, kind, payload, custom_signals = found
-    standing = Standing(status, epoch, signal_of(kind, payload), bool(custom_signals))
-    tx.shared.standing[instance] = standing
-    return standing
+    known = Known(status, epoch, signal_of(kind, payload), bool(custom_signals))
+    tx.shared.known[instance] = known
+    return known
 
 
 def _custom_signal(tx: Transaction, instance: str, checkpoint_id: str) -> CustomSignal | None:

@@ -11,7 +11,7 @@ from .leases import Leases
 from .schema import time_text
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True):
     """What decides about the checkpoints of an instance."""
 
     status: str
@@ -25,7 +25,7 @@ class Shared:
     """What the checkpoints of one transaction share; see ``saving``."""
 
     def __init__(self) -> None:
-        self.standing: dict[str, Standing] = {}
+        self.known: dict[str, Known] = {}
         self.newest: dict[str, str] = {}
 
 
