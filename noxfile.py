@@ -1,4 +1,4 @@
-"""The project's chores: ``nox -s tests``, ``nox -s lint``, ``nox -s types``."""
+"""The project's chores: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``bench``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def versions(session: nox.Session) -> None:
     """The suite on every supported Python that is installed."""
     install(session, "test")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, in docs/_build/html; a warning is an error."""
+    install(session, "docs")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 
 @nox.session

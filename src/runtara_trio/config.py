@@ -81,7 +81,7 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> SdkConfig:
-        """Read the RUNTARA_… variables; RUNTARA_SERVER_ADDR goes before a store.
+        """Read the ``RUNTARA_…`` variables; RUNTARA_SERVER_ADDR goes before a store.
 
         Raises:
           ConfigError: RUNTARA_INSTANCE_ID or RUNTARA_TENANT_ID is missing, or a value is

@@ -37,7 +37,7 @@ class Visited:
         """The ids that are stored and that this run never asked for, in their order."""
         if self._ids is None:
             return []
-        missed: dict[str, None] = {}
+        missed: set[str] = set()
         after: str | None = None
         while True:
             page = await request(
@@ -46,7 +46,7 @@ class Visited:
             for one in page.checkpoints:
                 named = users_id(one.checkpoint_id)
                 if named is not None and named not in self._ids:
-                    missed[named] = None
+                    missed.add(named)
             if not page.more:
-                return list(missed)
+                return sorted(missed)
             after = page.checkpoints[-1].checkpoint_id

@@ -1,0 +1,34 @@
+"""How the documentation is built: ``nox -s docs``."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+
+project = "runtara-trio"
+author = copyright = "The runtara-trio maintainers"
+version = release = installed("runtara-trio")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "code_tables",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"runtara-trio {version}"
+html_static_path: list[str] = []
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False

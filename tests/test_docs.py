@@ -1,0 +1,99 @@
+"""The documentation says what is true: every code block of it runs."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from .documents import Block, blocks, matches, play
+from .support import start_args
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+RUN = {"python", "console"}
+LOOKED_AT = {"ini", "dockerfile"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    play(page, tmp_path)
+
+
+def test_no_block_is_overlooked() -> None:
+    """Every fence that shows code is of a language that is run, or looked at below."""
+    languages = {block.language for page in PAGES for block in blocks(page)}
+    assert languages == RUN | LOOKED_AT
+    for page in PAGES:
+        fences = re.findall(r"^```+(?!\{(?!code-block))\S.*$", page.read_text(), re.MULTILINE)
+        assert len(fences) == len(list(blocks(page))), page.name
+    assert sum(1 for page in PAGES for _ in blocks(page)) > 30
+
+
+def test_a_block_that_does_not_run_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ echo one\ntwo\n```\n")
+    with pytest.raises(AssertionError, match=r"page\.md, line 1: \$ echo one\none"):
+        play(page, tmp_path)
+    page.write_text("```python\nraise ValueError\n```\n")
+    with pytest.raises(AssertionError, match="ValueError"):
+        play(page, tmp_path)
+    assert matches("a 12 b\nc\nd\ne", "a … b\n…\ne")
+    assert not matches("a 12 b\nc", "a … b")
+    assert not matches("", "a")
+
+
+# ---- blocks that are not run as they stand: what they start is
+
+
+def block_of(page: str, name: str) -> Block:
+    (found,) = [block for block in blocks(DOCS / page) if block.name == name]
+    return found
+
+
+async def stops_well(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    """What a supervisor starts works, and ends by SIGTERM as the page says."""
+    (folder / "shop.py").write_text(block_of("running.md", "shop.py").code)
+    settings = [f"{name}={value}" for name, value in environment.items()]
+    assert arguments[0].endswith("runtara-trio")
+    code = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+    command = ["env", *settings, sys.executable, "-u", "-m", "runtara_trio", *arguments[1:]]
+    async with start_args("-c", code, *command, cwd=folder) as program:
+        await program.line("round 1")
+        program.send(signal.SIGTERM)
+        assert await program.wait() == 143
+
+
+async def test_the_unit_file(tmp_path: Path) -> None:
+    unit = configparser.RawConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    text = block_of("running.md", "shop.service").code
+    settings = dict(re.findall(r"^Environment=(\w+)=(.*)$", text, re.MULTILINE))
+    unit.read_string(text)
+    service = unit["Service"]
+    assert service["Restart"] == "on-failure"
+    assert service["SuccessExitStatus"] == "143"
+    settings["RUNTARA_DATABASE_URL"] = f"sqlite:///{tmp_path}/shop.db"
+    await stops_well(shlex.split(service["ExecStart"]), settings, tmp_path)
+
+
+async def test_the_dockerfile(tmp_path: Path) -> None:
+    text = block_of("running.md", "Dockerfile").code
+    settings = dict(re.findall(r"^ENV (\w+)=(.*)$", text, re.MULTILINE))
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)
+    settings["RUNTARA_DATABASE_URL"] = f"sqlite:///{tmp_path}/shop.db"
+    await stops_well(json.loads(entry), settings, tmp_path)
+
+
+def test_the_benchmarks_are_of_this_bench() -> None:
+    """The page is what ``nox -s bench`` writes, not somebody's words."""
+    page = (DOCS / "benchmarks.md").read_text()
+    assert page.startswith("# What it costs\n\nMeasured on ")
+    for title in ("## Checkpoints", "## Instances that wait", "## Starting"):
+        assert title in page
