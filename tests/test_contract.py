@@ -485,7 +485,9 @@ async def test_prune_takes_what_finished_long_ago(backend: SharedBackend) -> Non
     database.file.db.execute(
         "UPDATE instances SET finished_at = '2020-01-01 00:00:00' WHERE instance_id = 'i'"
     )
-    assert await operator.prune(3600) == 1
+    seen: list[int] = []
+    assert await operator.prune(3600, progress=seen.append) == 1
+    assert seen == [1]
     assert [one.instance_id for one in (await operator.list()).instances] == ["running"]
     (left,) = database.file.db.execute("SELECT count(*) FROM checkpoints").fetchone()
     assert left == 0

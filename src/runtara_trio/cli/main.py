@@ -161,7 +161,9 @@ def signal(store: str, instance_id: str, checkpoint_id: str, payload: str) -> No
 )
 def prune(store: str, older_than: float) -> None:
     """Remove what finished long ago, with its checkpoints and its history."""
-    click.echo(f"{_operate(store, lambda op: op.prune(older_than))} removed")
+    with shown.progress("removing") as progress:
+        removed = _operate(store, lambda op: op.prune(older_than, progress=progress))
+    click.echo(f"{removed} removed")
 
 
 @main.command()

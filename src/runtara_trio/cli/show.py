@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,14 @@ _COLOURS = {
 def console() -> Console:
     """Where tables go. Piped, a line is as long as it must be: nothing is cut or wrapped."""
     return Console() if sys.stdout.isatty() else Console(width=100_000, highlight=False)
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[Callable[[int], None]]:
+    """A line on stderr that counts up while something is long; on a terminal only."""
+    console = Console(stderr=True)
+    with console.status(doing) as status:
+        yield lambda count: status.update(f"{doing}: {count:,}")
 
 
 def plain(text: str) -> Text:

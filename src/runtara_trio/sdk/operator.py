@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..backend import Backend
@@ -137,14 +137,21 @@ class Operator:
             )
         )
 
-    async def prune(self, older_than: float) -> int:
-        """Remove what finished more than ``older_than`` seconds ago; how many that were."""
+    async def prune(
+        self, older_than: float, *, progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Remove what finished more than ``older_than`` seconds ago; how many that were.
+
+        It goes in batches; ``progress`` is called after each with the number so far.
+        """
         seconds = check_seconds("older_than", older_than)
         before = int((default_clock().now() - seconds) * 1000)
         removed = 0
         while True:  # in batches, so that programs get their turn
             batch = await self._backend.request(Prune(before_ms=before, limit=PRUNE_BATCH))
             removed += batch.removed
+            if progress is not None:
+                progress(removed)
             if batch.removed < PRUNE_BATCH:
                 return removed
 
