@@ -19,10 +19,10 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What an SDK needs to know. Wrong values raise :class:`ConfigError` at once."""
 
     instance_id: str | None = None
-    """Who runs; RUNTARA_INSTANCE_ID. None: ``open_runtara`` must be given it."""
+    """Who runs; RUNTARA_INSTANCE_ID. Without it ``open_runtara`` must be told."""
 
     tenant_id: str | None = None
-    """Whom it belongs to; RUNTARA_TENANT_ID. None: ``open_runtara`` must be given it."""
+    """Whom it belongs to; RUNTARA_TENANT_ID. Without it ``open_runtara`` must be told."""
 
     store: str | None = None
     """URL of an embedded store, ``sqlite:///orders.db`` or ``:memory:``;
@@ -35,8 +35,8 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The name its certificate must carry; RUNTARA_SERVER_NAME."""
 
     skip_cert_verification: bool | None = None
-    """RUNTARA_SKIP_CERT_VERIFICATION (``true`` or ``1``). None: not verified on
-    loopback hosts, verified elsewhere."""
+    """RUNTARA_SKIP_CERT_VERIFICATION (``true`` or ``1``). None means not
+    verified on loopback hosts, verified elsewhere."""
 
     connect_timeout_ms: int = 10_000
     """Milliseconds to connect; RUNTARA_CONNECT_TIMEOUT_MS."""
@@ -56,7 +56,7 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds that a lease lives without renewal; renewed every third of it."""
 
     clock: Clock | None = None
-    """Where wall time is read; None: the system's, or Trio's MockClock in a test."""
+    """Where wall time is read; None means the system's, or Trio's MockClock in a test."""
 
     def __post_init__(self) -> None:
         if self.instance_id is not None:
@@ -117,7 +117,7 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """What is to be opened: the store's URL, else the server's."""
+        """What is to be opened, the store's URL or else the server's."""
         return f"quic://{self.server_addr}" if self.store is None else self.store
 
 

@@ -21,7 +21,7 @@ class InstanceStatus(enum.StrEnum):
 
     @property
     def finished(self) -> bool:
-        """Completed, failed or cancelled: only ``revive=True`` runs it again."""
+        """Completed, failed or cancelled; only ``revive=True`` runs it again."""
         return self in FINISHED
 
 

@@ -72,17 +72,17 @@ class RuntaraSdk:
 
     @property
     def is_writable(self) -> bool:
-        """Whether writing calls are taken: registered, and no outcome recorded yet."""
+        """Whether writing calls are taken, being registered and with no outcome recorded yet."""
         return self._block.writable
 
     @property
     def is_connected(self) -> bool:
-        """Whether calls can be made: the block has not ended."""
+        """Whether calls can be made, that is, the block has not ended."""
         return not self._block.ended
 
     @property
     def heartbeat_interval_ms(self) -> int:
-        """Milliseconds between two automatic heartbeats; 0: none."""
+        """Milliseconds between two automatic heartbeats; 0 means none."""
         return self._block.shared.config.heartbeat_interval_ms
 
     @property
@@ -92,12 +92,12 @@ class RuntaraSdk:
 
     @property
     def pause_requested(self) -> bool:
-        """A pause was asked and not withdrawn: the next boundary parks."""
+        """A pause was asked and not withdrawn; the next boundary parks."""
         return self._block.boundary.pause_requested
 
     @property
     def step_key(self) -> str:
-        """A key for the other side's idempotency: instance id and the step's checkpoint id.
+        """A key for the other side's idempotency, made of instance id and the step's checkpoint id.
 
         Raises:
           SdkError: outside a step, or in one without an id.
