@@ -11,15 +11,10 @@ from .. import logs
 from ..errors import (
     LeaseLost,
     OutcomeNotRecorded,
-    RequestTimeout,
     SdkError,
-    StoreError,
-    Unreachable,
 )
 from ..messages import (
     AcknowledgeSignal,
-    GetStatus,
-    OutcomeReply,
     RecordOutcome,
     Register,
     Registered,
@@ -30,15 +25,10 @@ from ..messages import (
 from ..types import InstanceStatus, Outcome, Signal, SignalType
 from .boundary import Boundary
 from .outcome import Facts, decide, local_stop, manual_signal
+from .recording import Recorder
 from .services import SharedBackend, Watched
 from .signals import Cause, SignalScope
 from .visited import Visited
-
-RECORD_AGAIN = 0.2
-"""Seconds between two tries to record an outcome."""
-
-RECORD_LATER = 1.0
-"""The same, once the block has ended without it."""
 
 
 class Block(Watched):
@@ -60,13 +50,12 @@ class Block(Watched):
         self.manual = manual
         self.outcome: Outcome | None = None
         self.registered = False
-        self._final_timeout = final_timeout
         self._signals = SignalScope(instance_id, pause_grace)
         self._lease = 0
         self._lost = False
         self._said: Outcome | None = None
         self._saying: InstanceStatus | None = None
-        self._tried: tuple[InstanceStatus, ...] = ()
+        self._recorder = Recorder(shared, instance_id, final_timeout)
         self._pause_acknowledged = False
         self._seen: Signal | None = None
         self._last_look = 0
@@ -117,9 +106,6 @@ class Block(Watched):
     async def request(self, message: Request[ReplyT]) -> ReplyT:
         """Ask the backend; a refused lease ends the body."""
         self.check_open()
-        return await self._ask(message)
-
-    async def _ask(self, message: Request[ReplyT]) -> ReplyT:
         try:
             return await self.shared.request(message)
         except LeaseLost:
@@ -137,13 +123,11 @@ class Block(Watched):
 
     async def _in_time(self, message: Request[ReplyT]) -> ReplyT:
         """A request that nothing cancels has a timeout of its own."""
-        timeout = self.shared.config.request_timeout_ms / 1000
-        with trio.move_on_after(timeout):
-            return await self._ask(message)
-        raise RequestTimeout(
-            f"{type(message).__name__} of instance {self.instance_id!r} got no answer within "
-            f"{timeout:g} s; it may have been carried out"
-        )
+        try:
+            return await self.shared.in_time(message)
+        except LeaseLost:
+            self.lose(self._lease)
+            raise
 
     async def register(self, checkpoint_id: str | None, revive: bool) -> None:
         """Take the instance, and deliver what waited for it. Not interrupted half-way."""
@@ -227,7 +211,7 @@ class Block(Watched):
 
     def lose(self, lease: int) -> None:
         """Another owner has the lease; unless it went with what the body said itself."""
-        perhaps_said = self._saying is not None or self._tried
+        perhaps_said = self._saying is not None or self._recorder.tried
         if lease == self._lease and self._said is None and not perhaps_said:
             self._mark_lost()
 
@@ -292,9 +276,9 @@ class Block(Watched):
     async def _record_said(self, message: RecordOutcome) -> None:
         """Record what the body says; kept here, where no Ctrl-C can come between."""
         try:
-            await self._record(message)
+            await self._recorder.record(message)
         except LeaseLost:
-            if await self._carried_out() is not message.status:
+            if await self._recorder.carried_out() is not message.status:
                 raise
         self._said = _SAID[message.status]
         self.shared.detach(self)
@@ -326,7 +310,7 @@ class Block(Watched):
             raise
         finally:
             self.shared.detach(self)
-        if self.outcome is Outcome.COMPLETED:
+        if self.outcome is Outcome.COMPLETED and self.visited.expected:
             await self.shared.uninterrupted(self._tell_unvisited)
 
     async def _tell_unvisited(self) -> None:
@@ -355,9 +339,9 @@ class Block(Watched):
                 unless_cancelled=verdict.outcome is not Outcome.CANCELLED and not self.manual,
             )
             try:
-                reply = await self.shared.uninterrupted(self._record, message)
+                reply = await self.shared.uninterrupted(self._recorder.record, message)
             except LeaseLost:
-                status = await self.shared.uninterrupted(self._carried_out)
+                status = await self.shared.uninterrupted(self._recorder.carried_out)
                 if status is verdict.recorded:
                     return verdict.outcome
                 if status is not None:
@@ -365,8 +349,7 @@ class Block(Watched):
                 self._mark_lost()
                 continue
             except OutcomeNotRecorded as exc:
-                if _may_pass(exc.__cause__):
-                    self.shared.start_soon(self._record_later, message)
+                self._recorder.later(message, exc)
                 raise
             if reply.cancel is None:
                 return verdict.outcome
@@ -393,64 +376,6 @@ class Block(Watched):
             if signal is not None and signal.type is wanted.get(outcome):
                 return signal
         return None
-
-    async def _carried_out(self) -> InstanceStatus | None:
-        """The lease is gone: with an outcome of ours whose answer was lost, or to another?"""
-        if not self._tried:
-            return None
-        try:
-            info = await self._in_time(GetStatus(instance_id=self.instance_id))
-        except SdkError:
-            return None
-        return info.status if info.status in self._tried else None
-
-    async def _record(self, message: RecordOutcome) -> OutcomeReply:
-        """Record an outcome, trying again what may pass. In a task of the services."""
-        failure: SdkError | None = None
-        with trio.move_on_after(self._final_timeout):
-            while True:
-                try:
-                    return await self.shared.request(message)
-                except LeaseLost:
-                    raise
-                except SdkError as exc:
-                    self._tried = (*self._tried, message.status)
-                    failure = exc
-                    if not _may_pass(exc):
-                        break
-                await trio.sleep(RECORD_AGAIN)
-        self._tried = (*self._tried, message.status)
-        raise OutcomeNotRecorded(
-            f"instance {self.instance_id!r}: {message.status} could not be recorded within "
-            f"{self._final_timeout:g} s"
-            + (": no answer" if failure is None else f": {failure}")
-            + "; its next start goes on from its last checkpoint"
-        ) from failure
-
-    async def _record_later(self, message: RecordOutcome) -> None:
-        """Where the backend stays open: until it takes the outcome, or the lease is gone.
-
-        Without it an instance that nobody runs would be busy as long as the backend lives.
-        """
-        while True:
-            await trio.sleep(RECORD_LATER)
-            try:
-                await self.shared.request(message)
-            except LeaseLost:
-                return
-            except SdkError as exc:
-                if not _may_pass(exc):
-                    raise
-            else:
-                logs.recorded_late(instance_id=self.instance_id, recorded=message.status.value)
-                return
-
-
-def _may_pass(failure: BaseException | None) -> bool:
-    """Whether it makes sense to try again; None: there only was no answer."""
-    if isinstance(failure, StoreError):
-        return failure.transient
-    return failure is None or isinstance(failure, Unreachable)
 
 
 _SAID = {

@@ -21,7 +21,7 @@ from .. import logs
 from ..backend import Backend, SignalBatch
 from ..clock import Clock
 from ..config import SdkConfig
-from ..errors import SdkError
+from ..errors import RequestTimeout, SdkError
 from ..messages import Heartbeats, ReplyT, Request
 from ..types import Signal
 
@@ -70,6 +70,20 @@ class SharedBackend:
     async def request(self, message: Request[ReplyT], /) -> ReplyT:
         """Pass a message on to the backend."""
         return await self._backend.request(message)
+
+    async def in_time(self, message: Request[ReplyT]) -> ReplyT:
+        """The same within ``request_timeout_ms``, for a request that nothing cancels.
+
+        Raises:
+          RequestTimeout: there was no answer.
+        """
+        timeout = self.config.request_timeout_ms / 1000
+        with trio.move_on_after(timeout):
+            return await self.request(message)
+        raise RequestTimeout(
+            f"{type(message).__name__} of instance {getattr(message, 'instance_id', None)!r} got "
+            f"no answer within {timeout:g} s; it may have been carried out"
+        )
 
     def signals(self) -> AsyncIterator[SignalBatch]:
         """Taken already: the services read them."""

@@ -25,6 +25,11 @@ class Visited:
         """The instance was there before: from now on ids are kept."""
         self._ids = set()
 
+    @property
+    def expected(self) -> bool:
+        """Whether anything can have been missed."""
+        return self._ids is not None
+
     def add(self, checkpoint_id: str) -> None:
         if self._ids is not None:
             self._ids.add(checkpoint_id)
@@ -35,8 +40,7 @@ class Visited:
         request: Callable[[ReadCheckpoints], Awaitable[CheckpointPage]],
     ) -> list[str]:
         """The ids that are stored and that this run never asked for, in their order."""
-        if self._ids is None:
-            return []
+        asked = self._ids or set()
         missed: set[str] = set()
         after: str | None = None
         while True:
@@ -45,7 +49,7 @@ class Visited:
             )
             for one in page.checkpoints:
                 named = users_id(one.checkpoint_id)
-                if named is not None and named not in self._ids:
+                if named is not None and named not in asked:
                     missed.add(named)
             if not page.more:
                 return sorted(missed)

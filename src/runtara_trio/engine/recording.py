@@ -1,0 +1,101 @@
+"""How an outcome gets recorded, whatever fails meanwhile.
+
+It is tried again while trying may help. An answer that was lost is not guessed: a lease
+that is gone may have gone with this very outcome, and the instance's status tells.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from .. import logs
+from ..errors import LeaseLost, OutcomeNotRecorded, SdkError, StoreError, Unreachable
+from ..messages import GetStatus, OutcomeReply, RecordOutcome
+from ..types import InstanceStatus
+from .services import SharedBackend
+
+AGAIN = 0.2
+"""Seconds between two tries."""
+
+LATER = 1.0
+"""The same, once the block has ended without it."""
+
+
+class Recorder:
+    """Records one block's outcome. Its methods run in tasks of the services."""
+
+    def __init__(self, shared: SharedBackend, instance_id: str, timeout: float) -> None:
+        self._shared = shared
+        self._instance_id = instance_id
+        self._timeout = timeout
+        self.tried: tuple[InstanceStatus, ...] = ()
+        """What was sent, and may have arrived."""
+
+    async def record(self, message: RecordOutcome) -> OutcomeReply:
+        """Record an outcome, trying again what may pass.
+
+        Raises:
+          LeaseLost: see :meth:`carried_out`.
+          OutcomeNotRecorded: not within the timeout.
+        """
+        failure: SdkError | None = None
+        with trio.move_on_after(self._timeout):
+            while True:
+                try:
+                    return await self._shared.request(message)
+                except LeaseLost:
+                    raise
+                except SdkError as exc:
+                    self._add(message.status)
+                    failure = exc
+                    if not _may_pass(exc):
+                        break
+                await trio.sleep(AGAIN)
+        self._add(message.status)
+        raise OutcomeNotRecorded(
+            f"instance {self._instance_id!r}: {message.status} could not be recorded within "
+            f"{self._timeout:g} s"
+            + (": no answer" if failure is None else f": {failure}")
+            + "; its next start goes on from its last checkpoint"
+        ) from failure
+
+    async def carried_out(self) -> InstanceStatus | None:
+        """The lease is gone: with an outcome of ours whose answer was lost, or to another?"""
+        if not self.tried:
+            return None
+        try:
+            info = await self._shared.in_time(GetStatus(instance_id=self._instance_id))
+        except SdkError:
+            return None
+        return info.status if info.status in self.tried else None
+
+    def later(self, message: RecordOutcome, failure: OutcomeNotRecorded) -> None:
+        """Go on trying where the backend stays open, until it takes the outcome or the
+        lease is gone. Otherwise an instance that nobody runs would be busy as long as the
+        backend lives."""
+        if _may_pass(failure.__cause__):
+            self._shared.start_soon(self._later, message)
+
+    async def _later(self, message: RecordOutcome) -> None:
+        while True:
+            await trio.sleep(LATER)
+            try:
+                await self._shared.request(message)
+            except LeaseLost:
+                return
+            except SdkError as exc:
+                if not _may_pass(exc):
+                    raise
+            else:
+                logs.recorded_late(instance_id=self._instance_id, recorded=message.status.value)
+                return
+
+    def _add(self, status: InstanceStatus) -> None:
+        self.tried = (*self.tried, status)
+
+
+def _may_pass(failure: BaseException | None) -> bool:
+    """Whether it makes sense to try again; None: there only was no answer."""
+    if isinstance(failure, StoreError):
+        return failure.transient
+    return failure is None or isinstance(failure, Unreachable)
