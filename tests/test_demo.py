@@ -69,3 +69,18 @@ async def test_a_worker_that_fails_is_reported(tmp_path: Path) -> None:
     (tmp_path / "orders.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(DemoFailed, match=r"ended too early(.|\n)*orders\.db"):
         await story(tmp_path, [], kills=1).run()
+
+
+async def test_more_kills_than_orders(tmp_path: Path) -> None:
+    """A kill needs no order to be done: the story does not run out of them."""
+    demo = story(tmp_path, told := [], kills=3)
+    demo._orders = 1
+    assert (await demo.run()).proved
+    assert sum("killed" in line for line in told) == 3
+
+
+async def test_a_folder_that_no_url_can_name(tmp_path: Path) -> None:
+    arguments = ("-m", "runtara_trio", "demo", "--folder", str(tmp_path / "a?b"))
+    async with start_args(*arguments) as program:
+        assert await program.wait() == 2
+    assert "has a '?'" in program.lines[-1]

@@ -10,9 +10,11 @@ import trio
 from trio.testing import MockClock
 
 from runtara_trio import Operator, Outcome, SharedBackend, open_backend
+from runtara_trio.engine import visited
 from runtara_trio.logs import EVENTS, FIELDS
+from runtara_trio.messages import ReadCheckpoints
 
-from .support import block, start
+from .support import Watched, block, start
 
 TABLE = {event.name: event for event in EVENTS}
 SECRET = "7f3c-a-secret"
@@ -124,7 +126,7 @@ class TestUnvisited:
         assert record.levelno == logging.WARNING
         assert record.__dict__["unvisited"] == "charge, nap, ship"
         assert record.__dict__["count"] == 3
-        assert "Has the program changed?" in record.getMessage()
+        assert "Where the program has changed" in record.getMessage()
 
     async def test_a_program_that_did_not_change_is_not_told(
         self, backend: SharedBackend, operator: Operator, caplog: pytest.LogCaptureFixture
@@ -178,3 +180,79 @@ class TestUnvisited:
         (record,) = events(caplog, "unvisited")
         assert record.__dict__["count"] == 1500
         assert record.__dict__["unvisited"].split(", ") == [f"n{n:04}" for n in range(10)]
+
+    async def test_ids_of_the_programs_own_that_look_like_retries(
+        self, backend: SharedBackend, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(2):
+            async with block(backend, revive=True) as sdk:
+                await sdk.checkpoint("pay::retry::1")
+        assert not events(caplog, "unvisited")
+
+    async def test_ids_asked_for_before_the_registration_count(
+        self, backend: SharedBackend, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with block(backend) as sdk:
+            await sdk.checkpoint("config")
+            await sdk.suspended()
+        async with block(backend, register=False) as sdk:
+            await sdk.get_checkpoint("config")
+            await sdk.register()
+        assert sdk.outcome is Outcome.COMPLETED
+        assert not events(caplog, "unvisited")
+
+    async def test_a_look_that_fails_or_lasts_is_only_a_warning_lost(
+        self,
+        autojump_clock: MockClock,
+        memory: SharedBackend,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        async with block(memory) as sdk:
+            await sdk.checkpoint("one")
+            await sdk.suspended()
+        for failure in (NotImplementedError("no bulk reads"), trio.Event()):
+            watched = Watched(memory)
+            found = failure
+
+            def fail(message: object, found: object = found) -> object:
+                return found if isinstance(message, ReadCheckpoints) else None
+
+            async with open_backend(watched) as backend:
+                watched.before = fail
+                async with block(backend, revive=True) as sdk:
+                    pass
+                assert sdk.outcome is Outcome.COMPLETED
+        assert len(events(caplog, "request_failed")) == 2
+        with trio.move_on_after(1) as around:
+            async with open_backend(watched) as backend, block(backend, revive=True) as sdk:
+                await sdk.completed()
+                await trio.sleep_forever()
+        assert around.cancelled_caught  # nobody is held up for a warning
+        assert sdk.outcome is Outcome.COMPLETED
+        assert trio.current_time() < 10
+
+    async def test_more_ids_than_are_worth_it_are_not_kept(
+        self,
+        backend: SharedBackend,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(visited, "MOST", 3)
+        async with block(backend) as sdk:
+            await sdk.checkpoint("old")
+            await sdk.suspended()
+        async with block(backend) as sdk:
+            for number in range(5):
+                await sdk.checkpoint(f"new/{number}")
+        assert not events(caplog, "unvisited")
+
+
+async def test_an_id_cannot_forge_a_line(
+    memory: SharedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "runtara_trio")
+    forged = "i\nERROR all is lost"
+    async with block(memory, forged):
+        pass
+    assert all("\n" not in record.getMessage() for record in events(caplog))
+    assert events(caplog)[0].__dict__["instance_id"] == forged

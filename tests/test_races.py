@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import signal
 import sqlite3
@@ -22,6 +23,7 @@ from runtara_trio import (
     LeaseLost,
     Operator,
     Outcome,
+    OutcomeNotRecorded,
     RuntaraSdk,
     SdkError,
     ServerError,
@@ -34,8 +36,8 @@ from runtara_trio import (
     open_backend,
 )
 from runtara_trio.backend import SignalBatch
-from runtara_trio.messages import RecordOutcome, Register
-from runtara_trio.store import failures, owners
+from runtara_trio.messages import ReadCheckpoints, RecordOutcome, Register, Request
+from runtara_trio.store import failures, owners, saving
 
 from .support import Watched, block
 
@@ -383,3 +385,192 @@ def test_two_who_look_at_a_dead_owner_at_once_agree(tmp_path: Path) -> None:
     fcntl.flock(looking, fcntl.LOCK_SH)  # the other, in the middle of its look
     assert owners.lock_is_free(owner.path)
     os.close(looking)
+
+
+async def test_an_owner_whose_row_could_not_go_is_dead_at_once(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer held the file while it closed."""
+    monkeypatch.setattr(failures, "BUSY_TIMEOUT", 0.05)
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    with pytest.raises(OutcomeNotRecorded):
+        async with block(url, final_timeout=0.1):
+            other.execute("BEGIN IMMEDIATE")
+    other.execute("COMMIT")
+    async with block(url) as sdk:  # no lease is waited for
+        assert sdk.is_registered
+    assert [path for path in tmp_path.iterdir() if "-owner-" in path.name] == []
+    async with block(url, "j"):
+        pass
+    assert other.execute("SELECT count(*) FROM runtara_trio_owners").fetchone() == (0,)
+    other.close()
+
+
+async def test_side_files_that_no_row_names_go_with_the_next_start(
+    tmp_path: Path, url: str
+) -> None:
+    """Their owner died while it made them, or who buried it before it removed them."""
+    orphan = owners.OwnerFile(f"{tmp_path}/store.db")
+    orphan.close()
+    living = owners.OwnerFile(f"{tmp_path}/store.db")
+    async with block(url):
+        assert not Path(orphan.path).exists()
+        assert Path(living.path).exists()
+    living.remove()
+
+
+# ---- what fails beside a decision
+
+
+class Refusing(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise ValueError("a filter of the program's own")
+
+
+@pytest.mark.parametrize("how", ["factory", "filter"])
+async def test_a_log_that_raises_changes_nothing(
+    tmp_path: Path, url: str, how: str, request: pytest.FixtureRequest
+) -> None:
+    factory = logging.getLogRecordFactory()
+    loggers = [logging.getLogger(f"runtara_trio.{part}") for part in ("instance", "boundary")]
+    refusing = Refusing()
+
+    def with_event(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = factory(*args, **kwargs)
+        record.event = record.instance_id = "the program's own"
+        return record
+
+    def undo() -> None:
+        logging.setLogRecordFactory(factory)
+        for logger in loggers:
+            logger.removeFilter(refusing)
+            logger.setLevel(logging.NOTSET)
+
+    request.addfinalizer(undo)
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    if how == "factory":
+        logging.setLogRecordFactory(with_event)
+    else:
+        for logger in loggers:
+            logger.addFilter(refusing)
+    async with open_backend(url) as backend:
+        async with block(backend) as sdk:
+            await Operator(backend).cancel("i")
+            await trio.sleep_forever()
+        assert sdk.outcome is Outcome.CANCELLED
+        with pytest.raises(LeaseLost):
+            async with block(backend, "j") as sdk:
+                db = sqlite3.connect(tmp_path / "store.db")
+                db.execute("UPDATE runtara_trio_leases SET epoch = epoch + 5")
+                db.commit()
+                db.close()
+                with suppress(LeaseLost):
+                    await sdk.checkpoint("a")
+                await trio.sleep_forever()
+        assert sdk.outcome is Outcome.LOST
+
+
+def test_ctrl_c_inside_a_request_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes after the request: no transaction is left open."""
+    save = saving.save
+
+    def interrupted(*args: Any) -> bool:
+        monkeypatch.setattr(saving, "save", save)
+        signal.raise_signal(signal.SIGINT)
+        return save(*args)
+
+    async def main() -> None:
+        async with open_backend(":memory:") as backend:
+            with suppress(KeyboardInterrupt):
+                async with block(backend) as sdk:
+                    monkeypatch.setattr(saving, "save", interrupted)
+                    await sdk.checkpoint("a")
+                    await trio.sleep(30)
+            assert sdk.outcome is Outcome.STOPPED
+            assert (await Operator(backend).show("i")).checkpoints == 1
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("kind", [RecordOutcome, ReadCheckpoints])
+async def test_a_backend_that_is_closed_waits_for_what_is_being_recorded(
+    memory: SharedBackend, kind: type[Request[Any]]
+) -> None:
+    """Its Cancelled does not leave the block, where it would end the program's nursery."""
+    async with block(memory) as sdk:
+        await sdk.checkpoint("a")
+        await sdk.suspended()
+    watched = Watched(memory)
+    asked, go = trio.Event(), trio.Event()
+
+    def hold(message: Request[Any]) -> trio.Event | None:
+        if not isinstance(message, kind):
+            return None
+        asked.set()
+        return go
+
+    ended = []
+
+    async def run(backend: SharedBackend) -> None:
+        async with block(backend) as sdk:
+            pass
+        ended.append(sdk.outcome)
+
+    async def let_go() -> None:
+        await asked.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        go.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(let_go)
+        async with open_backend(watched) as backend:
+            watched.before = hold
+            nursery.start_soon(run, backend)
+            await asked.wait()
+    assert ended == [Outcome.COMPLETED]
+
+
+async def test_a_block_that_said_its_end_may_outlive_its_backend(memory: SharedBackend) -> None:
+    async with block(memory) as sdk:
+        await sdk.suspended()
+    said, go = trio.Event(), trio.Event()
+
+    async def run(backend: SharedBackend) -> None:
+        async with block(backend) as sdk:
+            await sdk.completed()
+            said.set()
+            await go.wait()
+        assert sdk.outcome is Outcome.COMPLETED
+
+    async with trio.open_nursery() as nursery:
+        async with open_backend(Watched(memory)) as backend:
+            nursery.start_soon(run, backend)
+            await said.wait()
+        go.set()
+
+
+async def test_a_pause_of_what_only_waits_has_settled_whatever_its_grace(
+    memory: SharedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with block(memory, pause_grace=0) as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(sdk.wait_for_signal, "never")
+        await trio.testing.wait_all_tasks_blocked()
+        await Operator(memory).pause("i")
+        await trio.sleep_forever()
+    assert sdk.outcome is Outcome.PAUSED
+    assert "grace" not in caplog.text
+
+
+async def test_states_that_somebody_wrote_by_hand(tmp_path: Path, url: str) -> None:
+    async with block(url) as sdk:
+        for name in ("text", "number"):
+            await sdk.checkpoint(name, b"ours")
+        db = sqlite3.connect(tmp_path / "store.db")
+        db.execute("""UPDATE checkpoints SET state = '{"a":2}' WHERE checkpoint_id = 'text'""")
+        db.execute("UPDATE checkpoints SET state = 12 WHERE checkpoint_id = 'number'")
+        db.commit()
+        db.close()
+        assert (await sdk.checkpoint("text")).decode(dict) == {"a": 2}
+        assert await sdk.get_checkpoint("text", dict) == {"a": 2}
+        assert (await sdk.checkpoint("number")).state == b"12"

@@ -7,6 +7,7 @@ outputs nor a program's own exceptions are logged; ids and the names of owners a
 
 from __future__ import annotations
 
+import contextlib
 from logging import DEBUG, ERROR, INFO, WARNING, Logger, getLogger
 
 import msgspec
@@ -35,7 +36,11 @@ FIELDS = {
 
 
 class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table. Called with its fields, it logs a record."""
+    """One row of the table. Called with its fields, it logs a record.
+
+    It never raises: a filter, a handler or a record factory of the program's own may, and
+    what is logged here happens in the middle of decisions that must be carried out.
+    """
 
     name: str
     logger: Logger
@@ -44,11 +49,21 @@ class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[str, ...]
 
     def __call__(self, *, exc_info: BaseException | None = None, **fields: object) -> None:
-        if self.logger.isEnabledFor(self.level):
-            extra = {"event": self.name, **fields}
-            self.logger.log(
-                self.level, self.text, fields, exc_info=exc_info, extra=extra, stacklevel=2
-            )
+        if not self.logger.isEnabledFor(self.level):
+            return
+        shown = {name: _in_a_line(value) for name, value in fields.items()}
+        # A factory that sets an attribute of the same name makes extra an error.
+        for extra in ({"event": self.name, **fields}, None):
+            with contextlib.suppress(Exception):
+                self.logger.log(
+                    self.level, self.text, shown, exc_info=exc_info, extra=extra, stacklevel=2
+                )
+                return
+
+
+def _in_a_line(value: object) -> object:
+    """Somebody's id must not look like a record of its own."""
+    return value if not isinstance(value, str) or value.isprintable() else ascii(value)[1:-1]
 
 
 def _event(name: str, part: str, level: int, text: str, fields: str) -> LogEvent:
@@ -122,8 +137,8 @@ unvisited = _event(
     "instance",
     WARNING,
     "%(instance_id)s is completed, but this run never asked for %(count)d of its stored "
-    "ids: %(unvisited)s. Has the program changed? What it did under them may be done "
-    "twice",
+    "ids: %(unvisited)s. Where the program has changed, its work under them may have been "
+    "done again",
     "instance_id count unvisited",
 )
 checkpoint = _event(

@@ -170,8 +170,8 @@ class ReadCheckpoints(Request[CheckpointPage], frozen=True, kw_only=True):
     prefix: str = ""
     after: str | None = None
     limit: int = 1000
-    states: bool = True
-    """False: their states are answered empty, for who only wants the ids."""
+    ids_only: bool = False
+    """States are answered empty and times as None."""
 
 
 class SleepReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,10 @@ from . import show as shown
 
 def run_demo(folder: Path | None, kills: int) -> int:
     """Run the demo in a new folder. The exit code: 0 where the count proves the promise."""
-    place = _new_folder(folder or Path("runtara-demo")).resolve()
+    wanted = (folder or Path("runtara-demo")).resolve()
+    if "?" in str(wanted):
+        raise click.UsageError(f"{wanted} has a '?', which ends the path of a store's URL")
+    place = _new_folder(wanted)
     console = shown.console()
     with Progress(
         TextColumn("  "),

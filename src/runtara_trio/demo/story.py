@@ -96,7 +96,7 @@ class Demo:
 
     async def _work_until_killed(self, until: int) -> None:
         async with self._worker() as worker:
-            await worker.reach(until)
+            await worker.reach(until if until > self._done else 0)
             await trio.sleep(self._draw.uniform(0, PACE))
             worker.process.kill()
             await worker.process.wait()

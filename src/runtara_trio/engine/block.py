@@ -30,6 +30,9 @@ from .services import SharedBackend, Watched
 from .signals import Cause, SignalScope
 from .visited import Visited
 
+LOOK_FOR_UNVISITED = 5.0
+"""Seconds that a block which has ended may look for ids that it never asked for."""
+
 
 class Block(Watched):
     """What an ``open_runtara`` block is made of; the SDK is its face to the user."""
@@ -155,8 +158,8 @@ class Block(Watched):
             logs.taken_over(
                 instance_id=self.instance_id, lease=reply.lease, taken_from=reply.taken_from
             )
-        if reply.resumed and checkpoint_id is None:  # a resume point skips what is before it
-            self.visited.expect()
+        if not reply.resumed or checkpoint_id is not None:  # it skips what is before it
+            self.visited.forget()
         self.deliver(reply.signal, reply.look)
 
     # ---- what comes from outside
@@ -218,8 +221,8 @@ class Block(Watched):
     def _mark_lost(self) -> None:
         if not self._lost:
             self._lost = True
-            logs.lease_lost(instance_id=self.instance_id, lease=self._lease)
             self._signals.end(Cause.LOST)
+            logs.lease_lost(instance_id=self.instance_id, lease=self._lease)
 
     def stop(self, reason: str) -> None:
         """This process wants to end."""
@@ -310,15 +313,20 @@ class Block(Watched):
             raise
         finally:
             self.shared.detach(self)
-        if self.outcome is Outcome.COMPLETED and self.visited.expected:
+        hurried = around_cancelled or self._stopped is not None or self.shared.closed
+        if self.outcome is Outcome.COMPLETED and self.visited.kept and not hurried:
             await self.shared.uninterrupted(self._tell_unvisited)
 
     async def _tell_unvisited(self) -> None:
-        """Warn of work that is stored, and that a run which completed did not look for."""
+        """Warn of work that is stored, and that a run which completed did not look for.
+
+        The outcome is recorded: whatever fails here, only a warning is lost.
+        """
         try:
-            missed = await self.visited.missed(self.instance_id, self._in_time)
-        except SdkError as exc:  # only a warning is lost: the outcome is recorded
-            logs.request_failed(task="the look for unvisited ids", error=exc)
+            with trio.fail_after(LOOK_FOR_UNVISITED):
+                missed = await self.visited.missed(self.instance_id, self.shared.request)
+        except Exception as exc:
+            logs.request_failed(task="the look for unvisited ids", error=str(exc))
             return
         if missed:
             logs.unvisited(

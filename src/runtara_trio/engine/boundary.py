@@ -73,8 +73,9 @@ class Boundary:
         """A pause came."""
         if not self.pause_requested and not self._closed and not self._is_cancelled():
             self.pause_requested = True
-            self._scope.deadline = trio.current_time() + self._grace
             self._settle()
+            if not self.settled:
+                self._scope.deadline = trio.current_time() + self._grace
 
     async def look_again(self) -> None:
         """Settle a pause that nothing else would; ends with the pause or the scope."""
@@ -183,9 +184,9 @@ class Boundary:
             and all(self._waits_inside(step) for step in self._steps)
         ):
             self.settled = True
-            logs.settled(instance_id=self._instance_id)
             self._scope.cancel()
             self.release()
+            logs.settled(instance_id=self._instance_id)
 
     def _waits_inside(self, step: Step) -> bool:
         """Whether a step waits at a boundary inside itself, and nothing in it works."""

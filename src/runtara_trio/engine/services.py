@@ -167,7 +167,7 @@ async def keep_running(service: Callable[[], Awaitable[None]]) -> None:
         try:
             await service()
         except Exception as exc:
-            logs.service_failed(exc_info=exc, task=service.__name__, error=exc)
+            logs.service_failed(exc_info=exc, task=service.__name__, error=str(exc))
         await trio.sleep(RETRY_DELAY)
 
 
@@ -176,11 +176,14 @@ async def _logged(function: Callable[..., Awaitable[object]], *args: object) -> 
     try:
         await function(*args)
     except Exception as exc:
-        logs.request_failed(task=getattr(function, "__name__", function), error=exc)
+        logs.request_failed(task=getattr(function, "__name__", function), error=str(exc))
 
 
 @trio.lowlevel.enable_ki_protection
 async def _run_for(
     waiter: trio.lowlevel.Task, function: Callable[..., Awaitable[object]], *args: object
 ) -> None:
-    trio.lowlevel.reschedule(waiter, await outcome.acapture(function, *args))
+    # Shielded: a backend that is closed meanwhile waits, or its Cancelled would go out there.
+    with trio.CancelScope(shield=True):
+        result = await outcome.acapture(function, *args)
+    trio.lowlevel.reschedule(waiter, result)

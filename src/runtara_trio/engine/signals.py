@@ -56,11 +56,13 @@ class SignalScope:
 
     def end(self, cause: Cause) -> None:
         """Cancel the scope, and let go what is parked inside shields."""
-        if not self.scope.cancel_called:
+        first = not self.scope.cancel_called
+        if first:
             self._first_cause = cause
-            logs.scope_cancelled(instance_id=self._instance_id, cause=cause.value)
         self.scope.cancel()
         self.boundary.release()
+        if first:
+            logs.scope_cancelled(instance_id=self._instance_id, cause=cause.value)
 
     @property
     def paused(self) -> bool:

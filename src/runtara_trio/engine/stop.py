@@ -31,8 +31,8 @@ class StopSignals:
         """Have ``stop`` called with the reason when a signal comes, until :meth:`leave`."""
         if self._received is not None:  # a process that ends starts nothing new
             raise SystemExit(128 + self._received)
-        self._blocks[stop] = trio.lowlevel.current_trio_token()
         self._install(signals)
+        self._blocks[stop] = trio.lowlevel.current_trio_token()
 
     def leave(self, stop: Stop) -> int | None:
         """Take the block off; twice is fine. The signal's number, where this block was the

@@ -13,26 +13,30 @@ from ..ids import users_id
 from ..messages import CheckpointPage, ReadCheckpoints
 
 PAGE = 1000
+MOST = 100_000
+"""Ids that are kept, some 10 MB; a run with more goes without the warning."""
 
 
 class Visited:
-    """The ids that one run has asked for; it keeps them only if there were any before it."""
+    """The ids that one run has asked for."""
 
     def __init__(self) -> None:
-        self._ids: set[str] | None = None
+        self._ids: set[str] | None = set()
 
-    def expect(self) -> None:
-        """The instance was there before: from now on ids are kept."""
-        self._ids = set()
+    def forget(self) -> None:
+        """Keep none: nothing was stored before, or too much."""
+        self._ids = None
 
     @property
-    def expected(self) -> bool:
-        """Whether anything can have been missed."""
+    def kept(self) -> bool:
+        """Whether it can be told what was missed."""
         return self._ids is not None
 
     def add(self, checkpoint_id: str) -> None:
         if self._ids is not None:
             self._ids.add(checkpoint_id)
+            if len(self._ids) > MOST:
+                self.forget()
 
     async def missed(
         self,
@@ -45,11 +49,11 @@ class Visited:
         after: str | None = None
         while True:
             page = await request(
-                ReadCheckpoints(instance_id=instance_id, after=after, limit=PAGE, states=False)
+                ReadCheckpoints(instance_id=instance_id, after=after, limit=PAGE, ids_only=True)
             )
             for one in page.checkpoints:
                 named = users_id(one.checkpoint_id)
-                if named is not None and named not in asked:
+                if named is not None and asked.isdisjoint((named, one.checkpoint_id)):
                     missed.add(named)
             if not page.more:
                 return sorted(missed)

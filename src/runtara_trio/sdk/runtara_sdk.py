@@ -248,16 +248,15 @@ class RuntaraSdk:
             )
         error = None if error_message is None else check_text("error_message", error_message)
         encode(JSON, "error_message", (error or "").encode())  # its length
-        self._block.visited.add(checkpoint_id)
-        await self._block.request(
-            RecordRetry(
-                instance_id=self.instance_id,
-                lease=self._block.writing(),
-                checkpoint_id=check_checkpoint_id(checkpoint_id),
-                attempt=attempt_number,
-                error=error,
-            )
+        message = RecordRetry(
+            instance_id=self.instance_id,
+            lease=self._block.writing(),
+            checkpoint_id=check_checkpoint_id(checkpoint_id),
+            attempt=attempt_number,
+            error=error,
         )
+        self._block.visited.add(checkpoint_id)
+        await self._block.request(message)
 
     # ---- the end
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,7 @@ class Database:
         create: bool = False,
     ) -> None:
         self.location = location
-        self._create = create or location.path is None
+        self._create = create
         self.leases = Leases(location.path, lease_ms)
         self.file: StoreFile | None = None
         self._publish = publish
@@ -114,13 +115,15 @@ class Database:
                 file.db.execute("COMMIT")
             file.check()
         except (_Undo, sqlite3.Error, StoreError) as exc:
-            if file.db.in_transaction:
-                file.db.execute("ROLLBACK")
+            _undo(file.db)
             if len(jobs) > 1 and not file.gone:
                 for job in jobs:
                     self._run_ready([job])
             else:
                 self._fail(jobs, exc.reason if isinstance(exc, _Undo) else exc)
+        except BaseException:  # a mistake of ours: the next batch must find no half of this one
+            _undo(file.db)
+            raise
         else:
             self._after_commit(tx)
 
@@ -174,7 +177,7 @@ class Database:
         except Exception as exc:
             # Whoever asks next is told; a lock or a full disk may pass by itself. The
             # thread must live on: it renews the leases.
-            logs.look_failed(error=self._translated(exc))
+            logs.look_failed(error=str(self._translated(exc)))
         return max(0.0, min(self._next_watch, self._next_renewal) - time.monotonic())
 
     def _watch(self, now: float) -> None:
@@ -230,19 +233,24 @@ class Database:
     def close(self) -> None:
         """Give up what is held: what this store still had is free at once."""
         file = self.file
+        left = True
         if file is not None:
-            # The lock on the side file goes too: that alone is enough.
-            with contextlib.suppress(sqlite3.Error):
-                if self.leases.owner is not None and not file.gone:
+            if self.leases.owner is not None and not file.gone:
+                try:
                     self.leases.leave(file.db)
+                except sqlite3.Error:
+                    left = False
             file.db.close()
             self.file = None
-        self.leases.remove_file()
+        # Where the owner's row could not go, its side file stays, unlocked: it says that
+        # this owner is dead.
+        self.leases.give_up(keep_file=not left)
 
     def _prepare(self, job: Job) -> None:
         """Open, and for a register make, whatever ``job`` needs."""
-        registers = self._create or isinstance(job.message, Register)
+        registers = isinstance(job.message, Register) or self.location.path is None
         if self.file is None:
+            registers = registers or (self._create and not os.path.exists(self.location.name))
             self.file = StoreFile(self.location, create=registers)
         if self.file.gone:
             self.file.check()
@@ -277,9 +285,13 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         yield
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
+        _undo(db)
         raise
+
+
+def _undo(db: sqlite3.Connection) -> None:
+    if db.in_transaction:
+        db.execute("ROLLBACK")
 
 
 class _Undo(Exception):

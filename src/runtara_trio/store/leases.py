@@ -58,7 +58,7 @@ class Leases:
 
     def forget_owner(self) -> None:
         """The transaction of :meth:`become_owner` did not commit."""
-        self.remove_file()
+        self.give_up(keep_file=False)
         self._file = None
         self.owner = None
 
@@ -90,9 +90,13 @@ class Leases:
         """Remove this owner; what it still holds is dead from here on."""
         db.execute("DELETE FROM runtara_trio_owners WHERE owner = ?", (self.owner,))
 
-    def remove_file(self) -> None:
+    def give_up(self, *, keep_file: bool) -> None:
+        """Drop this owner's lock, and take its side file away unless that is still needed."""
         if self._file is not None:
-            self._file.remove()
+            if keep_file:
+                self._file.close()
+            else:
+                self._file.remove()
 
     def holder(self, db: sqlite3.Connection, instance_id: str, now: float) -> Holder | None:
         """Whom the lease of an instance names; None where it has no lease."""
@@ -135,13 +139,14 @@ class Leases:
         told whose they were.
         """
         names = db.execute("SELECT owner FROM runtara_trio_owners").fetchall()
-        files = [self.bury(db, name) for (name,) in names]
+        for (name,) in names:
+            self.bury(db, name)
         db.execute(
             "DELETE FROM runtara_trio_owners WHERE lease_ms = ?"
             " AND owner NOT IN (SELECT owner FROM runtara_trio_leases)",
             (DEAD,),
         )
-        return [file for file in files if file is not None]
+        return [] if self._path is None else owners.dead_files(self._path)
 
     def bury(self, db: sqlite3.Connection, owner: str) -> str | None:
         """Mark a dead owner, and name its side file for removal after the commit.

@@ -65,6 +65,17 @@ def lock_is_free(path: str) -> bool:
     return True
 
 
+def dead_files(database: str) -> list[str]:
+    """The side files that nobody holds, also those that no row names: their owner died while
+    it made them, or who buried it before it could remove them.
+
+    To be asked inside a transaction that writes: there no other process makes one.
+    """
+    folder, prefix = os.path.split(side_file(database, ""))
+    paths = [os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(prefix)]
+    return [path for path in paths if lock_is_free(path)]
+
+
 def is_dead(*, lock_free: bool, renewed_ms: int, lease_ms: int, now_ms: int) -> bool:
     """Whether a register may take over from an owner."""
     age = now_ms - renewed_ms

@@ -76,7 +76,7 @@ def save(tx: Transaction, instance: str, checkpoint_id: str, state: bytes) -> bo
 def stored(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
     """What is stored under an id; None: nothing."""
     found = tx.db.execute(_READ, (instance, checkpoint_id)).fetchone()
-    return None if found is None else bytes(found[0])
+    return None if found is None else as_bytes(found[0])
 
 
 def hand_out(tx: Transaction, instance: str, checkpoint_id: str, payload: bytes | None) -> bytes:

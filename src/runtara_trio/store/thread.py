@@ -61,6 +61,7 @@ class InlineWorker:
         self._run = run
         self._close = close
 
+    @trio.lowlevel.enable_ki_protection
     async def submit(self, job: Job) -> Any:
         self._run([job])
         await trio.lowlevel.cancel_shielded_checkpoint()

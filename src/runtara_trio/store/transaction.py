@@ -88,9 +88,11 @@ def status_of(text: str) -> InstanceStatus:
         return InstanceStatus.UNKNOWN
 
 
-def as_bytes(value: bytes | str | None) -> bytes:
-    """A BLOB column: NULL is nothing, and a text is what somebody wrote by hand."""
-    return value.encode() if isinstance(value, str) else bytes(value or b"")
+def as_bytes(value: object) -> bytes:
+    """A BLOB column: NULL is nothing, and a text or a number is what somebody wrote by hand."""
+    if isinstance(value, bytes):
+        return value
+    return b"" if value is None else str(value).encode()
 
 
 def signal_of(kind: str | None, payload: bytes | str | None) -> Signal | None:

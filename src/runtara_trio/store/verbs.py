@@ -42,6 +42,7 @@ from .transaction import (
     Row,
     Transaction,
     add_event,
+    as_bytes,
     delete_signal,
     read_row,
     status_of,
@@ -202,7 +203,7 @@ def record_retry(tx: Transaction, message: RecordRetry) -> Done:
 
 def get_checkpoint(tx: Transaction, message: GetCheckpoint) -> StoredState:
     found = tx.db.execute(
-        "SELECT c.state FROM instances i LEFT JOIN checkpoints c"
+        "SELECT c.state, c.id FROM instances i LEFT JOIN checkpoints c"
         " ON c.instance_id = i.instance_id AND c.checkpoint_id = ? WHERE i.instance_id = ?",
         (message.checkpoint_id, message.instance_id),
     ).fetchone()
@@ -210,17 +211,17 @@ def get_checkpoint(tx: Transaction, message: GetCheckpoint) -> StoredState:
         raise ServerError(
             "get_checkpoint", "GET_CHECKPOINT_ERROR", f"no instance {message.instance_id!r}"
         )
-    return StoredState(found=found[0] is not None, state=found[0] or b"")
+    return StoredState(found=found[1] is not None, state=as_bytes(found[0]))
 
 
 def read_checkpoints(tx: Transaction, message: ReadCheckpoints) -> CheckpointPage:
+    # Ids alone are read from the index, and no page of a state is touched.
+    wanted = "x'', NULL" if message.ids_only else "state, created_at"
     rows = tx.db.execute(
-        "SELECT checkpoint_id, CASE WHEN ? THEN state ELSE x'' END, created_at FROM checkpoints"
-        " WHERE instance_id = ?"
+        f"SELECT checkpoint_id, {wanted} FROM checkpoints WHERE instance_id = ?"
         " AND checkpoint_id >= ? AND checkpoint_id IS NOT ?"
         " AND substr(checkpoint_id, 1, ?) = ? ORDER BY checkpoint_id LIMIT ?",
         (
-            message.states,
             message.instance_id,
             max(message.prefix, message.after or ""),  # where the index is entered
             message.after,
@@ -231,7 +232,9 @@ def read_checkpoints(tx: Transaction, message: ReadCheckpoints) -> CheckpointPag
     ).fetchall()
     return CheckpointPage(
         checkpoints=tuple(
-            CheckpointRecord(checkpoint_id=name, state=state, created_at=parse_time(created_at))
+            CheckpointRecord(
+                checkpoint_id=name, state=as_bytes(state), created_at=parse_time(created_at)
+            )
             for name, state, created_at in rows[: message.limit]
         ),
         more=len(rows) > message.limit,
