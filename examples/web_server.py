@@ -40,6 +40,10 @@ from runtara_trio import (
 log = logging.getLogger("shop")
 
 
+class NotBegun(Exception):
+    """An order that was paused or cancelled, or its process killed, before it was stored."""
+
+
 async def run_order(
     backend: SharedBackend,
     order_id: str,
@@ -56,6 +60,9 @@ async def run_order(
         ) as sdk:
             if cents is not None:
                 await sdk.checkpoint("order", cents)
+            elif await sdk.get_checkpoint("order") is None:
+                await sdk.suspended("killed before it was stored")
+                raise NotBegun(f"{order_id} was never accepted: send it again")
             stored = True
             task_status.started()
             await carry_out(sdk)
@@ -63,6 +70,8 @@ async def run_order(
         if not stored:
             raise  # to the one who asked for it
         log.exception("order %s", order_id)  # recorded as failed; the server goes on
+    if not stored:  # the block ended like any cancelled scope, without an error
+        raise NotBegun(f"{order_id} was {sdk.outcome} before it was stored")
 
 
 async def carry_out(sdk: RuntaraSdk) -> None:
@@ -84,7 +93,7 @@ async def go_on(backend: SharedBackend, nursery: trio.Nursery) -> None:
         for one in page.instances:
             try:
                 await nursery.start(run_order, backend, one.instance_id)
-            except RegistrationError as exc:  # run by another server, say
+            except (RegistrationError, NotBegun) as exc:  # run by another server, say
                 log.warning("%s", exc)
         before = page.next
         if before is None:
@@ -119,6 +128,7 @@ def make_app(backend: SharedBackend, nursery: trio.Nursery) -> QuartTrio:
 
     @app.errorhandler(RegistrationError)
     @app.errorhandler(SignalRefused)
+    @app.errorhandler(NotBegun)
     async def refused(error: Exception) -> tuple[dict[str, str], int]:
         return {"error": str(error)}, 409
 

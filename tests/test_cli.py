@@ -126,11 +126,12 @@ def test_events_checkpoints_signal_and_prune(filled: str) -> None:
     assert [event["payload"] for event in found] == ["", "for later"]
     assert run("signal", "waits", "approve", "[bold]yes", "--store", filled) == "sent\n"
     assert run("signal", "waits", "approve", "[bold]yes", "--store", filled) == "sent\n"
+    assert "signals not read  approve\n" in run("show", "waits", "--store", filled)
     assert "another signal already" in run(
         "signal", "waits", "approve", "no", "--store", filled, code=1
     )
     assert run("prune", "--older-than", "1h", "--store", filled) == "0 removed\n"
-    assert "write 30d" in run("prune", "--older-than", "soon", "--store", filled, code=2)
+    assert "write 4w, 30d" in run("prune", "--older-than", "soon", "--store", filled, code=2)
     assert run("prune", "--older-than", "0s", "--store", filled) == "2 removed\n"
 
 
@@ -185,7 +186,7 @@ async def test_run_calls_a_function_in_a_block(tmp_path: Path, url: str) -> None
         assert (await Operator(backend).show("a")).output == b'{"count":3,"name":"ana"}'
     async with start_args(*base, "--id", "a", "orders:work", "3", cwd=tmp_path) as again:
         assert await again.wait() == 0
-    assert again.lines == ["instance 'a' is completed; pass revive=True to run it again"]
+    assert again.lines == ["instance 'a' is completed; pass --revive to run it again"]
 
     async with start_args(*base, "--id", "b", "orders:work", "0", cwd=tmp_path) as waits:
         await waits.line("working")
@@ -205,3 +206,49 @@ async def test_run_calls_a_function_in_a_block(tmp_path: Path, url: str) -> None
         async with start_args(*base, "--id", "d", *arguments, cwd=tmp_path) as wrong:
             assert await wrong.wait() == 2
         assert text in wrong.lines[-1]
+
+
+def test_an_unknown_instance_is_an_error_everywhere(filled: str) -> None:
+    for command in ("show", "events", "checkpoints", "pause"):
+        assert "no instance 'nope'" in run(command, "nope", "--store", filled, code=1)
+
+
+def test_own_records_are_shown_as_what_they_stand_for(url: str) -> None:
+    async def fill() -> None:
+        async with open_backend(url, create=True) as backend:
+            async with open_runtara(backend, instance_id="i", tenant_id="t") as sdk:
+                await sdk.sleep(0, "nap")
+                await Operator(backend).send_signal("i", "go", b"the boss")
+                await sdk.wait_for_signal("go")
+
+    trio.run(fill)
+    lines = run("checkpoints", "i", "--store", url).splitlines()
+    assert lines == [line.rstrip() for line in lines]
+    assert [line.split()[-1] for line in lines[1:]] == ["0", "boss", "UTC"]
+    found = json.loads(run("checkpoints", "i", "--json", "--store", url))
+    assert found[1]["state"] == "the boss"
+
+
+def test_what_finished_did_not_do_so_before_it_started(url: str) -> None:
+    async def fill() -> None:
+        async with open_runtara(url, instance_id="i", tenant_id="t"):
+            pass
+
+    trio.run(fill)
+    shown = json.loads(run("show", "i", "--json", "--store", url))
+    assert shown["finished_at"] >= shown["started_at"]
+
+
+async def test_run_refuses_arguments_that_do_not_fit(tmp_path: Path, url: str) -> None:
+    """Before an instance fails of it, for good."""
+    (tmp_path / "shop.py").write_text("async def serve(sdk, pace):\n    return pace\n")
+    call = ("-m", "runtara_trio", "run", "--store", url, "--id", "i", "--tenant", "t")
+    async with start_args(*call, "shop:serve", cwd=tmp_path) as program:
+        assert await program.wait() == 2
+    assert "shop:serve does not take the SDK and 0 arguments" in program.lines[-1]
+    assert "'pace'" in program.lines[-1]
+    assert not (tmp_path / "store.db").exists()
+    for extra, last in (((), "completed"), (("--revive",), "completed")):
+        async with start_args(*call, *extra, "shop:serve", "5", cwd=tmp_path) as program:
+            assert await program.wait() == 0
+        assert program.lines[-1] == last

@@ -77,7 +77,7 @@ async def test_the_unit_file(tmp_path: Path) -> None:
     settings = dict(re.findall(r"^Environment=(\w+)=(.*)$", text, re.MULTILINE))
     unit.read_string(text)
     service = unit["Service"]
-    assert service["Restart"] == "on-failure"
+    assert service["Restart"] == "on-abnormal"
     assert service["SuccessExitStatus"] == "143"
     settings["RUNTARA_DATABASE_URL"] = f"sqlite:///{tmp_path}/shop.db"
     await stops_well(shlex.split(service["ExecStart"]), settings, tmp_path)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from runtara_trio import Operator, SharedBackend, open_backend
+from runtara_trio import Operator, SharedBackend, open_backend, open_runtara
 
 from .support import Program, start
 
@@ -157,3 +157,20 @@ async def test_web_server(url: str) -> None:
             await server.ask("POST", f"/orders/{number}/decision", b"yes")
         for number in range(4, 30):
             await server.until(number, "completed")
+
+
+async def test_web_server_when_an_order_is_not_stored(url: str) -> None:
+    pytest.importorskip("quart_trio")
+    async with open_backend(url, create=True) as backend:
+        for number in (1, 2):  # a process that was killed between register and checkpoint
+            async with open_runtara(backend, instance_id=str(number), tenant_id="shop") as sdk:
+                await sdk.suspended()
+        await Operator(backend).pause("2")
+    async with start(EXAMPLES / "web_server.py", url, 0) as program:
+        server = await serving(program)
+        assert await server.order(1) == 202  # the one who sends it again is heard
+        await server.ask("POST", "/orders/1/decision", b"yes")
+        assert json.loads((await server.until(1, "completed"))["output"])["cents"] == 1
+        async with open_backend(url) as backend:
+            await Operator(backend).pause("2")
+        assert await server.order(2) == 409

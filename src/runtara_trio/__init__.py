@@ -35,6 +35,7 @@ from .errors import (
     StoreError,
     Unreachable,
 )
+from .messages import CheckpointPage, EventPage, InstancePage, SignalAnswer
 from .sdk.current import current_sdk
 from .sdk.instance import open_runtara
 from .sdk.operator import Operator
@@ -57,6 +58,7 @@ from .types import (
 __all__ = [
     "JSON",
     "Backend",
+    "CheckpointPage",
     "CheckpointRecord",
     "CheckpointResult",
     "Clock",
@@ -65,12 +67,14 @@ __all__ = [
     "ConfigError",
     "CustomSignal",
     "Event",
+    "EventPage",
     "EventType",
     "InstanceBusy",
     "InstanceCancelled",
     "InstanceDetails",
     "InstanceFinished",
     "InstanceInfo",
+    "InstancePage",
     "InstancePaused",
     "InstanceStatus",
     "InstanceSummary",
@@ -86,6 +90,7 @@ __all__ = [
     "ServerError",
     "SharedBackend",
     "Signal",
+    "SignalAnswer",
     "SignalRefused",
     "SignalType",
     "StoreError",

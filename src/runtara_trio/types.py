@@ -120,6 +120,8 @@ class InstanceDetails(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: int
     """How many checkpoints are stored, the SDK's own among them."""
     events: int
+    unread_signals: tuple[str, ...] = ()
+    """Checkpoint ids that a signal was sent to and that nobody has asked for yet."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,7 +45,7 @@ def run_demo(folder: Path | None, kills: int) -> int:
             count = trio.run(demo.run)
         except DemoFailed as exc:
             raise click.ClickException(str(exc)) from exc
-    console.print(_count_table(count))
+    shown.display(_count_table(count))
     click.echo("Both files stay where they are. To look at the store:")
     click.echo(f"  runtara-trio show {INSTANCE} --store {demo.store}")
     return 0 if count.proved else 1

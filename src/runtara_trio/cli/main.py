@@ -29,9 +29,10 @@ T = TypeVar("T")
 store_option = click.option(
     "--store",
     envvar="RUNTARA_DATABASE_URL",
+    show_envvar=True,
     required=True,
     metavar="URL",
-    help="The store, as sqlite:///orders.db; else RUNTARA_DATABASE_URL.",
+    help="The store, as sqlite:///orders.db.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 limit_option = click.option(
@@ -77,7 +78,7 @@ def list_command(
     if as_json:
         _print_json([shown.summary_json(one) for one in page.instances])
         return
-    shown.console().print(shown.instances_table(page.instances, shown.now()))
+    shown.display(shown.instances_table(page.instances, shown.now()))
     if page.next is not None:
         click.echo(f"more than {limit}; --limit shows more", err=True)
 
@@ -92,7 +93,7 @@ def show(store: str, as_json: bool, instance_id: str) -> None:
     if as_json:
         _print_json(shown.details_json(details))
     else:
-        shown.console().print(shown.details_table(details, shown.now()))
+        shown.display(shown.details_table(details, shown.now()))
 
 
 @main.command()
@@ -107,7 +108,7 @@ def events(store: str, as_json: bool, instance_id: str, limit: int, after: int) 
     if as_json:
         _print_json([shown.event_json(event) for event in page.events])
         return
-    shown.console().print(shown.events_table(page.events))
+    shown.display(shown.events_table(page.events))
     if page.more:
         click.echo(f"more follow; --after {page.events[-1].id} shows them", err=True)
 
@@ -129,7 +130,7 @@ def checkpoints(
     if as_json:
         _print_json([shown.checkpoint_json(one) for one in page.checkpoints])
         return
-    shown.console().print(shown.checkpoints_table(page.checkpoints, shown.now()))
+    shown.display(shown.checkpoints_table(page.checkpoints, shown.now()))
     if page.more:
         last = page.checkpoints[-1].checkpoint_id
         click.echo(f"more follow; --after {shlex.quote(last)} shows them", err=True)
@@ -207,6 +208,7 @@ def resume(store: str, instance_id: str) -> None:
     metavar="ID",
     help="Whom it belongs to; else RUNTARA_TENANT_ID.",
 )
+@click.option("--revive", is_flag=True, help="Run it again if it has ended; keep its checkpoints.")
 @click.argument("target", metavar="MODULE:FUNCTION")
 @click.argument("arguments", nargs=-1, metavar="[JSON]...")
 @click.pass_context
@@ -215,13 +217,15 @@ def run_command(
     store: str,
     instance_id: str,
     tenant: str,
+    revive: bool,
     target: str,
     arguments: tuple[str, ...],
 ) -> None:
     """Run an async function as an instance: it gets the SDK and the JSON arguments."""
     program = running.find_program(target)
     values = running.parse_arguments(arguments)
-    context.exit(running.run_program(store, instance_id, tenant, program, values))
+    running.check_arguments(target, program, values)
+    context.exit(running.run_program(store, instance_id, tenant, program, values, revive=revive))
 
 
 @main.command("demo")
@@ -238,7 +242,7 @@ def run_command(
     show_default=True,
     type=click.IntRange(0, 10_000),
     metavar="N",
-    help="Kill the worker so often.",
+    help="Kill the worker N times.",
 )
 @click.pass_context
 def demo_command(context: click.Context, folder: Path | None, kills: int) -> None:
@@ -265,10 +269,10 @@ def _operate(store: str, ask: Callable[[Operator], Awaitable[T]]) -> T:
 
 def _seconds(text: str) -> float:
     """A duration such as ``30d`` in seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([dhms])", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([wdhms])", text.strip())
     if match is None:
-        raise click.BadParameter(f"{text!r} is no duration; write 30d, 12h, 90m or 45s")
-    return float(match[1]) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[match[2]]
+        raise click.BadParameter(f"{text!r} is no duration; write 4w, 30d, 12h, 90m or 45s")
+    return float(match[1]) * {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}[match[2]]
 
 
 def _print_json(value: object) -> None:

@@ -57,14 +57,31 @@ def parse_arguments(texts: tuple[str, ...]) -> list[Any]:
     return values
 
 
+def check_arguments(target: str, program: Program, values: list[Any]) -> None:
+    """Refuse what the function does not take, before an instance fails of it."""
+    try:
+        inspect.signature(program).bind(None, *values)
+    except TypeError as exc:
+        given = f"{len(values)} argument{'s' * (len(values) != 1)}"
+        raise click.UsageError(f"{target} does not take the SDK and {given}: {exc}") from exc
+
+
 def run_program(
-    store: str, instance_id: str, tenant_id: str, program: Program, arguments: list[Any]
+    store: str,
+    instance_id: str,
+    tenant_id: str,
+    program: Program,
+    arguments: list[Any],
+    *,
+    revive: bool,
 ) -> int:
     """Run the program in a block of its own. The exit code of the process."""
     sdks: list[RuntaraSdk] = []
 
     async def run() -> None:
-        async with open_runtara(store, instance_id=instance_id, tenant_id=tenant_id) as sdk:
+        async with open_runtara(
+            store, instance_id=instance_id, tenant_id=tenant_id, revive=revive
+        ) as sdk:
             sdks.append(sdk)
             result = await program(sdk, *arguments)
             if result is not None and sdk.is_writable:
@@ -79,7 +96,7 @@ def run_program(
     except InstanceFinished as exc:
         if sdks:
             raise
-        click.echo(str(exc), err=True)
+        click.echo(str(exc).replace("revive=True", "--revive"), err=True)
         return 0 if exc.status == InstanceStatus.COMPLETED else 1
     except SdkError as exc:
         if sdks:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..ids import RESERVED
 from ..types import CheckpointRecord, Event, InstanceDetails, InstanceStatus, InstanceSummary
 
 _COLOURS = {
@@ -25,8 +26,28 @@ _COLOURS = {
 
 
 def console() -> Console:
-    """Where tables go. Piped, a line is as long as it must be: nothing is cut or wrapped."""
+    """Where stories go. Piped, a line is as long as it must be: nothing is cut or wrapped."""
     return Console() if sys.stdout.isatty() else Console(width=100_000, highlight=False)
+
+
+def display(table: Table) -> None:
+    """Print a table; piped, without the blanks that make its lines equally long."""
+    printer = console()
+    with printer.capture() as captured:
+        printer.print(table)
+    for line in captured.get().splitlines():
+        print(line if printer.is_terminal else line.rstrip())
+
+
+def listing(*titles: str) -> Table:
+    """An empty table. Where a terminal is narrow, ids and texts fold, nothing else does."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold", no_wrap=title in _NARROW)
+    return table
+
+
+_NARROW = {"status", "age", "number", "when", "bytes"}
 
 
 @contextmanager
@@ -45,9 +66,7 @@ def plain(text: str) -> Text:
 
 def instances_table(instances: Iterable[InstanceSummary], now: datetime) -> Table:
     """The list. Ages are of the newest that happened: the end, the start, the creation."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("instance", "tenant", "status", "age", "last checkpoint", "note"):
-        table.add_column(title, overflow="fold")
+    table = listing("instance", "tenant", "status", "age", "last checkpoint", "note")
     for one in instances:
         newest = one.finished_at or one.started_at or one.created_at
         table.add_row(
@@ -79,6 +98,7 @@ def details_table(details: InstanceDetails, now: datetime) -> Table:
         ("last checkpoint", one.checkpoint_id),
         ("checkpoints", str(details.checkpoints)),
         ("events", str(details.events)),
+        ("signals not read", ", ".join(details.unread_signals)),
         ("output", None if details.output is None else readable(details.output)),
         ("error", details.error),
     ]
@@ -90,9 +110,7 @@ def details_table(details: InstanceDetails, now: datetime) -> Table:
 
 def events_table(events: Iterable[Event]) -> Table:
     """The history, a line an event."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("number", "when", "event", "checkpoint", "payload"):
-        table.add_column(title, overflow="fold")
+    table = listing("number", "when", "event", "checkpoint", "payload")
     for event in events:
         kind = event.type if event.subtype is None else f"{event.type} {event.subtype}"
         table.add_row(
@@ -107,15 +125,13 @@ def events_table(events: Iterable[Event]) -> Table:
 
 def checkpoints_table(checkpoints: Iterable[CheckpointRecord], now: datetime) -> Table:
     """Stored checkpoints: their ids whole, their states as far as a line goes."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("checkpoint", "age", "bytes", "state"):
-        table.add_column(title, overflow="fold")
+    table = listing("checkpoint", "age", "bytes", "state")
     for one in checkpoints:
         table.add_row(
             plain(one.checkpoint_id),
             "" if one.created_at is None else age(now, one.created_at),
             str(len(one.state)),
-            plain(_first_line(one.state)),
+            plain(_first_line(state_of(one))),
         )
     return table
 
@@ -127,7 +143,17 @@ def event_json(event: Event) -> dict[str, Any]:
 
 def checkpoint_json(one: CheckpointRecord) -> dict[str, Any]:
     """A checkpoint for scripts; its state as text, where it is none as ``base64:…``."""
-    return {**msgspec.to_builtins(one), "state": readable(one.state)}
+    return {**msgspec.to_builtins(one), "state": readable(state_of(one))}
+
+
+def state_of(one: CheckpointRecord) -> bytes:
+    """The state; of the SDK's own records what they stand for."""
+    kind, _, named = one.checkpoint_id.partition("::")
+    kind = named.partition("::")[0] if kind + "::" == RESERVED else ""
+    if kind == "wake" and len(one.state) == 8:
+        moment = datetime.fromtimestamp(int.from_bytes(one.state, "big") / 1000, UTC)
+        return f"{moment:%Y-%m-%d %H:%M:%S} UTC".encode()
+    return one.state[1:] if kind == "signal" else one.state
 
 
 def _first_line(data: bytes) -> str:
@@ -175,6 +201,7 @@ def details_json(details: InstanceDetails) -> dict[str, Any]:
         "error": details.error,
         "checkpoints": details.checkpoints,
         "events": details.events,
+        "unread_signals": details.unread_signals,
     }
 
 

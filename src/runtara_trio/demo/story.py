@@ -100,16 +100,16 @@ class Demo:
             await trio.sleep(self._draw.uniform(0, PACE))
             worker.process.kill()
             await worker.process.wait()
-        self._tell(f"killed process {worker.process.pid} (SIGKILL) after {self._done} orders")
+        self._tell(f"killed process {worker.process.pid} (SIGKILL) after {self._so_far}")
 
     async def _work_until_paused(self, until: int) -> None:
         async with self._worker() as worker:
             await worker.reach(until)
             async with open_backend(self.store) as backend:
                 await Operator(backend).pause(INSTANCE)
-            self._tell(f"asked it to pause, after {self._done} orders")
+            self._tell(f"asked it to pause, after {self._so_far}")
             await worker.ends_with("paused")
-        self._tell(f"it finished its step, and stopped after {self._done} orders")
+        self._tell(f"it finished its step, and stopped after {self._so_far}")
 
     async def _resume(self) -> None:
         async with open_backend(self.store) as backend:
@@ -119,7 +119,7 @@ class Demo:
     async def _work_to_the_end(self) -> None:
         async with self._worker() as worker:
             await worker.ends_with("completed")
-        self._tell(f"completed, after {self._done} orders")
+        self._tell(f"completed, after {self._so_far}")
 
     async def count(self) -> Count:
         orders, _ = read_orders(FILE.read_bytes())
@@ -164,6 +164,10 @@ class Demo:
                 await process.wait()
                 assert process.stdout is not None
                 await process.stdout.aclose()
+
+    @property
+    def _so_far(self) -> str:
+        return f"{self._done} of {self._orders} orders"
 
     def _note(self, done: int) -> None:
         self._done = max(done, self._done)

@@ -22,7 +22,16 @@ from ..types import FINISHED, Event, EventType, InstanceDetails, InstanceStatus,
 from . import rules
 from .rules import Action
 from .schema import parse_time
-from .transaction import Row, Transaction, as_bytes, delete_signal, read_row, signal_of, status_of
+from .transaction import (
+    Row,
+    Transaction,
+    as_bytes,
+    check_known,
+    delete_signal,
+    read_row,
+    signal_of,
+    status_of,
+)
 
 
 def send_signal(tx: Transaction, message: SendSignal) -> SignalAnswer:
@@ -127,6 +136,14 @@ def show_instance(tx: Transaction, message: ShowInstance) -> InstanceDetails:
         error=error,
         checkpoints=checkpoints,
         events=events,
+        unread_signals=tuple(
+            checkpoint_id
+            for (checkpoint_id,) in tx.db.execute(
+                "SELECT checkpoint_id FROM pending_custom_signals WHERE instance_id = ?"
+                " ORDER BY checkpoint_id LIMIT 100",
+                (instance,),
+            )
+        ),
     )
 
 
@@ -136,6 +153,8 @@ def list_events(tx: Transaction, message: ListEvents) -> EventPage:
         " WHERE instance_id = ? AND id > ? ORDER BY id LIMIT ?",
         (message.instance_id, message.after, message.limit + 1),
     ).fetchall()
+    if not rows:
+        check_known(tx, "events", message.instance_id)
     return EventPage(
         events=tuple(
             Event(
@@ -187,6 +206,9 @@ def _summary(row: tuple[object, ...], living: set[str]) -> InstanceSummary:
         kind,
     ) = row
     signal = signal_of(_text(kind), None)
+    started_at, finished_at = parse_time(_text(started)), parse_time(_text(finished))
+    if started_at is not None and finished_at is not None:
+        finished_at = max(started_at, finished_at)  # it is stored in whole seconds
     return InstanceSummary(
         instance_id=str(instance),
         tenant_id=str(tenant),
@@ -194,8 +216,8 @@ def _summary(row: tuple[object, ...], living: set[str]) -> InstanceSummary:
         held=owner in living,
         checkpoint_id=_text(checkpoint_id),
         created_at=parse_time(_text(created)),
-        started_at=parse_time(_text(started)),
-        finished_at=parse_time(_text(finished)),
+        started_at=started_at,
+        finished_at=finished_at,
         sleep_until=parse_time(_text(sleeps)),
         signal=None if signal is None else signal.type,
     )

@@ -6,6 +6,7 @@ import sqlite3
 
 import msgspec
 
+from ..errors import ServerError
 from ..types import InstanceStatus, Signal, SignalType
 from .leases import Leases
 from .schema import time_text
@@ -79,6 +80,13 @@ def read_row(tx: Transaction, instance_id: str) -> Row | None:
     known = status_of(status)
     ours = bool(same_start) and (epoch is not None or known is not InstanceStatus.RUNNING)
     return Row(tenant, known, epoch, ours, signal_of(kind, payload))
+
+
+def check_known(tx: Transaction, call: str, instance_id: str) -> None:
+    """Raises ServerError where there is no such instance."""
+    found = tx.db.execute("SELECT 1 FROM instances WHERE instance_id = ?", (instance_id,))
+    if found.fetchone() is None:
+        raise ServerError(call, f"{call.upper()}_ERROR", f"no instance {instance_id!r}")
 
 
 def status_of(text: str) -> InstanceStatus:

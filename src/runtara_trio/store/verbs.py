@@ -43,6 +43,7 @@ from .transaction import (
     Transaction,
     add_event,
     as_bytes,
+    check_known,
     delete_signal,
     read_row,
     status_of,
@@ -230,6 +231,8 @@ def read_checkpoints(tx: Transaction, message: ReadCheckpoints) -> CheckpointPag
             message.limit + 1,
         ),
     ).fetchall()
+    if not rows:
+        check_known(tx, "checkpoints", message.instance_id)
     return CheckpointPage(
         checkpoints=tuple(
             CheckpointRecord(
