@@ -24,6 +24,8 @@ LATER = 1.0
 class Recorder:
     """Records one block's outcome. Its methods run in tasks of the services."""
 
+    __slots__ = ("_instance_id", "_shared", "_timeout", "tried")
+
     def __init__(self, shared: SharedBackend, instance_id: str, timeout: float) -> None:
         self._shared = shared
         self._instance_id = instance_id

@@ -20,20 +20,22 @@ MOST = 100_000
 class Visited:
     """The ids that one run has asked for."""
 
+    __slots__ = ("_ids", "kept")
+
     def __init__(self) -> None:
-        self._ids: set[str] | None = set()
+        self.kept = True
+        """Whether it can be told what was missed."""
+        self._ids: set[str] | None = None
 
     def forget(self) -> None:
         """Keep none: nothing was stored before, or too much."""
+        self.kept = False
         self._ids = None
 
-    @property
-    def kept(self) -> bool:
-        """Whether it can be told what was missed."""
-        return self._ids is not None
-
     def add(self, checkpoint_id: str) -> None:
-        if self._ids is not None:
+        if self.kept:
+            if self._ids is None:
+                self._ids = set()
             self._ids.add(checkpoint_id)
             if len(self._ids) > MOST:
                 self.forget()
