@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +92,12 @@ def test_show(filled: str) -> None:
 def test_signals(filled: str) -> None:
     assert "next start stops" in run("pause", "waits", "--store", filled)
     assert "pause pending" in run("list", "--store", filled)
-    assert "start its program" in run("resume", "waits", "--store", filled)
+    assert run("resume", "waits", "--store", filled) == (
+        "the pause is taken back; start its program to go on\n"
+    )
+    assert run("resume", "waits", "--store", filled) == (
+        "no pause waits; start its program to go on\n"
+    )
     assert run("cancel", "waits", "--store", filled) == "cancelled\n"
     one = json.loads(run("show", "waits", "--json", "--store", filled))
     assert (one["status"], one["signal"]) == ("cancelled", None)
@@ -102,6 +108,7 @@ async def test_a_running_one_and_a_dead_one(url: str) -> None:
     async with start("worker.py", url, "i", "wait") as program:
         await program.line("running new")
         assert "died" not in run("list", "--store", url)
+        assert "though no pause waits" in run("resume", "i", "--store", url)
         assert f"process {program.pid} " in run("show", "i", "--store", url)
         await program.kill()
     assert "its process has died" in run("list", "--store", url)
@@ -252,3 +259,27 @@ async def test_run_refuses_arguments_that_do_not_fit(tmp_path: Path, url: str) -
         async with start_args(*call, *extra, "shop:serve", "5", cwd=tmp_path) as program:
             assert await program.wait() == 0
         assert program.lines[-1] == last
+
+
+def test_list_by_status(filled: str) -> None:
+    def listed(*options: str) -> set[str]:
+        found = json.loads(run("list", "--json", "--store", filled, *options))
+        return {one["status"] for one in found}
+
+    assert listed("--status", "failed") == {"failed"}
+    assert listed("--status", "failed", "--status", "suspended") == {"failed", "suspended"}
+    assert listed("--status", "failed", "--unfinished") == set()
+    assert "'gone' is not one of" in run("list", "--status", "gone", "--store", filled, code=2)
+
+
+def test_what_a_core_runs_is_not_called_dead(tmp_path: Path, url: str) -> None:
+    async def fill() -> None:
+        async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+            await sdk.suspended()
+
+    trio.run(fill)
+    db = sqlite3.connect(tmp_path / "store.db")
+    db.execute("UPDATE instances SET status = 'running', started_at = '2026-11-22T16:10:15+00:00'")
+    db.commit()
+    db.close()
+    assert "a runtara-core runs it" in run("list", "--store", url)

@@ -99,7 +99,9 @@ class InstanceSummary(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: str
     status: InstanceStatus
     held: bool
-    """A living process holds its lease; running and not held means that it died."""
+    """A living process holds its lease; running, ours and not held means that it died."""
+    ours: bool
+    """Started last by this package, not by a runtara-core."""
     checkpoint_id: str | None
     created_at: datetime | None
     started_at: datetime | None

@@ -67,13 +67,27 @@ def main() -> None:
 @store_option
 @json_option
 @click.option("--unfinished", is_flag=True, help="Only what has not ended.")
+@click.option(
+    "--status",
+    "wanted",
+    multiple=True,
+    type=click.Choice([status.value for status in InstanceStatus if status.value != "unknown"]),
+    help="Only these; may be given more than once.",
+)
 @click.option("--tenant", metavar="ID", help="Only this tenant's.")
 @limit_option
 def list_command(
-    store: str, as_json: bool, unfinished: bool, tenant: str | None, limit: int
+    store: str,
+    as_json: bool,
+    unfinished: bool,
+    wanted: tuple[str, ...],
+    tenant: str | None,
+    limit: int,
 ) -> None:
     """List instances, the newest first."""
-    statuses = set(InstanceStatus) - FINISHED if unfinished else None
+    statuses = {InstanceStatus(status) for status in wanted} or None
+    if unfinished:
+        statuses = (statuses or set(InstanceStatus)) - FINISHED
     page = _operate(store, lambda op: op.list(statuses=statuses, tenant_id=tenant, limit=limit))
     if as_json:
         _print_json([shown.summary_json(one) for one in page.instances])

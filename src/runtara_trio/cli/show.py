@@ -166,7 +166,9 @@ def note(one: InstanceSummary, now: datetime) -> str:
     """What an operator has to know beside the status."""
     parts = []
     if one.status is InstanceStatus.RUNNING and not one.held:
-        parts.append("its process has died, or a runtara-core runs it")
+        parts.append(
+            "its process has died: start it to go on" if one.ours else "a runtara-core runs it"
+        )
     if one.signal is not None:
         parts.append(f"{one.signal.value} pending")
     if one.sleep_until is not None and one.sleep_until > now and not one.status.finished:

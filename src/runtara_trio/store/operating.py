@@ -185,8 +185,10 @@ def prune(tx: Transaction, message: Prune) -> Pruned:
 
 _SUMMARY = (
     "SELECT i.rowid, i.instance_id, i.tenant_id, i.status, i.checkpoint_id, i.created_at,"
-    " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type FROM instances i"
+    " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type,"
+    " b.started_at IS i.started_at AND b.started_at IS NOT NULL FROM instances i"
     " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
+    " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
     " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
 )
 
@@ -204,16 +206,19 @@ def _summary(row: tuple[object, ...], living: set[str]) -> InstanceSummary:
         sleeps,
         owner,
         kind,
+        ours,
     ) = row
     signal = signal_of(_text(kind), None)
+    known = status_of(str(status))
     started_at, finished_at = parse_time(_text(started)), parse_time(_text(finished))
     if started_at is not None and finished_at is not None:
         finished_at = max(started_at, finished_at)  # it is stored in whole seconds
     return InstanceSummary(
         instance_id=str(instance),
         tenant_id=str(tenant),
-        status=status_of(str(status)),
+        status=known,
         held=owner in living,
+        ours=bool(ours) and (owner is not None or known is not InstanceStatus.RUNNING),
         checkpoint_id=_text(checkpoint_id),
         created_at=parse_time(_text(created)),
         started_at=started_at,

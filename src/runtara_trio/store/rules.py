@@ -58,11 +58,11 @@ SIGNALS: dict[tuple[SignalType, Standing], tuple[Action, str]] = {
     (RESUME, Standing.ALIVE): (Action.DELIVER, "resume delivered"),
     (RESUME, Standing.DEAD): (
         Action.WITHDRAW,
-        "no pause waits for it any more; its process has died: start its program",
+        "the pause is taken back; its process has died: start its program to go on",
     ),
     (RESUME, Standing.IDLE): (
         Action.WITHDRAW,
-        "no pause waits for it any more; start its program to go on",
+        "the pause is taken back; start its program to go on",
     ),
     (RESUME, Standing.CORE_RUNNING): (Action.DELIVER, "resume left for its runtara-core"),
     (RESUME, Standing.CORE_SUSPENDED): (Action.DELIVER, "resume left for its runtara-core"),
@@ -107,9 +107,17 @@ def decide_signal(
         raise SignalRefused(
             f"instance {instance_id!r} has a cancel, which no later {asked} takes back"
         )
-    return SIGNALS[asked, stands]
+    action, text = SIGNALS[asked, stands]
+    if asked is RESUME and pending is not PAUSE:
+        text = _NO_PAUSE.get(stands, text)
+    return action, text
 
 
+_NO_PAUSE = {
+    Standing.ALIVE: "resume delivered, though no pause waits",
+    Standing.DEAD: "no pause waits; its process has died: start its program to go on",
+    Standing.IDLE: "no pause waits; start its program to go on",
+}
 _PAST = {CANCEL: "cancelled", PAUSE: "paused", RESUME: "resumed"}
 
 
