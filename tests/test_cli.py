@@ -283,3 +283,14 @@ def test_what_a_core_runs_is_not_called_dead(tmp_path: Path, url: str) -> None:
     db.commit()
     db.close()
     assert "a runtara-core runs it" in run("list", "--store", url)
+
+
+async def test_run_shows_the_programs_own_traceback(tmp_path: Path, url: str) -> None:
+    (tmp_path / "shop.py").write_text("async def serve(sdk):\n    return 1 // 0\n")
+    call = ("-m", "runtara_trio", "run", "--store", url, "--id", "i", "--tenant", "t")
+    async with start_args(*call, "shop:serve", cwd=tmp_path) as program:
+        assert await program.wait() == 1
+    assert program.lines[0] == "Traceback (most recent call last):"
+    assert 'shop.py", line 2, in serve' in program.lines[1]
+    assert program.lines[-1].startswith("ZeroDivisionError")
+    assert json.loads(run("show", "i", "--json", "--store", url))["status"] == "failed"

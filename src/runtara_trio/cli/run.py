@@ -11,7 +11,9 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Any
 
 import click
@@ -89,27 +91,47 @@ def run_program(
 
     try:
         trio.run(run)
-    except ConfigError as exc:
-        if sdks:
-            raise  # of the program itself
-        raise click.UsageError(str(exc)) from exc
-    except InstanceFinished as exc:
-        if sdks:
-            raise
-        click.echo(str(exc).replace("revive=True", "--revive"), err=True)
-        return 0 if exc.status == InstanceStatus.COMPLETED else 1
-    except SdkError as exc:
-        if sdks:
-            raise
-        raise click.ClickException(str(exc)) from exc
-    except BaseExceptionGroup as group:
-        code = _stopped_with(group)
-        if code is None:
-            raise
-        return code
+    except (Exception, BaseExceptionGroup) as exc:
+        return _failed(exc, program) if sdks else _not_begun(exc)
     outcome = sdks[0].outcome
     click.echo(str(outcome), err=True)
     return 0 if outcome in (Outcome.COMPLETED, Outcome.PAUSED) else 1
+
+
+def _not_begun(error: BaseException) -> int:
+    """What kept the program from running, as a message and an exit code."""
+    match error:
+        case ConfigError():
+            raise click.UsageError(str(error)) from error
+        case InstanceFinished():
+            click.echo(str(error).replace("revive=True", "--revive"), err=True)
+            return 0 if error.status == InstanceStatus.COMPLETED else 1
+        case SdkError():
+            raise click.ClickException(str(error)) from error
+    raise error
+
+
+def _failed(error: BaseException, program: Program) -> int:
+    """What the program raised, whatever it is: its own business, shown as Python does."""
+    if isinstance(error, BaseExceptionGroup):
+        code = _stopped_with(error)
+        if code is not None:
+            return code
+    if not isinstance(error, Exception):
+        raise error
+    error.__traceback__ = _from_the_program(error.__traceback__, program)
+    traceback.print_exception(error)
+    return 1
+
+
+def _from_the_program(trace: TracebackType | None, program: Program) -> TracebackType | None:
+    """A traceback without the frames that lead to the program: they are ours and Trio's."""
+    first = trace
+    while first is not None:
+        if first.tb_frame.f_code is getattr(inspect.unwrap(program), "__code__", None):
+            return first
+        first = first.tb_next
+    return trace
 
 
 def _stopped_with(group: BaseExceptionGroup[BaseException]) -> int | None:
