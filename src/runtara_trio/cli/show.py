@@ -43,7 +43,7 @@ def listing(*titles: str) -> Table:
     """An empty table. Where a terminal is narrow, ids and texts fold, nothing else does."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in titles:
-        table.add_column(title, overflow="fold", no_wrap=title in _NARROW)
+        table.add_column(title, overflow="fold", no_wrap=title in _NARROW, min_width=len(title))
     return table
 
 
