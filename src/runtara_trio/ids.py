@@ -86,11 +86,19 @@ def retry_id(checkpoint_id: str, attempt: int) -> str:
     return f"{checkpoint_id}::retry::{attempt}"
 
 
+def own_record(stored: str) -> tuple[str, str]:
+    """The kind of a record of the SDK's own, and what follows it; ("", …) for other ids."""
+    if not stored.startswith(RESERVED):
+        return "", stored
+    kind, _, named = stored.removeprefix(RESERVED).partition("::")
+    return kind, named
+
+
 def users_id(stored: str) -> str | None:
     """The user's id that something was stored for: itself, its wake time, its signal, a
     retry of it. None: a record of the SDK's own."""
-    if stored.startswith(RESERVED):
-        kind, _, named = stored.removeprefix(RESERVED).partition("::")
+    kind, named = own_record(stored)
+    if kind:
         return named if kind in ("wake", "signal", "deadline", "timeout") else None
     named, separator, attempt = stored.rpartition("::retry::")
     return named if separator and attempt.isdecimal() else stored

@@ -126,12 +126,11 @@ def _failed(error: BaseException, program: Program) -> int:
 
 def _from_the_program(trace: TracebackType | None, program: Program) -> TracebackType | None:
     """A traceback without the frames that lead to the program: they are ours and Trio's."""
+    code = getattr(inspect.unwrap(program), "__code__", None)
     first = trace
-    while first is not None:
-        if first.tb_frame.f_code is getattr(inspect.unwrap(program), "__code__", None):
-            return first
+    while first is not None and first.tb_frame.f_code is not code:
         first = first.tb_next
-    return trace
+    return first or trace
 
 
 def _stopped_with(group: BaseExceptionGroup[BaseException]) -> int | None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..ids import RESERVED
+from ..ids import own_record
 from ..types import CheckpointRecord, Event, InstanceDetails, InstanceStatus, InstanceSummary
 
 _COLOURS = {
@@ -115,7 +115,7 @@ def events_table(events: Iterable[Event]) -> Table:
         kind = event.type if event.subtype is None else f"{event.type} {event.subtype}"
         table.add_row(
             str(event.id),
-            "" if event.created_at is None else f"{event.created_at:%Y-%m-%d %H:%M:%S}",
+            "" if event.created_at is None else _time(event.created_at),
             plain(kind),
             plain(event.checkpoint_id or ""),
             plain(_first_line(event.payload)),
@@ -148,11 +148,10 @@ def checkpoint_json(one: CheckpointRecord) -> dict[str, Any]:
 
 def state_of(one: CheckpointRecord) -> bytes:
     """The state; of the SDK's own records what they stand for."""
-    kind, _, named = one.checkpoint_id.partition("::")
-    kind = named.partition("::")[0] if kind + "::" == RESERVED else ""
+    kind, _ = own_record(one.checkpoint_id)
     if kind == "wake" and len(one.state) == 8:
         moment = datetime.fromtimestamp(int.from_bytes(one.state, "big") / 1000, UTC)
-        return f"{moment:%Y-%m-%d %H:%M:%S} UTC".encode()
+        return f"{_time(moment)} UTC".encode()
     return one.state[1:] if kind == "signal" else one.state
 
 
@@ -222,7 +221,11 @@ def now() -> datetime:
 def _moment(moment: datetime | None, now: datetime) -> str | None:
     if moment is None:
         return None
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({age(now, moment)} ago)"
+    return f"{_time(moment)} UTC ({age(now, moment)} ago)"
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _status(status: InstanceStatus) -> Text:

@@ -138,15 +138,17 @@ class Leases:
         Their rows go when nothing is left of them: whoever takes their instances over is
         told whose they were.
         """
-        names = db.execute("SELECT owner FROM runtara_trio_owners").fetchall()
-        for (name,) in names:
-            self.bury(db, name)
+        if self._path is None:
+            return []
+        dead = owners.dead_files(self._path)
+        for name in dead:
+            _mark(db, name)
         db.execute(
             "DELETE FROM runtara_trio_owners WHERE lease_ms = ?"
             " AND owner NOT IN (SELECT owner FROM runtara_trio_leases)",
             (DEAD,),
         )
-        return [] if self._path is None else owners.dead_files(self._path)
+        return list(dead.values())
 
     def bury(self, db: sqlite3.Connection, owner: str) -> str | None:
         """Mark a dead owner, and name its side file for removal after the commit.
@@ -158,7 +160,7 @@ class Leases:
         path = owners.side_file(self._path, owner)
         if not owners.lock_is_free(path):
             return None
-        db.execute("UPDATE runtara_trio_owners SET lease_ms = ? WHERE owner = ?", (DEAD, owner))
+        _mark(db, owner)
         return path
 
     def _judge(
@@ -183,6 +185,10 @@ class Leases:
         )
         until = datetime.fromtimestamp(now + (renewed_ms + lease_ms - clock) / 1000, UTC)
         return Holder(owner, who, not dead, until)
+
+
+def _mark(db: sqlite3.Connection, dead: str) -> None:
+    db.execute("UPDATE runtara_trio_owners SET lease_ms = ? WHERE owner = ?", (DEAD, dead))
 
 
 def remove_side_file(path: str) -> None:

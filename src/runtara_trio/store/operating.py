@@ -28,6 +28,7 @@ from .transaction import (
     as_bytes,
     check_known,
     delete_signal,
+    is_ours,
     read_row,
     signal_of,
     status_of,
@@ -186,7 +187,7 @@ def prune(tx: Transaction, message: Prune) -> Pruned:
 _SUMMARY = (
     "SELECT i.rowid, i.instance_id, i.tenant_id, i.status, i.checkpoint_id, i.created_at,"
     " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type,"
-    " b.started_at IS i.started_at AND b.started_at IS NOT NULL FROM instances i"
+    " b.started_at = i.started_at FROM instances i"
     " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
     " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
     " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
@@ -206,7 +207,7 @@ def _summary(row: tuple[object, ...], living: set[str]) -> InstanceSummary:
         sleeps,
         owner,
         kind,
-        ours,
+        same_start,
     ) = row
     signal = signal_of(_text(kind), None)
     known = status_of(str(status))
@@ -218,7 +219,7 @@ def _summary(row: tuple[object, ...], living: set[str]) -> InstanceSummary:
         tenant_id=str(tenant),
         status=known,
         held=owner in living,
-        ours=bool(ours) and (owner is not None or known is not InstanceStatus.RUNNING),
+        ours=is_ours(known, same_start, leased=owner is not None),
         checkpoint_id=_text(checkpoint_id),
         created_at=parse_time(_text(created)),
         started_at=started_at,

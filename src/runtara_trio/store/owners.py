@@ -65,15 +65,16 @@ def lock_is_free(path: str) -> bool:
     return True
 
 
-def dead_files(database: str) -> list[str]:
-    """The side files that nobody holds, also those that no row names: their owner died while
-    it made them, or who buried it before it could remove them.
+def dead_files(database: str) -> dict[str, str]:
+    """Owner to side file, of all that nobody holds, also those that no row names: their owner
+    died while it made them, or who buried it before it could remove them.
 
     To be asked inside a transaction that writes: there no other process makes one.
     """
     folder, prefix = os.path.split(side_file(database, ""))
-    paths = [os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(prefix)]
-    return [path for path in paths if lock_is_free(path)]
+    found = [name.removeprefix(prefix) for name in os.listdir(folder) if name.startswith(prefix)]
+    paths = {owner: side_file(database, owner) for owner in found}
+    return {owner: path for owner, path in paths.items() if lock_is_free(path)}
 
 
 def is_dead(*, lock_free: bool, renewed_ms: int, lease_ms: int, now_ms: int) -> bool:

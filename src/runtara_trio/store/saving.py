@@ -11,12 +11,12 @@ custom signals wait for an instance, or were handed to it, each is looked at clo
 
 from __future__ import annotations
 
-from ..errors import LeaseLost, ServerError
+from ..errors import LeaseLost
 from ..ids import RESERVED, signal_id
 from ..messages import Checkpoint, CheckpointReply
 from ..types import CustomSignal
 from . import rules
-from .transaction import Known, Transaction, as_bytes, signal_of
+from .transaction import Known, Transaction, as_bytes, refused, signal_of
 
 _SIGNALS_FROM = signal_id("")
 _SIGNALS_TO = RESERVED + "signal:;"  # the first text behind all that begin so
@@ -39,13 +39,13 @@ _READ = "SELECT state FROM checkpoints WHERE instance_id = ? AND checkpoint_id =
 
 def checkpoint(tx: Transaction, message: Checkpoint) -> CheckpointReply:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
-    known = tx.shared.known.get(instance) or _read_known(tx, instance)
+    known = tx.known.get(instance) or _read_known(tx, instance)
     check_held(instance, message.lease, known.epoch)
     check_running("checkpoint", instance, known.status)
     custom = _custom_signal(tx, instance, checkpoint_id) if known.custom_signals else None
     saved = save(tx, instance, checkpoint_id, message.state)
     if saved:
-        tx.shared.newest[instance] = checkpoint_id
+        tx.newest[instance] = checkpoint_id
     return CheckpointReply(
         found=not saved,
         state=b"" if saved else stored(tx, instance, checkpoint_id) or b"",
@@ -57,14 +57,13 @@ def checkpoint(tx: Transaction, message: Checkpoint) -> CheckpointReply:
 
 def settle(tx: Transaction) -> None:
     """Write what was put off and forget what was read: somebody else looks, or commits."""
-    shared = tx.shared
-    if shared.newest:
+    if tx.newest:
         tx.db.executemany(
             "UPDATE instances SET checkpoint_id = ? WHERE instance_id = ?",
-            [(name, instance) for instance, name in shared.newest.items()],
+            [(name, instance) for instance, name in tx.newest.items()],
         )
-        shared.newest.clear()
-    shared.known.clear()
+        tx.newest.clear()
+    tx.known.clear()
 
 
 def save(tx: Transaction, instance: str, checkpoint_id: str, state: bytes) -> bool:
@@ -79,24 +78,25 @@ def stored(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
     return None if found is None else as_bytes(found[0])
 
 
-def hand_out(tx: Transaction, instance: str, checkpoint_id: str, payload: bytes | None) -> bytes:
-    """Hand a custom signal out: saved and removed in one transaction."""
-    handed = as_bytes(payload)
-    save(tx, instance, signal_id(checkpoint_id), rules.signal_record(handed))
+def take(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
+    """The record of the custom signal for an id: handed out before, or now, saved and removed
+    in one transaction. None: there is none."""
+    record = stored(tx, instance, signal_id(checkpoint_id))
+    if record is not None:
+        return record
+    waiting = tx.db.execute(
+        "SELECT payload FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
+        (instance, checkpoint_id),
+    ).fetchone()
+    if waiting is None:
+        return None
+    record = rules.signal_record(as_bytes(waiting[0]))
+    save(tx, instance, signal_id(checkpoint_id), record)
     tx.db.execute(
         "DELETE FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
         (instance, checkpoint_id),
     )
-    return handed
-
-
-def waiting_signal(tx: Transaction, instance: str, checkpoint_id: str) -> tuple[bytes] | None:
-    """The payload of the custom signal that waits for an id, as a row."""
-    found: tuple[bytes] | None = tx.db.execute(
-        "SELECT payload FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
-        (instance, checkpoint_id),
-    ).fetchone()
-    return found
+    return record
 
 
 def check_held(instance: str, lease: int, epoch: int | None) -> None:
@@ -108,9 +108,7 @@ def check_held(instance: str, lease: int, epoch: int | None) -> None:
 def check_running(call: str, instance: str, status: str) -> None:
     """Raises ServerError where another program changed the status: a core, an environment."""
     if status != "running":
-        raise ServerError(
-            call, f"{call.upper()}_ERROR", f"instance {instance!r} is {status}, not running"
-        )
+        raise refused(call, f"instance {instance!r} is {status}, not running")
 
 
 def _read_known(tx: Transaction, instance: str) -> Known:
@@ -119,16 +117,13 @@ def _read_known(tx: Transaction, instance: str) -> Known:
         raise LeaseLost(instance)
     status, epoch, kind, payload, custom_signals = found
     known = Known(status, epoch, signal_of(kind, payload), bool(custom_signals))
-    tx.shared.known[instance] = known
+    tx.known[instance] = known
     return known
 
 
 def _custom_signal(tx: Transaction, instance: str, checkpoint_id: str) -> CustomSignal | None:
-    """The custom signal for a checkpoint's id: handed out before, or now."""
-    taken = stored(tx, instance, signal_id(checkpoint_id))
-    if taken is not None:
-        return CustomSignal(checkpoint_id, taken[1:]) if taken[:1] == b"\1" else None
-    waiting = waiting_signal(tx, instance, checkpoint_id)
-    if waiting is None:
+    """The custom signal for a checkpoint's id; one that timed out is none."""
+    record = take(tx, instance, checkpoint_id)
+    if record is None or record[:1] != b"\1":
         return None
-    return CustomSignal(checkpoint_id, hand_out(tx, instance, checkpoint_id, waiting[0]))
+    return CustomSignal(checkpoint_id, record[1:])

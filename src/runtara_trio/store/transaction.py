@@ -22,14 +22,6 @@ class Known(msgspec.Struct, frozen=True):
     """Some wait, or were handed out."""
 
 
-class Shared:
-    """What the checkpoints of one transaction share; see ``saving``."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, Known] = {}
-        self.newest: dict[str, str] = {}
-
-
 class Transaction:
     """A batch's view of the store. Answers read and decide first, then write."""
 
@@ -40,7 +32,10 @@ class Transaction:
         """When the message that is being answered was sent, Unix seconds."""
         self.look = 0
         """The number of its look at signals."""
-        self.shared = Shared()
+        self.known: dict[str, Known] = {}
+        """By instance id, for its checkpoints; see ``saving``."""
+        self.newest: dict[str, str] = {}
+        """The newest checkpoint of an instance, where it is not written yet."""
         self.held: list[tuple[str, int | None]] = []
         """Leases taken, and given up (None), in this order, once it has committed."""
         self.dead_files: list[str] = []
@@ -66,7 +61,7 @@ class Row(msgspec.Struct, frozen=True):
 def read_row(tx: Transaction, instance_id: str) -> Row | None:
     """The instance, its lease and its pending signal."""
     found = tx.db.execute(
-        "SELECT i.tenant_id, i.status, l.epoch, b.started_at IS i.started_at,"
+        "SELECT i.tenant_id, i.status, l.epoch, b.started_at = i.started_at,"
         " s.signal_type, s.payload FROM instances i"
         " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
         " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
@@ -78,15 +73,35 @@ def read_row(tx: Transaction, instance_id: str) -> Row | None:
         return None
     tenant, status, epoch, same_start, kind, payload = found
     known = status_of(status)
-    ours = bool(same_start) and (epoch is not None or known is not InstanceStatus.RUNNING)
+    ours = is_ours(known, same_start, leased=epoch is not None)
     return Row(tenant, known, epoch, ours, signal_of(kind, payload))
+
+
+def is_ours(status: InstanceStatus, same_start: object, *, leased: bool) -> bool:
+    """Whether a register of ours started an instance last, not a runtara-core.
+
+    Args:
+      same_start: the row's started_at is the one that our register wrote.
+      leased: it has a lease; a running one without is core's.
+    """
+    return bool(same_start) and (leased or status is not InstanceStatus.RUNNING)
+
+
+def refused(call: str, text: str) -> ServerError:
+    """The error of a refused call, with the code that runtara-core would give it."""
+    return ServerError(call, f"{call.upper()}_ERROR", text)
+
+
+def unknown(call: str, instance_id: str) -> ServerError:
+    """The error of a call for an instance that is not there."""
+    return refused(call, f"no instance {instance_id!r}")
 
 
 def check_known(tx: Transaction, call: str, instance_id: str) -> None:
     """Raises ServerError where there is no such instance."""
     found = tx.db.execute("SELECT 1 FROM instances WHERE instance_id = ?", (instance_id,))
     if found.fetchone() is None:
-        raise ServerError(call, f"{call.upper()}_ERROR", f"no instance {instance_id!r}")
+        raise unknown(call, instance_id)
 
 
 def status_of(text: str) -> InstanceStatus:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..backend import Handlers
-from ..errors import InstanceBusy, LeaseLost, RegistrationError, SdkError, ServerError, StoreError
-from ..ids import retry_id, signal_id, wake_id
+from ..errors import InstanceBusy, LeaseLost, RegistrationError, SdkError, StoreError
+from ..ids import retry_id, wake_id
 from ..messages import (
     AcknowledgeSignal,
     Checkpoint,
@@ -36,7 +36,7 @@ from ..types import (
     SignalType,
 )
 from . import rules
-from .saving import check_held, check_running, checkpoint, hand_out, save, stored, waiting_signal
+from .saving import check_held, check_running, checkpoint, save, stored, take
 from .schema import parse_time, time_text
 from .transaction import (
     Row,
@@ -47,6 +47,7 @@ from .transaction import (
     delete_signal,
     read_row,
     status_of,
+    unknown,
 )
 
 
@@ -69,9 +70,7 @@ def register(tx: Transaction, message: Register) -> Registered:
         )
     if holder is not None and holder.alive:
         raise InstanceBusy(instance, holder.who, holder.until)
-    if message.checkpoint_id is not None and not _has_checkpoint(
-        tx, instance, message.checkpoint_id
-    ):
+    if message.checkpoint_id is not None and stored(tx, instance, message.checkpoint_id) is None:
         raise RegistrationError(
             f"instance {instance!r} has no checkpoint {message.checkpoint_id!r} to resume from"
         )
@@ -189,16 +188,8 @@ def record_event(tx: Transaction, message: RecordEvent) -> Done:
 
 def record_retry(tx: Transaction, message: RecordRetry) -> Done:
     _running(tx, "retry_attempt", message.instance_id, message.lease)
-    tx.db.execute(
-        "INSERT OR IGNORE INTO checkpoints (instance_id, checkpoint_id, state, created_at)"
-        " VALUES (?, ?, ?, ?)",
-        (
-            message.instance_id,
-            retry_id(message.checkpoint_id, message.attempt),
-            (message.error or "").encode(),
-            tx.now_text,
-        ),
-    )
+    attempt = retry_id(message.checkpoint_id, message.attempt)
+    save(tx, message.instance_id, attempt, (message.error or "").encode())
     return Done()
 
 
@@ -209,9 +200,7 @@ def get_checkpoint(tx: Transaction, message: GetCheckpoint) -> StoredState:
         (message.checkpoint_id, message.instance_id),
     ).fetchone()
     if found is None:
-        raise ServerError(
-            "get_checkpoint", "GET_CHECKPOINT_ERROR", f"no instance {message.instance_id!r}"
-        )
+        raise unknown("get_checkpoint", message.instance_id)
     return StoredState(found=found[1] is not None, state=as_bytes(found[0]))
 
 
@@ -285,13 +274,8 @@ def acknowledge_signal(tx: Transaction, message: AcknowledgeSignal) -> Done:
 def take_signal(tx: Transaction, message: TakeSignal) -> SignalTaken:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
     _running(tx, "poll_signals", instance, message.lease)
-    taken = stored(tx, instance, signal_id(checkpoint_id))
-    if taken is not None:
-        return SignalTaken(payload=taken[1:])
-    waiting = waiting_signal(tx, instance, checkpoint_id)
-    if waiting is None:
-        return SignalTaken(payload=None)
-    return SignalTaken(payload=hand_out(tx, instance, checkpoint_id, waiting[0]))
+    record = take(tx, instance, checkpoint_id)
+    return SignalTaken(payload=None if record is None else record[1:])
 
 
 def stop_waiting(tx: Transaction, message: StopWaiting) -> Done:
@@ -311,10 +295,6 @@ def _running(tx: Transaction, call: str, instance: str, lease: int) -> Row:
     row = _held(tx, instance, lease)
     check_running(call, instance, row.status)
     return row
-
-
-def _has_checkpoint(tx: Transaction, instance: str, checkpoint_id: str) -> bool:
-    return stored(tx, instance, checkpoint_id) is not None
 
 
 HANDLERS: Handlers[Transaction] = {
