@@ -11,9 +11,9 @@ from typing import Any
 
 import trio
 
-from runtara_trio import open_runtara
+from runtara_trio import RuntaraSdk, open_runtara
 from runtara_trio.backend import Backend, SignalBatch
-from runtara_trio.messages import ReplyT, Request
+from runtara_trio.messages import RecordOutcome, ReplyT, Request
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -55,6 +55,28 @@ class Watched:
 
     def sent(self, kind: type[Any]) -> list[Any]:
         return [message for message in self.requests if isinstance(message, kind)]
+
+
+class Unanswered(Watched):
+    """Carries outcomes out, and never says so."""
+
+    async def request(self, message: Request[ReplyT], /) -> ReplyT:
+        reply = await super().request(message)
+        if isinstance(message, RecordOutcome):
+            await trio.sleep_forever()
+        return reply
+
+
+async def leave_with(
+    backend: Any, error: BaseException, **options: Any
+) -> tuple[RuntaraSdk, BaseException | None]:
+    """A block whose body raises ``error``: its SDK, and what left it."""
+    try:
+        async with block(backend, **options) as sdk:
+            raise error
+    except BaseException as exc:
+        return sdk, exc
+    return sdk, None
 
 
 class Program:

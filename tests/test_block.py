@@ -34,7 +34,7 @@ from runtara_trio import (
 )
 from runtara_trio.messages import Checkpoint, RecordOutcome, Register
 
-from .support import Watched, block
+from .support import Unanswered, Watched, block
 
 # ---- registering
 
@@ -374,16 +374,7 @@ async def test_an_outcome_whose_answer_was_lost_is_what_it_was(
 ) -> None:
     """``completed`` timed out, but had been carried out: the block ends as completed."""
     async with open_backend(":memory:") as memory:
-        watched = Watched(memory)
-
-        class Lossy(Watched):
-            async def request(self, message: Any, /) -> Any:
-                reply = await super().request(message)
-                if isinstance(message, RecordOutcome):
-                    await trio.sleep_forever()
-                return reply
-
-        async with open_backend(Lossy(watched)) as shared:
+        async with open_backend(Unanswered(memory)) as shared:
             with pytest.raises(OutcomeNotRecorded, match="no answer"):
                 async with block(shared, final_timeout=1) as sdk:
                     await sdk.completed(b"x")

@@ -20,6 +20,8 @@ from runtara_trio import (
     open_runtara,
 )
 
+from .support import leave_with
+
 
 def block(backend: Any, **options: Any) -> Any:
     return open_runtara(backend, instance_id="i", tenant_id="t", signals="manual", **options)
@@ -66,12 +68,7 @@ async def test_instance_paused_leaves_the_body(backend: SharedBackend) -> None:
 
 async def test_a_group_of_them_counts_and_leaves_as_it_is(backend: SharedBackend) -> None:
     mine = ExceptionGroup("", [InstancePaused(), InstanceCancelled()])
-    caught: BaseException | None = None
-    try:
-        async with block(backend) as sdk:
-            raise mine
-    except BaseException as exc:
-        caught = exc
+    sdk, caught = await leave_with(backend, mine, signals="manual")
     assert caught is mine
     assert sdk.outcome is Outcome.CANCELLED
 

@@ -28,7 +28,7 @@ from runtara_trio import (
 )
 from runtara_trio.engine.outcome import TABLE, Facts, decide, failure_text, manual_signal
 
-from .support import block
+from .support import block, leave_with
 
 ORDER = [
     Outcome.LOST,
@@ -308,12 +308,7 @@ async def test_stopped_by_leaving(
     mine: BaseException = kind()
     if grouped:
         mine = BaseExceptionGroup("", [ValueError(), BaseExceptionGroup("", [mine])])
-    caught: BaseException | None = None
-    try:
-        async with block(backend) as sdk:
-            raise mine
-    except BaseException as exc:
-        caught = exc
+    sdk, caught = await leave_with(backend, mine)
     assert caught is mine
     assert sdk.outcome is Outcome.STOPPED
     assert (await status(backend)).status is InstanceStatus.SUSPENDED
@@ -334,12 +329,7 @@ async def test_failed(backend: SharedBackend) -> None:
 
 async def test_a_group_leaves_as_it_is(backend: SharedBackend) -> None:
     mine = ExceptionGroup("mine", [ValueError("a"), ExceptionGroup("in", [KeyError("b")])])
-    caught: BaseException | None = None
-    try:
-        async with block(backend) as sdk:
-            raise mine
-    except BaseException as exc:
-        caught = exc
+    sdk, caught = await leave_with(backend, mine)
     assert caught is mine
     assert sdk.outcome is Outcome.FAILED
 

@@ -39,7 +39,7 @@ from runtara_trio.backend import SignalBatch
 from runtara_trio.messages import ReadCheckpoints, RecordOutcome, Register, Request
 from runtara_trio.store import failures, owners, saving
 
-from .support import Watched, block
+from .support import Unanswered, Watched, block
 
 # ---- opening and closing
 
@@ -334,14 +334,7 @@ async def test_an_outcome_that_was_not_recorded_is_recorded_later(
 async def test_a_write_refused_after_an_unconfirmed_end_does_not_make_it_lost(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:
-    class Lossy(Watched):
-        async def request(self, message: Any, /) -> Any:
-            reply = await super().request(message)
-            if isinstance(message, RecordOutcome):
-                await trio.sleep_forever()
-            return reply
-
-    async with open_backend(Lossy(memory)) as shared, block(shared, final_timeout=1) as sdk:
+    async with open_backend(Unanswered(memory)) as shared, block(shared, final_timeout=1) as sdk:
         with pytest.raises(SdkError, match="no answer"):
             await sdk.completed(b"x")
         with pytest.raises(LeaseLost):
