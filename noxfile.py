@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
@@ -9,6 +11,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+WIRE = Path("src/runtara_trio/wire")
 SUPPORTED = ["3.11", "3.12", "3.13"]
 
 
@@ -36,6 +39,23 @@ def docs(session: nox.Session) -> None:
     """The documentation, in docs/_build/html; a warning is an error."""
     install(session, "docs")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def proto(session: nox.Session) -> None:
+    """The module of the wire's messages; with ``--check`` only whether it is up to date."""
+    session.install(*nox.project.dependency_groups(PROJECT, "proto"))
+    made = Path(session.create_tmp())
+    session.run(
+        *("python", "-m", "grpc_tools.protoc", "-Isrc"),
+        *(f"--python_out={made}", f"--pyi_out={made}", str(WIRE / "instance.proto")),
+    )
+    for name in ("instance_pb2.py", "instance_pb2.pyi"):
+        fresh = (made / WIRE.relative_to("src") / name).read_text()
+        if "--check" not in session.posargs:
+            (WIRE / name).write_text(fresh)
+        elif (WIRE / name).read_text() != fresh:
+            session.error(f"{WIRE / name} is not what instance.proto says: run nox -s proto")
 
 
 @nox.session

@@ -52,7 +52,18 @@ Handlers = Mapping[type[Request[Any]], Callable[[ContextT, Any], Any]]
 
 def dispatch(handlers: Handlers[ContextT], context: ContextT, message: Request[ReplyT]) -> ReplyT:
     """Answer ``message`` by the table. The one place where a reply's type is asserted."""
+    return cast(ReplyT, _handler(handlers, message)(context, message))
+
+
+async def dispatch_async(
+    handlers: Handlers[ContextT], context: ContextT, message: Request[ReplyT]
+) -> ReplyT:
+    """The same, where the functions of the table are asynchronous."""
+    return cast(ReplyT, await _handler(handlers, message)(context, message))
+
+
+def _handler(handlers: Handlers[ContextT], message: Request[Any]) -> Callable[..., Any]:
     handler = handlers.get(type(message))
     if handler is None:
         raise SdkError(f"this backend does not answer {type(message).__name__}")
-    return cast(ReplyT, handler(context, message))
+    return handler

@@ -2,6 +2,7 @@
 
 SdkError                     a rule of the SDK was broken: the text says which
 ├─ ConfigError               fix the named setting or argument (also a ValueError)
+│   └─ NotSupported          only a store answers this: give the store's URL
 ├─ StoreError                names the file or server and the remedy
 ├─ Unreachable               says the address and what was tried
 │   └─ RequestTimeout        says the call, and whether it may have been carried out
@@ -27,6 +28,10 @@ class SdkError(Exception):
 
 class ConfigError(SdkError, ValueError):
     """A setting or an argument is wrong; the text names it, its value and the remedy."""
+
+
+class NotSupported(ConfigError):
+    """The backend has no such call, which is not part of the protocol; give a store's URL."""
 
 
 class StoreError(SdkError):

@@ -81,6 +81,16 @@ def signal_id(checkpoint_id: str) -> str:
     return f"{RESERVED}signal::{checkpoint_id}"
 
 
+def signal_record(payload: bytes) -> bytes:
+    """What is stored for a custom signal that was handed out."""
+    return b"\1" + payload
+
+
+def acknowledgement_id(number: int) -> str:
+    """Where a client of a runtara-core stores the signals that it acknowledged, from 1."""
+    return f"{RESERVED}ack::{number}"
+
+
 def retry_id(checkpoint_id: str, attempt: int) -> str:
     """Where runtara-core on SQLite records a retry."""
     return f"{checkpoint_id}::retry::{attempt}"

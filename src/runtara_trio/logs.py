@@ -30,6 +30,7 @@ FIELDS = {
     "seconds": "how long",
     "interval": "seconds between two heartbeats",
     "task": "which service or request",
+    "server": "the server's URL, without its parameters",
     "error": "what the backend said",
 }
 """Every field, and what it holds."""
@@ -225,6 +226,21 @@ batch_failed = _event(
     ERROR,
     "a batch of %(count)d requests failed",
     "count",
+)
+
+connected = _event(
+    "connected",
+    "quic",
+    INFO,
+    "connected to %(server)s",
+    "server",
+)
+disconnected = _event(
+    "disconnected",
+    "quic",
+    WARNING,
+    "lost the connection to %(server)s: %(error)s",
+    "server error",
 )
 
 EVENTS = tuple(event for event in list(globals().values()) if isinstance(event, LogEvent))

@@ -10,6 +10,7 @@ import trio
 from .. import logs
 from ..errors import (
     LeaseLost,
+    NotSupported,
     OutcomeNotRecorded,
     SdkError,
 )
@@ -325,6 +326,8 @@ class Block(Watched):
         try:
             with trio.fail_after(LOOK_FOR_UNVISITED):
                 missed = await self.visited.missed(self.instance_id, self.shared.request)
+        except NotSupported:
+            return  # only a store can tell
         except Exception as exc:
             logs.request_failed(task="the look for unvisited ids", error=str(exc))
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 
 from ..errors import InstanceFinished, RegistrationError, SignalRefused
+from ..ids import signal_record
 from ..types import InstanceStatus, SignalType
 
 CANCEL, PAUSE, RESUME = SignalType.CANCEL, SignalType.PAUSE, SignalType.RESUME
@@ -153,11 +154,6 @@ def decide_custom_signal(
             f"{checkpoint_id!r} of instance {instance_id!r} has another signal already"
         )
     return False
-
-
-def signal_record(payload: bytes) -> bytes:
-    """What is stored for a custom signal that was handed out."""
-    return b"\1" + payload
 
 
 def check_register(

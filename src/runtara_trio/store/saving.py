@@ -12,10 +12,9 @@ custom signals wait for an instance, or were handed to it, each is looked at clo
 from __future__ import annotations
 
 from ..errors import LeaseLost
-from ..ids import RESERVED, signal_id
+from ..ids import RESERVED, signal_id, signal_record
 from ..messages import Checkpoint, CheckpointReply
 from ..types import CustomSignal
-from . import rules
 from .transaction import Known, Transaction, as_bytes, refused, signal_of
 
 _SIGNALS_FROM = signal_id("")
@@ -90,7 +89,7 @@ def take(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
     ).fetchone()
     if waiting is None:
         return None
-    record = rules.signal_record(as_bytes(waiting[0]))
+    record = signal_record(as_bytes(waiting[0]))
     save(tx, instance, signal_id(checkpoint_id), record)
     tx.db.execute(
         "DELETE FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",

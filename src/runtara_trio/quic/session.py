@@ -1,0 +1,218 @@
+"""Calls to a server whose connection comes and goes.
+
+The session connects by itself, and again with a backoff when the connection is lost. A
+call waits for a connection, sends itself on it, and where that one is lost, on the next:
+a call that had been sent already only if whoever makes it says that twice does no harm.
+Each call has one deadline over all of that.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from .. import logs
+from ..errors import RequestTimeout, ServerError, Unreachable
+from .calling import BadReply, CallingConnection, CallTimeout, ConnectionLost, Orphaned
+from .driver import Driver
+from .link import Address, ClientLink, Link
+from .location import Server
+from .shim import Quic
+from .tls import client_configuration, pin_check, refusal
+
+KEEP_ALIVE = 10.0
+"""Seconds between two pings, as the Rust SDK's."""
+
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 1.0
+"""Seconds before a server is tried again; doubled each time, and up to half of it off."""
+
+OpenLink = Callable[[int, Address], Link]
+"""Opens a link to an address of a family."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a call brought back."""
+
+    payload: bytes | None
+    """None: the server ended the call without an answer."""
+    resent: bool
+    """The call was sent more than once, so that it may have been carried out before."""
+
+
+class Session:
+    """A server, connected to as long as :meth:`run` runs."""
+
+    def __init__(
+        self, server: Server, connect_timeout: float, open_link: OpenLink = ClientLink
+    ) -> None:
+        self.server = server
+        self._connect_timeout = connect_timeout
+        self._open_link = open_link
+        self._connection: CallingConnection | None = None
+        self._changed = trio.Event()
+        self._failure = "there was no answer"
+        self._trusted = True
+        self._tried = 0
+        self._was_connected = False
+        self._wanted = trio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._connection is not None
+
+    # ---- calls
+
+    async def call(
+        self,
+        name: str,
+        frame: bytes,
+        deadline: float,
+        *,
+        resend: bool,
+        orphaned: Orphaned | None = None,
+    ) -> Reply:
+        """Make one call.
+
+        Args:
+          name: what errors call it.
+          frame: the request.
+          deadline: by Trio's clock.
+          resend: whether it may be sent again where nobody knows if it was carried out.
+          orphaned: see :meth:`CallingConnection.call`.
+
+        Raises:
+          RequestTimeout: no reply by the deadline.
+          Unreachable: no connection, or the reply of a call was lost that must not be
+            sent again.
+          ServerError: what came was no reply.
+        """
+        sent = False
+        while True:
+            connection = self._connection
+            if connection is None:
+                connection = await self._connected(name, deadline, sent)
+            try:
+                return Reply(await connection.call(frame, deadline, orphaned), sent)
+            except ConnectionLost as exc:
+                sent = sent or exc.sent
+                if sent and not resend:
+                    raise Unreachable(
+                        f"{name} at {self.server.name}: the connection was lost ({exc}); it may "
+                        "have been carried out"
+                    ) from exc
+                if self._connection is connection:
+                    self._connection = None
+            except CallTimeout as exc:
+                raise self._too_late(name, sent or exc.sent) from exc
+            except BadReply as exc:
+                raise ServerError(name, "BAD_REPLY", str(exc)) from exc
+
+    async def _connected(self, name: str, deadline: float, sent: bool) -> CallingConnection:
+        """A connection, waited for: the first one ``connect_timeout``, a later one until the
+        call's deadline."""
+        self._wanted.set()
+        first = not self._was_connected
+        limit = min(deadline, trio.current_time() + self._connect_timeout) if first else deadline
+        with trio.move_on_at(limit):
+            while self._connection is None:
+                if not self._trusted:
+                    break
+                await self._changed.wait()
+            else:
+                return self._connection
+        if first or not self._trusted:
+            raise Unreachable(
+                f"{self.server.name} cannot be reached: {self._failure}"
+                + (f"; tried {self._tried} times" if self._tried > 1 else "")
+                + ("; it may have been carried out" if sent else "")
+            )
+        raise self._too_late(name, sent)
+
+    def _too_late(self, name: str, sent: bool) -> RequestTimeout:
+        return RequestTimeout(
+            f"{name} at {self.server.name} got no answer in time; "
+            + ("it may have been carried out" if sent else "it was not sent")
+            + ("" if self._connection is not None else f" (not connected: {self._failure})")
+        )
+
+    # ---- the connection
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Keep a connection, from the first call on. Runs until cancelled."""
+        await self._wanted.wait()
+        backoff = FIRST_BACKOFF
+        while True:
+            was_connected = False
+            self._tried += 1
+            try:
+                for family, address in await self._addresses():
+                    if await self._hold(family, address):
+                        was_connected = True
+                        break
+            except OSError as exc:
+                self._failure = exc.strerror or str(exc)
+                self._set(None)
+            if was_connected:
+                backoff = FIRST_BACKOFF
+                self._tried = 0
+            await trio.sleep(backoff * random.uniform(0.5, 1))
+            backoff = min(2 * backoff, LONGEST_BACKOFF)
+
+    async def _addresses(self) -> list[tuple[int, Address]]:
+        found = await trio.socket.getaddrinfo(
+            self.server.host, self.server.port, type=socket.SOCK_DGRAM
+        )
+        return [(family, address) for family, _, _, _, address in found]
+
+    async def _hold(self, family: int, address: Address) -> bool:
+        """Connect and stay connected. Whether there was a connection."""
+        quic = Quic(configuration=client_configuration(self.server))
+        link = self._open_link(family, address)
+        driver = Driver(link, lambda datagram, source: connection)
+        connection = CallingConnection(quic, driver, pin_check(self.server))
+        try:
+            async with trio.open_nursery() as nursery:
+                quic.connect(address, now=trio.current_time())
+                nursery.start_soon(driver.run)
+                connection.touch()
+                with trio.move_on_after(self._connect_timeout):
+                    await connection.ready.wait()
+                connected = connection.ready.is_set() and connection.lost is None
+                if connected:
+                    nursery.start_soon(_keep_alive, connection)
+                    logs.connected(server=self.server.name)
+                    self._was_connected = self._trusted = True
+                    self._set(connection)
+                    await connection.over.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            if self._connection is connection:
+                self._connection = None
+            why = connection.lost
+            connection.close()
+            link.close()
+        wrong = refusal(self.server, quic, connection.close_code, why or "")
+        if connected:
+            logs.disconnected(server=self.server.name, error=why)
+        self._failure = wrong or why or f"no answer within {self._connect_timeout:g} s"
+        self._trusted = wrong is None and not connection.distrusted
+        self._set(None)
+        return connected
+
+    def _set(self, connection: CallingConnection | None) -> None:
+        """Tell all who wait for a connection that there is one, or that one has failed."""
+        self._connection = connection
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+
+async def _keep_alive(connection: CallingConnection) -> None:
+    while True:
+        await trio.sleep(KEEP_ALIVE)
+        connection.ping()
