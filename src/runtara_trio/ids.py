@@ -11,6 +11,7 @@ from .errors import ConfigError
 MAX_INSTANCE_ID = 512
 MAX_CHECKPOINT_ID = 1024
 RESERVED = "runtara_trio::"
+_LONGEST_KIND = 16  # "deadline::" and the like
 
 
 def check_instance_id(value: object) -> str:
@@ -38,6 +39,15 @@ def check_checkpoint_id(value: object) -> str:
             "for its own records; choose another name"
         )
     return checked
+
+
+def check_stored_id(value: object) -> str:
+    """A checkpoint id as another SDK sends it: records of the SDK's own are legal.
+
+    Raises:
+      ConfigError: names what is wrong with it.
+    """
+    return _limited("checkpoint_id", value, MAX_CHECKPOINT_ID + len(RESERVED) + _LONGEST_KIND)
 
 
 def check_subtype(value: object) -> str:

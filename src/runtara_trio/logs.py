@@ -30,6 +30,7 @@ FIELDS = {
     "seconds": "how long",
     "interval": "seconds between two heartbeats",
     "task": "which service or request",
+    "call": "the call of the instance protocol",
     "server": "the server's URL, without its parameters",
     "error": "what the backend said",
 }
@@ -241,6 +242,13 @@ disconnected = _event(
     WARNING,
     "lost the connection to %(server)s: %(error)s",
     "server error",
+)
+call_failed = _event(
+    "call_failed",
+    "quic",
+    WARNING,
+    "%(call)s, which has no answer, failed: %(error)s",
+    "call error",
 )
 
 EVENTS = tuple(event for event in list(globals().values()) if isinstance(event, LogEvent))

@@ -67,6 +67,8 @@ class Register(Request[Registered], frozen=True, kw_only=True):
     """A resume point, which must exist."""
     revive: bool = False
     """Run a finished instance again: its checkpoints stay, old signals and attempts go."""
+    replaces: int = 0
+    """A lease of the one who asks: it does not stand in the way."""
 
 
 class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +121,32 @@ class RecordRetry(Request[Done], frozen=True, kw_only=True):
     checkpoint_id: str
     attempt: int
     error: str | None = None
+
+
+class LeaseTaken(msgspec.Struct, frozen=True, kw_only=True):
+    lease: int
+
+
+class TakeLease(Request[LeaseTaken], frozen=True, kw_only=True):
+    """Go on with a started instance whose lease is free, without a register.
+
+    For a server, whose clients come back after its restart, or on another connection, and
+    write. LeaseLost where a living owner holds it under another lease than ``replaces``.
+    """
+
+    instance_id: str
+    call: str
+    """For which call of the protocol, as an error names it."""
+    replaces: int = 0
+    suspended: bool = False
+    """Also of a suspended instance, to record how it ended after all."""
+
+
+class FreeLease(Request[Done], frozen=True, kw_only=True):
+    """Let go of a lease, the instance being what it is: whoever asks next may take it."""
+
+    instance_id: str
+    lease: int
 
 
 # ---- checkpoints

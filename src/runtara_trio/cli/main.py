@@ -17,6 +17,7 @@ import click
 import msgspec
 import trio
 
+from ..config import SdkConfig
 from ..engine.opening import open_backend
 from ..errors import ConfigError, SdkError
 from ..sdk.operator import Operator
@@ -242,6 +243,107 @@ def run_command(
     context.exit(running.run_program(store, instance_id, tenant, program, values, revive=revive))
 
 
+@main.command("serve")
+@store_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="UDP; 0: any."
+)
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="PEM; without it, one is made at every start.",
+)
+@click.option(
+    "--key", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Its key, PEM."
+)
+@click.option("--max-connections", default=10_000, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--max-handshakes",
+    default=1_000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Connections at once that are not established yet.",
+)
+@click.option(
+    "--max-calls",
+    default=1_000,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Calls at once, of one connection.",
+)
+@click.option(
+    "--max-memory",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(512),
+    metavar="MIB",
+    help="Of requests and replies at once; one connection may have a quarter.",
+)
+@click.option(
+    "--idle-timeout",
+    default=120.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="Of a connection.",
+)
+@click.option(
+    "--call-timeout",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="Until a request must be whole, and a large reply be read.",
+)
+@click.option(
+    "--drain-timeout",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="To answer at the end what was asked before.",
+)
+def serve_command(
+    store: str,
+    host: str,
+    port: int,
+    certificate: Path | None,
+    key: Path | None,
+    max_connections: int,
+    max_handshakes: int,
+    max_calls: int,
+    max_memory: int,
+    idle_timeout: float,
+    call_timeout: float,
+    drain_timeout: float,
+) -> None:
+    """Serve a store to SDKs of the instance protocol, as runtara-core does."""
+    from ..quic.serving import Limits
+    from . import serve as serving  # with QUIC and its cryptography
+
+    limits = Limits(
+        connections=max_connections,
+        handshakes=max_handshakes,
+        streams=max_calls,
+        memory=max_memory << 20,
+        idle_timeout=idle_timeout,
+        stream_timeout=call_timeout,
+    )
+
+    async def run() -> None:
+        await serving.run_server(
+            SdkConfig(store=store),
+            host,
+            port,
+            serving.identity_of(certificate, key, host),
+            limits=limits,
+            drain_timeout=drain_timeout,
+        )
+
+    _run(run)
+
+
 @main.command("demo")
 @click.option(
     "--folder",
@@ -267,14 +369,19 @@ def demo_command(context: click.Context, folder: Path | None, kills: int) -> Non
 
 
 def _operate(store: str, ask: Callable[[Operator], Awaitable[T]]) -> T:
-    """Run one question on a store; its errors become messages and exit codes."""
+    """Run one question on a store."""
 
     async def run() -> T:
         async with open_backend(store) as backend:
             return await ask(Operator(backend))
 
+    return _run(run)
+
+
+def _run(main: Callable[[], Awaitable[T]]) -> T:
+    """Run it; its errors become messages and exit codes."""
     try:
-        return trio.run(run)
+        return trio.run(main)
     except ConfigError as exc:
         raise click.UsageError(str(exc)) from exc
     except SdkError as exc:

@@ -34,6 +34,18 @@ GRANULARITY = 0.001
 must not keep the loop busy."""
 
 
+class _Alarm:
+    """What the timer's heap holds of a connection: not the connection itself, or one that
+    has ended would live as long as its last timer."""
+
+    __slots__ = ("connection", "scheduled")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection: Connection | None = connection
+        self.scheduled = math.inf
+        """When the timer looks at it: not later than it is due."""
+
+
 class Connection:
     """One QUIC connection on a driver."""
 
@@ -43,8 +55,7 @@ class Connection:
         self.dirty = False
         self.due = math.inf
         """When it wants the timer."""
-        self.scheduled = math.inf
-        """When the timer looks at it: not later than it is due."""
+        self.alarm = _Alarm(self)
         self.handled = -math.inf
         """When its timer was handled last."""
 
@@ -86,7 +97,7 @@ class Driver:
         self._route = route
         self._dirty: list[Connection] = []
         self._flusher: trio.lowlevel.Task | None = None
-        self._timers: list[tuple[float, int, Connection]] = []
+        self._timers: list[tuple[float, int, _Alarm]] = []
         self._numbers = itertools.count()
         self._timer: trio.CancelScope | None = None
 
@@ -156,15 +167,19 @@ class Driver:
             connection.refused()
         self.see_to_timer(connection)
 
+    def forget(self, connection: Connection) -> None:
+        """It has ended: nothing of it is kept."""
+        connection.alarm.connection = None
+
     # ---- the timer
 
     def see_to_timer(self, connection: Connection) -> None:
         """Have the timer look at a connection when it wants to be looked at."""
         due = max(connection.next_timer(), connection.handled + GRANULARITY)
         connection.due = due
-        if due < connection.scheduled:
-            connection.scheduled = due
-            heapq.heappush(self._timers, (due, next(self._numbers), connection))
+        if due < connection.alarm.scheduled:
+            connection.alarm.scheduled = due
+            heapq.heappush(self._timers, (due, next(self._numbers), connection.alarm))
             if self._timer is not None and due < self._timer.deadline:
                 self._timer.deadline = due
 
@@ -187,8 +202,8 @@ class Driver:
     def _whose_time_has_come(self, now: float) -> list[Connection]:
         found = []
         while self._timers and self._timers[0][0] <= now:
-            scheduled, _, connection = heapq.heappop(self._timers)
-            if scheduled == connection.scheduled:  # else an earlier look has come between
-                connection.scheduled = math.inf
-                found.append(connection)
+            scheduled, _, alarm = heapq.heappop(self._timers)
+            if scheduled == alarm.scheduled and alarm.connection is not None:
+                alarm.scheduled = math.inf
+                found.append(alarm.connection)  # else an earlier look has come between
         return found

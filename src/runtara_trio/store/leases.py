@@ -132,6 +132,18 @@ class Leases:
         )
         return int(epoch)
 
+    def let_go(self, db: sqlite3.Connection, instance_id: str, epoch: int) -> bool:
+        """Give a lease to nobody, an owner that no row tells of. Whether it was held.
+
+        The row stays: without it a running instance would be a runtara-core's.
+        """
+        return bool(
+            db.execute(
+                "UPDATE runtara_trio_leases SET owner = '' WHERE instance_id = ? AND epoch = ?",
+                (instance_id, epoch),
+            ).rowcount
+        )
+
     def bury_the_dead(self, db: sqlite3.Connection) -> list[str]:
         """Mark all owners that are dead for certain, and name their side files.
 

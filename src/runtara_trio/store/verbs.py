@@ -10,9 +10,11 @@ from ..messages import (
     Checkpoint,
     CheckpointPage,
     Done,
+    FreeLease,
     GetCheckpoint,
     GetStatus,
     Heartbeats,
+    LeaseTaken,
     OutcomeReply,
     PendingSignal,
     PollSignals,
@@ -27,6 +29,7 @@ from ..messages import (
     SleepReply,
     StopWaiting,
     StoredState,
+    TakeLease,
     TakeSignal,
 )
 from ..types import (
@@ -36,6 +39,7 @@ from ..types import (
     SignalType,
 )
 from . import rules
+from .leases import Holder
 from .saving import check_held, check_running, checkpoint, save, stored, take
 from .schema import parse_time, time_text
 from .transaction import (
@@ -68,7 +72,8 @@ def register(tx: Transaction, message: Register) -> Registered:
             error,
             revive=message.revive,
         )
-    if holder is not None and holder.alive:
+    kept = row is not None and row.epoch == message.replaces
+    if holder is not None and holder.alive and not kept:
         raise InstanceBusy(instance, holder.who, holder.until)
     if message.checkpoint_id is not None and stored(tx, instance, message.checkpoint_id) is None:
         raise RegistrationError(
@@ -90,18 +95,23 @@ def register(tx: Transaction, message: Register) -> Registered:
         _forget_the_end(tx, instance)
     epoch = tx.leases.take(tx.db, instance, tx.now)
     add_event(tx, instance, "started", checkpoint_id=message.checkpoint_id)
-    if holder is not None:
-        dead_file = tx.leases.bury(tx.db, holder.owner)
-        if dead_file is not None:
-            tx.dead_files.append(dead_file)
+    _bury(tx, None if kept else holder)
     tx.held.append((instance, epoch))
     return Registered(
         lease=epoch,
         signal=None if row is None or revived else row.signal,
         look=tx.look,
         resumed=row is not None,
-        taken_from=None if holder is None else holder.who,
+        taken_from=None if holder is None or kept else holder.who,
     )
+
+
+def _bury(tx: Transaction, holder: Holder | None) -> None:
+    """What is left of the owner whose lease was taken over, if it is dead."""
+    if holder is not None:
+        dead_file = tx.leases.bury(tx.db, holder.owner)
+        if dead_file is not None:
+            tx.dead_files.append(dead_file)
 
 
 def _forget_the_end(tx: Transaction, instance: str) -> None:
@@ -144,6 +154,29 @@ def record_outcome(tx: Transaction, message: RecordOutcome) -> OutcomeReply:
     tx.db.execute("DELETE FROM runtara_trio_leases WHERE instance_id = ?", (instance,))
     tx.held.append((instance, None))
     return OutcomeReply(cancel=None)
+
+
+def take_lease(tx: Transaction, message: TakeLease) -> LeaseTaken:
+    instance = message.instance_id
+    row = read_row(tx, instance)
+    if row is None:
+        raise unknown(message.call, instance)
+    if not (message.suspended and row.status is InstanceStatus.SUSPENDED):
+        check_running(message.call, instance, row.status)
+    holder = tx.leases.holder(tx.db, instance, tx.now)
+    kept = row.epoch == message.replaces
+    if holder is not None and holder.alive and not kept:
+        raise LeaseLost(instance)
+    epoch = tx.leases.take(tx.db, instance, tx.now)
+    _bury(tx, None if kept else holder)
+    tx.held.append((instance, epoch))
+    return LeaseTaken(lease=epoch)
+
+
+def free_lease(tx: Transaction, message: FreeLease) -> Done:
+    if tx.leases.let_go(tx.db, message.instance_id, message.lease):
+        tx.held.append((message.instance_id, None))
+    return Done()
 
 
 def get_status(tx: Transaction, message: GetStatus) -> InstanceInfo:
@@ -300,6 +333,8 @@ def _running(tx: Transaction, call: str, instance: str, lease: int) -> Row:
 HANDLERS: Handlers[Transaction] = {
     Register: register,
     RecordOutcome: record_outcome,
+    TakeLease: take_lease,
+    FreeLease: free_lease,
     GetStatus: get_status,
     Heartbeats: heartbeats,
     RecordEvent: record_event,
