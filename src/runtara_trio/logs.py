@@ -243,6 +243,13 @@ disconnected = _event(
     "lost the connection to %(server)s: %(error)s",
     "server error",
 )
+connection_failed = _event(
+    "connection_failed",
+    "quic",
+    ERROR,
+    "a QUIC connection failed: %(error)s",
+    "error",
+)
 call_failed = _event(
     "call_failed",
     "quic",

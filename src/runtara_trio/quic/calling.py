@@ -25,15 +25,18 @@ from .driver import Connection, Driver
 from .link import Address
 from .shim import Quic
 
-PROBES_LOST = 5
-"""Probes in a row without an answer that mean a dead server: 0.8 s on a fast network. At
-10 % loss both ways nothing comes near it; at 20 % it was wrong once in twelve seconds."""
+PROBES_SUSPECT, PROBES_LOST = 4, 5
+SILENCE, LAST_PROBE = 0.85, 0.25
+"""Probes in a row without an answer that mean a dead server: five, or four when nothing was
+heard for so many seconds, of which the last probe had its share. That is under a second on
+a fast network; at 10 % loss both ways nothing comes near it."""
 
 REFUSALS_LOST = 2
 """Refusals without a reply between that mean a dead port."""
 
-STOPPED = 1.0
-"""Seconds that a timer may be late before it means that the process was stopped."""
+STOPPED, AFTER_STOP = 1.0, 5.0
+"""Seconds that a timer may be late before it means that the process was stopped, and that
+calls then get, whose replies may wait in the socket."""
 
 GIVEN_UP = 0x10
 """The error code of a stream that its caller gave up."""
@@ -93,6 +96,8 @@ class CallingConnection(Connection):
         self._refusals = 0
         self._ping_out = False
         self._pings = 0
+        self._heard = trio.current_time()
+        self._dead_at = math.inf
         self.ready = trio.Event()
         """The handshake is through, or the connection lost."""
         self.over = trio.Event()
@@ -176,6 +181,7 @@ class CallingConnection(Connection):
         if shim.is_stateless_reset(self.quic, datagram):
             self.lose("the server does not know the connection any more: it was restarted")
         else:
+            self._heard, self._dead_at = now, math.inf
             self.quic.receive_datagram(datagram, address, now)
 
     def look(self) -> None:
@@ -241,18 +247,26 @@ class CallingConnection(Connection):
         self.touch()
 
     def next_timer(self) -> float:
-        return min(super().next_timer(), self._first_deadline)
+        return min(super().next_timer(), self._first_deadline, self._dead_at)
 
     def handle_timer(self, now: float) -> None:
-        late = now - self.due
-        if late > STOPPED:
-            self._put_off_deadlines(late)
+        if now - self.due > STOPPED:
+            self._put_off_deadlines(now + AFTER_STOP)
         super().handle_timer(now)
-        probes = shim.probe_timeouts(self.quic)
-        if probes >= PROBES_LOST and (self._calls or self._ping_out) and self.ready.is_set():
-            self.lose(f"nothing answered {probes} probes")
+        self._doubt(now)
         if now >= self._first_deadline:
             self._fail_late(now)
+
+    def _doubt(self, now: float) -> None:
+        """Whether the server is dead, by the probes that it did not answer."""
+        probes = shim.probe_timeouts(self.quic)
+        waiting = (self._calls or self._ping_out) and shim.is_confirmed(self.quic)
+        if not waiting or probes < PROBES_SUSPECT:
+            self._dead_at = math.inf
+        elif probes >= PROBES_LOST or now >= self._dead_at:
+            self.lose(f"nothing answered {probes} probes")
+        elif self._dead_at == math.inf:
+            self._dead_at = max(self._heard + SILENCE, now + LAST_PROBE)
 
     def _fail_late(self, now: float) -> None:
         for call in [call for call in self._calls.values() if call.deadline <= now]:
@@ -260,10 +274,10 @@ class CallingConnection(Connection):
             self._finish(call, outcome.Error(CallTimeout(sent=True)))
         self._find_first_deadline()
 
-    def _put_off_deadlines(self, seconds: float) -> None:
+    def _put_off_deadlines(self, until: float) -> None:
         """Time in which this process did not run is not the server's."""
         for call in self._calls.values():
-            call.deadline += seconds
+            call.deadline = max(call.deadline, until)
         self._find_first_deadline()
 
     def _find_first_deadline(self) -> None:
@@ -276,6 +290,9 @@ class CallingConnection(Connection):
         self._refusals += 1
         if self._refusals >= REFUSALS_LOST:
             self.lose("its port is closed")
+
+    def broken(self) -> None:
+        self.lose("its QUIC connection failed; the log says of what")
 
     def lose(self, reason: str) -> None:
         """The connection is gone: everybody is told."""

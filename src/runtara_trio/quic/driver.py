@@ -23,11 +23,19 @@ from collections.abc import Callable
 
 import trio
 
+from .. import logs
 from .link import Address, Link
-from .shim import Quic, timer_of
+from .shim import Quic, acknowledge_now, is_urgent, timer_of
 
 DRAIN = 8
 """Datagrams that are read before their connections look at what came."""
+
+ACKNOWLEDGE_EVERY = 4
+"""Datagrams after which the peer is told at once what has come: it may wait for that."""
+
+LAZY = 0.025
+"""Seconds that a batch may wait to be answered which asks for nothing: it was only
+acknowledgements, but they may have ended streams, and the peer wants others for them."""
 
 GRANULARITY = 0.001
 """Seconds between two timers of one connection: a timer that nothing could be done about
@@ -53,6 +61,8 @@ class Connection:
         self.quic = quic
         self.driver = driver
         self.dirty = False
+        self.unacknowledged = 0
+        """Datagrams that have come since something was sent."""
         self.due = math.inf
         """When it wants the timer."""
         self.alarm = _Alarm(self)
@@ -86,6 +96,18 @@ class Connection:
 
     def refused(self) -> None:
         """Nobody listens where something was sent to."""
+
+    def broken(self) -> None:
+        """Its machine has failed: it cannot be used any more."""
+        raise NotImplementedError
+
+    def guarded(self, function: Callable[..., None], *args: object) -> None:
+        """A mistake in one connection's machine must not end the others."""
+        try:
+            function(*args)
+        except Exception as exc:
+            logs.connection_failed(exc_info=exc, error=repr(exc))
+            self.broken()
 
 
 class Driver:
@@ -122,7 +144,8 @@ class Driver:
                     datagram, address = receive()
                     connection = route(datagram, address)
                     if connection is not None:
-                        connection.receive(datagram, address, now)
+                        connection.unacknowledged += 1
+                        connection.guarded(connection.receive, datagram, address, now)
                         touched[connection] = None
             except BlockingIOError:
                 pass
@@ -131,8 +154,14 @@ class Driver:
                 if connection is not None:
                     connection.refused()
             for connection in touched:
-                connection.look()
-                connection.touch()
+                connection.guarded(connection.look)
+                if connection.unacknowledged >= ACKNOWLEDGE_EVERY:
+                    acknowledge_now(connection.quic, now)
+                    connection.touch()
+                elif is_urgent(connection.quic):
+                    connection.touch()
+                else:
+                    self.see_to_timer(connection, now + LAZY)
 
     # ---- the flusher
 
@@ -159,13 +188,17 @@ class Driver:
     def flush(self, connection: Connection) -> None:
         """Send at once what a connection has to say, and see to its timer."""
         connection.dirty = False
+        connection.unacknowledged = 0
+        connection.guarded(self._send, connection)
+        self.see_to_timer(connection)
+
+    def _send(self, connection: Connection) -> None:
         send = self.link.send
         try:
             for datagram, address in connection.quic.datagrams_to_send(trio.current_time()):
                 send(datagram, address)
         except ConnectionRefusedError:
             connection.refused()
-        self.see_to_timer(connection)
 
     def forget(self, connection: Connection) -> None:
         """It has ended: nothing of it is kept."""
@@ -173,10 +206,13 @@ class Driver:
 
     # ---- the timer
 
-    def see_to_timer(self, connection: Connection) -> None:
-        """Have the timer look at a connection when it wants to be looked at."""
-        due = max(connection.next_timer(), connection.handled + GRANULARITY)
-        connection.due = due
+    def see_to_timer(self, connection: Connection, by: float = math.inf) -> None:
+        """Have the timer look at a connection when it wants to be looked at, or earlier."""
+        connection.due = min(max(connection.next_timer(), connection.handled + GRANULARITY), by)
+        self._set_alarm(connection)
+
+    def _set_alarm(self, connection: Connection) -> None:
+        due = connection.due
         if due < connection.alarm.scheduled:
             connection.alarm.scheduled = due
             heapq.heappush(self._timers, (due, next(self._numbers), connection.alarm))
@@ -193,11 +229,11 @@ class Driver:
             for connection in self._whose_time_has_come(now):
                 if connection.due <= now:
                     connection.handled = now
-                    connection.handle_timer(now)
-                    connection.look()
+                    connection.guarded(connection.handle_timer, now)
+                    connection.guarded(connection.look)
                     self.flush(connection)
                 else:  # it has moved later meanwhile
-                    self.see_to_timer(connection)
+                    self._set_alarm(connection)
 
     def _whose_time_has_come(self, now: float) -> list[Connection]:
         found = []

@@ -48,6 +48,10 @@ class _Client(ServedConnection):
             case events.ConnectionTerminated():
                 self.listener.forget(self)
 
+    def broken(self) -> None:
+        self.end()
+        self.listener.forget(self)
+
     def end(self) -> None:
         if not self.gone:
             super().end()
