@@ -23,16 +23,52 @@ import pytest
 
 from runtara_trio import Operator, SharedBackend, open_backend
 
+from .places import CORES, SERVED, STORES, Place, core_place, served_place, store_place
+
 for name in [name for name in os.environ if name.startswith("RUNTARA_")]:
     del os.environ[name]
 
 
-@pytest.fixture(params=["memory", "file"])
-async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SharedBackend]:
-    """An open backend of each kind."""
-    url = ":memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/store.db"
-    async with open_backend(url) as opened:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--core",
+        action="append",
+        choices=list(CORES),
+        help="run the tests of every backend against a stock runtara-core on this database",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of every backend, marked ``core``, run behind our server too, or on a core."""
+    if "place" not in metafunc.fixturenames:
+        return
+    kinds = list(STORES)
+    if metafunc.definition.get_closest_marker("core"):
+        cores = metafunc.config.getoption("--core")
+        kinds = list(cores) if cores else [*STORES, SERVED]
+    metafunc.parametrize("place", kinds, indirect=True)
+
+
+@pytest.fixture
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """A backend of each kind, and the operator of its instances."""
+    match request.param:
+        case "memory":
+            opening = store_place(":memory:")
+        case "file":
+            opening = store_place(f"sqlite:///{tmp_path}/store.db")
+        case "served":
+            opening = served_place()
+        case kind:
+            opening = core_place(kind, tmp_path)
+    async with opening as opened:
         yield opened
+
+
+@pytest.fixture
+def backend(place: Place) -> SharedBackend:
+    """An open backend of each kind."""
+    return place.backend
 
 
 @pytest.fixture
@@ -43,8 +79,9 @@ async def memory() -> AsyncIterator[SharedBackend]:
 
 
 @pytest.fixture
-def operator(backend: SharedBackend) -> Operator:
-    return Operator(backend)
+def operator(place: Place) -> Operator:
+    operator: Operator = place.operator
+    return operator
 
 
 @pytest.fixture
