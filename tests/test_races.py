@@ -326,7 +326,7 @@ async def test_an_outcome_that_was_not_recorded_is_recorded_later(
             async with block(shared, final_timeout=1):
                 raise ValueError("mine")
         assert caught.value.__notes__
-        while (await Operator(memory).show("i")).summary.held:  # noqa: ASYNC110
+        while (await Operator(memory).show("i")).summary.held:
             await trio.sleep(1)
         assert (await Operator(memory).show("i")).summary.status == "failed"
 

@@ -307,7 +307,7 @@ async def test_a_deleted_file_is_noticed_without_a_call(
         async with block(url, final_timeout=1):
             (tmp_path / "store.db").unlink()
             with trio.fail_after(10):
-                while "was deleted" not in caplog.text:  # noqa: ASYNC110
+                while "was deleted" not in caplog.text:
                     await trio.sleep(0.01)
 
 

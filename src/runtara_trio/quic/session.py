@@ -17,7 +17,7 @@ import trio
 
 from .. import logs
 from ..errors import RequestTimeout, ServerError, Unreachable
-from .calling import BadReply, CallingConnection, CallTimeout, ConnectionLost, Orphaned
+from .calling import AFTER_STOP, BadReply, CallingConnection, CallTimeout, ConnectionLost, Orphaned
 from .driver import Driver
 from .link import Address, ClientLink, Link
 from .location import Server
@@ -107,6 +107,9 @@ class Session:
                     ) from exc
                 if self._connection is connection:
                     self._connection = None
+                now = trio.current_time()
+                if now > deadline:  # lost while this process was stopped
+                    deadline = now + AFTER_STOP
             except CallTimeout as exc:
                 raise self._too_late(name, sent or exc.sent) from exc
             except BadReply as exc:
