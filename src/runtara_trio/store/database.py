@@ -20,7 +20,7 @@ import outcome
 from .. import logs
 from ..backend import SignalBatch, dispatch
 from ..errors import StoreError
-from ..messages import Checkpoint, Register, Request
+from ..messages import Checkpoint, Register, Request, TakeLease
 from ..types import Signal
 from . import leases as leasing
 from . import operating, saving, schema, verbs
@@ -247,7 +247,7 @@ class Database:
         self.leases.give_up(keep_file=not left)
 
     def _prepare(self, job: Job) -> None:
-        """Open, and for a register make, whatever ``job`` needs."""
+        """Open, and for a register make, whatever ``job`` needs; a lease needs an owner."""
         registers = isinstance(job.message, Register) or self.location.path is None
         if self.file is None:
             registers = registers or (self._create and not os.path.exists(self.location.name))
@@ -255,7 +255,8 @@ class Database:
         if self.file.gone:
             self.file.check()
         self.file.look_for_our_tables()
-        if registers and self.leases.owner is None:
+        takes = registers or isinstance(job.message, TakeLease)
+        if takes and self.leases.owner is None:
             self._become_owner(self.file, job.now)
 
     def _become_owner(self, file: StoreFile, now: float) -> None:
