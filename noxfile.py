@@ -1,7 +1,10 @@
-"""The project's chores: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``bench``."""
+"""The project's chores: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``proto``,
+``interop``, ``bench``."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -11,6 +14,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+CORE_VERSION = "1.4.1"
 WIRE = Path("src/runtara_trio/wire")
 SUPPORTED = ["3.11", "3.12", "3.13"]
 
@@ -56,6 +60,44 @@ def proto(session: nox.Session) -> None:
             (WIRE / name).write_text(fresh)
         elif (WIRE / name).read_text() != fresh:
             session.error(f"{WIRE / name} is not what instance.proto says: run nox -s proto")
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Against a stock runtara-core and the stock Rust SDK, built from their crates."""
+    stock = build_stock(session)
+    install(session, "interop")
+    on_postgres = ("python", "-m", "tests.interop.postgres", "pytest")
+    session.run(*on_postgres, "tests/interop", *session.posargs, env=stock)
+    cores = ("-m", "core", "--core", "sqlite", "--core", "postgres")
+    session.run(*on_postgres, *cores, "tests", *session.posargs, env=stock)
+
+
+def build_stock(session: nox.Session) -> dict[str, str]:
+    """A runtara-core and our program on the Rust SDK, built once outside the repository."""
+    if shutil.which("cargo") is None:
+        session.skip("cargo is not installed: no stock runtara-core to be run against")
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    place = Path(caches) / "runtara-trio-interop"
+    program = place / "program"
+    shutil.copytree("tests/interop/rust", program, dirs_exist_ok=True)
+    build = {"CARGO_TARGET_DIR": str(place / "target")}
+    if shutil.which("protoc") is None:
+        session.install(*nox.project.dependency_groups(PROJECT, "proto"))
+        protoc = place / "protoc"
+        protoc.write_text(f'#!/bin/sh\nexec {session.bin}/python -m grpc_tools.protoc "$@"\n')
+        protoc.chmod(0o755)
+        build["PROTOC"] = str(protoc)
+    core = place / "bin" / "runtara-core"
+    if not core.exists():
+        version = ("--version", CORE_VERSION, "--locked", "--root", str(place))
+        session.run("cargo", "install", "runtara-core", *version, env=build, external=True)
+    manifest = ("--manifest-path", str(program / "Cargo.toml"))
+    session.run("cargo", "build", "--release", *manifest, env=build, external=True)
+    return {
+        "INTEROP_CORE": str(core),
+        "INTEROP_RUST": str(place / "target" / "release" / "runtara-trio-interop"),
+    }
 
 
 @nox.session

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import trio
 
@@ -80,7 +81,7 @@ async def core_place(kind: str, folder: Path) -> AsyncIterator[Place]:
         server = os.environ["INTEROP_POSTGRES"]
         name = f"t{uuid.uuid4().hex}"
         await trio.to_thread.run_sync(_sql, server, f"CREATE DATABASE {name}")
-        url = f"{server.rpartition('/')[0]}/{name}"
+        url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
         async with running_core(url, port), client(f"127.0.0.1:{port}") as backend:
             yield Place(backend, PostgresOperator(url), f"quic://127.0.0.1:{port}")
         await trio.to_thread.run_sync(_sql, server, f"DROP DATABASE {name} WITH (FORCE)")

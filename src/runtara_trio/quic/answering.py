@@ -46,20 +46,24 @@ class Answers:
     def __init__(self, backend: Backend, leases: Leases) -> None:
         self.backend = backend
         self.leases = leases
+        self._acknowledging: dict[str, list[trio.Event]] = {}
+
+    def begin(self, call: Call | None) -> None:
+        """A call has come; :meth:`answer` follows. What came first counts first where that
+        matters: a stock client does not wait for the end of an acknowledgement."""
+        if isinstance(call, calls.SignalAck):
+            self._acknowledging.setdefault(call.instance_id, []).append(trio.Event())
 
     async def answer(
-        self, client: Client, payload: bytes, patience: trio.CancelScope
+        self, client: Client, call: Call | None, patience: trio.CancelScope
     ) -> bytes | None:
-        """The payload of the reply to a request's; None: the call ends without one.
+        """The payload of the reply to a call; None: it ends without one.
 
         ``patience`` is around a call that only waits: cancelled, when nobody waits for it.
         """
-        try:
-            call = mapping.decode_call(payload)
-        except mapping.WireError:
-            return None  # as runtara-core: no answer, and the connection goes on
         answer: Answer | None
         if isinstance(call, calls.Sleep):
+            # Only waits, as runtara-core's does; a durable sleep is its client's work.
             with patience:
                 await trio.sleep(call.duration_ms / 1000)
             answer = calls.SleepAnswer()
@@ -83,6 +87,17 @@ class Answers:
             logs.call_failed(call=name, error=error.message)
             return None
         return error
+
+    async def acknowledged(self, instance_id: str) -> None:
+        """Wait for the acknowledgements of an instance that came before."""
+        for event in tuple(self._acknowledging.get(instance_id, ())):
+            await event.wait()
+
+    def end_acknowledgement(self, instance_id: str) -> None:
+        events = self._acknowledging[instance_id]
+        events.pop(0).set()
+        if not events:
+            del self._acknowledging[instance_id]
 
     async def write(
         self,
@@ -158,6 +173,7 @@ async def _instance_event(answers: Answers, client: Client, call: calls.Instance
     _check_size("payload", payload)
     outcome = outcome_of(call.event_type)
     if outcome is not None:
+        await answers.acknowledged(instance)
         await answers.write(
             client,
             "instance_event",
@@ -234,6 +250,13 @@ async def _poll(answers: Answers, client: Client, call: calls.PollSignals) -> An
 
 
 async def _ack(answers: Answers, client: Client, call: calls.SignalAck) -> None:
+    try:
+        await _acknowledge(answers, client, call)
+    finally:
+        answers.end_acknowledgement(call.instance_id)
+
+
+async def _acknowledge(answers: Answers, client: Client, call: calls.SignalAck) -> None:
     instance, kind = call.instance_id, signal_type(call.signal_type)
     if not call.acknowledged or kind is None:
         return

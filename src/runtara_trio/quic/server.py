@@ -16,6 +16,8 @@ import trio
 from .. import logs
 from ..backend import Backend
 from ..errors import ConfigError
+from ..wire import mapping
+from ..wire.calls import Call
 from .answering import Answers
 from .holding import Leases
 from .link import Link, ServerLink
@@ -58,15 +60,22 @@ class Server:
     # ---- requests
 
     def _handle(self, client: ServedConnection, stream_id: int, payload: bytes) -> None:
-        if not self._draining:
-            self._running += 1
-            self._nursery.start_soon(self._answer, client, stream_id, payload)
+        if self._draining:
+            return
+        try:
+            call = mapping.decode_call(payload)
+        except mapping.WireError:  # as runtara-core: no answer, and the connection goes on
+            client.reply(stream_id, None)
+            return
+        self._running += 1
+        self._answers.begin(call)
+        self._nursery.start_soon(self._answer, client, stream_id, call)
 
-    async def _answer(self, client: ServedConnection, stream_id: int, payload: bytes) -> None:
+    async def _answer(self, client: ServedConnection, stream_id: int, call: Call | None) -> None:
         reply = None
         patience = client.patience[stream_id] = trio.CancelScope()
         try:
-            reply = await self._answers.answer(client, payload, patience)
+            reply = await self._answers.answer(client, call, patience)
         except Exception as exc:  # a mistake of ours: the others must not suffer
             logs.call_failed(exc_info=exc, call="a request", error=str(exc))
         finally:

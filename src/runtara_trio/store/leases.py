@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 import msgspec
 
 from . import owners
-from .schema import started_text
 
 DEAD = -1
 """The ``lease_ms`` of an owner whose lock was found free: any age is more than that."""
@@ -112,7 +111,7 @@ class Leases:
         rows = db.execute("SELECT owner, holder, renewed_ms, lease_ms FROM runtara_trio_owners")
         return {row[0] for row in rows.fetchall() if self._judge(*row, now=0.0).alive}
 
-    def take(self, db: sqlite3.Connection, instance_id: str, now: float) -> int:
+    def take(self, db: sqlite3.Connection, instance_id: str) -> int:
         """Give the instance's lease to this owner under a new epoch."""
         (epoch,) = db.execute(
             "UPDATE runtara_trio_schema SET epoch = epoch + 1 RETURNING epoch"
@@ -122,7 +121,10 @@ class Leases:
             " VALUES (?, ?, ?)",
             (instance_id, self.owner, epoch),
         )
-        started = started_text(now)
+        return int(epoch)
+
+    def mark_ours(self, db: sqlite3.Connection, instance_id: str, started: str) -> None:
+        """Note when a start of ours was: one that differs is a runtara-core's."""
         db.execute(
             "UPDATE instances SET started_at = ? WHERE instance_id = ?", (started, instance_id)
         )
@@ -130,7 +132,6 @@ class Leases:
             "INSERT OR REPLACE INTO runtara_trio_starts (instance_id, started_at) VALUES (?, ?)",
             (instance_id, started),
         )
-        return int(epoch)
 
     def let_go(self, db: sqlite3.Connection, instance_id: str, epoch: int) -> bool:
         """Give a lease to nobody, an owner that no row tells of. Whether it was held.

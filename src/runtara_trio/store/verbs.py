@@ -41,7 +41,7 @@ from ..types import (
 from . import rules
 from .leases import Holder
 from .saving import check_held, check_running, checkpoint, save, stored, take
-from .schema import parse_time, time_text
+from .schema import parse_time, started_text, time_text
 from .transaction import (
     Row,
     Transaction,
@@ -93,7 +93,8 @@ def register(tx: Transaction, message: Register) -> Registered:
     revived = row is not None and row.status.finished
     if revived:
         _forget_the_end(tx, instance)
-    epoch = tx.leases.take(tx.db, instance, tx.now)
+    epoch = tx.leases.take(tx.db, instance)
+    tx.leases.mark_ours(tx.db, instance, started_text(tx.now))
     add_event(tx, instance, "started", checkpoint_id=message.checkpoint_id)
     _bury(tx, None if kept else holder)
     tx.held.append((instance, epoch))
@@ -167,7 +168,12 @@ def take_lease(tx: Transaction, message: TakeLease) -> LeaseTaken:
     kept = row.epoch == message.replaces
     if holder is not None and holder.alive and not kept:
         raise LeaseLost(instance)
-    epoch = tx.leases.take(tx.db, instance, tx.now)
+    epoch = tx.leases.take(tx.db, instance)
+    if not row.ours:  # a runtara-core's until now, and when it started stays
+        (started,) = tx.db.execute(
+            "SELECT started_at FROM instances WHERE instance_id = ?", (instance,)
+        ).fetchone()
+        tx.leases.mark_ours(tx.db, instance, started or started_text(tx.now))
     _bury(tx, None if kept else holder)
     tx.held.append((instance, epoch))
     return LeaseTaken(lease=epoch)
