@@ -108,6 +108,15 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_quic(session: nox.Session) -> None:
+    """Calls over QUIC, beside the stock Rust SDK; writes docs/benchmarks-quic.md."""
+    stock = build_stock(session)
+    install(session, "interop")
+    on_postgres = ("python", "-m", "tests.interop.postgres", "python", "-m", "bench.quic")
+    session.run(*on_postgres, *session.posargs, env=stock)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and formatting."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))

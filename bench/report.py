@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -49,7 +50,7 @@ def page(results: Results, *, plotted: bool) -> str:
         "before its call returns. Beside it the same reads and writes in plain `sqlite3` on "
         "one thread, on the same tables, with so many in a transaction: nobody awaits them, "
         "and none is on disk before all are.",
-        _table(
+        table(
             ("tasks", "state", "checkpoints/s", "p50 ms", "p99 ms", "plain sqlite3", "ratio"),
             [
                 (
@@ -67,7 +68,7 @@ def page(results: Results, *, plotted: bool) -> str:
         *(["![Checkpoints a second](benchmarks.svg)"] if plotted else []),
         "Beside a task that is always ready and computes for 50 µs at a time, so that the "
         "Trio loop never idles (200 B):",
-        _table(
+        table(
             ("tasks", "checkpoints/s", "p50 ms", "p99 ms"),
             [
                 (str(tasks), f"{one.rate:,.0f}", f"{one.p50:.2f}", f"{one.p99:.2f}")
@@ -75,7 +76,7 @@ def page(results: Results, *, plotted: bool) -> str:
             ],
         ),
         "A run that finds 10,000 stored checkpoints of 200 B, as one that starts again does:",
-        _table(
+        table(
             ("tasks", "checkpoints/s", "ms for all"),
             [
                 (str(tasks), f"{one.rate:,.0f}", f"{10_000_000 / one.rate:,.0f}")
@@ -85,7 +86,7 @@ def page(results: Results, *, plotted: bool) -> str:
         "## Instances that wait",
         "All in one process on one backend, each in a `sleep`. Memory is the growth of the "
         "process with the task that waits; CPU is of one core.",
-        _table(
+        table(
             ("instances", "open all", "close all", "memory each", "CPU", "statements/s"),
             [
                 (
@@ -101,7 +102,7 @@ def page(results: Results, *, plotted: bool) -> str:
         ),
         "## Starting",
         "From the start of a process to its first line, as another process sees it.",
-        _table(
+        table(
             ("program", "ms", "more than the base", "times the base"),
             [
                 (
@@ -118,7 +119,8 @@ def page(results: Results, *, plotted: bool) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A table in Markdown."""
     lines = [titles, ("---",) * len(titles), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -220,16 +220,17 @@ async def test_a_resume_withdraws_a_pause(place: Place) -> None:
         while not sdk.pause_requested:
             await trio.sleep(0.01)
         await place.operator.resume("i")
+        while sdk.pause_requested:
+            await trio.sleep(0.01)
+        withdrawn.set()
 
+    withdrawn = trio.Event()
     with trio.fail_after(30):
         async with block(place.backend) as sdk, trio.open_nursery() as nursery:
             nursery.start_soon(pause_and_resume, sdk)
             async with sdk.step("long"):
                 await started(sdk, mark)
-                while not sdk.pause_requested:
-                    await trio.sleep(0.01)
-                while sdk.pause_requested:
-                    await trio.sleep(0.01)
+                await withdrawn.wait()
             await sdk.checkpoint("went on")
     assert sdk.outcome is Outcome.COMPLETED
 

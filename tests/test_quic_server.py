@@ -221,6 +221,32 @@ async def test_a_frame_is_answered_without_its_end_and_with_more_behind_it(
         assert (await ask(client, checkpoint("a"))).found is False
 
 
+async def test_requests_whose_end_comes_later_hold_nothing_up(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    """As the stock SDK writes them: a frame, and the end of the stream in a packet of its own."""
+    network = Network()
+    async with block(memory) as sdk:
+        await sdk.checkpoint("large", bytes(4_000))
+    frame = frames.encode(frames.REQUEST, mapping.encode_call(calls.GetCheckpoint("i", "large")))
+    async with serving(memory, network) as server, raw_client(network) as client:
+        start = trio.current_time()
+        for _ in range(5):
+            first = client.quic.get_next_available_stream_id()
+            ids = range(first, first + 400, 4)
+            for stream_id in ids:
+                client.quic.send_stream_data(stream_id, frame)
+            client.touch()
+            await trio.sleep(0.0015)
+            for stream_id in ids:
+                client.quic.send_stream_data(stream_id, b"", end_stream=True)
+            client.touch()
+            while client.quic._streams:
+                await trio.sleep(0.001)
+        assert trio.current_time() - start < 1  # of the mocked clock
+        assert not server.listener.clients[0]._ignored
+
+
 async def test_an_empty_request_and_ids_that_are_none(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:
@@ -412,7 +438,8 @@ async def test_a_mistake_in_one_connection_ends_it_alone(
         raw_client(network) as spoiled,
         raw_client(network) as other,
     ):
-        await ask(spoiled, REGISTER)
+        for client in (spoiled, other):
+            await ask(client, REGISTER)
 
         def fail(*_: object) -> None:
             raise AssertionError("a mistake")
@@ -421,7 +448,8 @@ async def test_a_mistake_in_one_connection_ends_it_alone(
         spoiled.ping()
         other.ping()
         await trio.sleep(20)
-        assert [record.__dict__["event"] for record in caplog.records] == ["connection_failed"]
+        events = {record.__dict__.get("event") for record in caplog.records}
+        assert "connection_failed" in events
         left = [one for one in (spoiled, other) if one.lost is None]
         assert len(left) == 1
         assert (await ask(left[0], REGISTER)).success

@@ -8,6 +8,7 @@ wants more loses its connection.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -139,7 +140,7 @@ class ServedConnection(Connection):
             self._reading.pop(stream_id, None)
             self._answering[stream_id] = reader.size
             if not ended:
-                self._ignore(stream_id)
+                self._ignored.add(stream_id)
             self._handle(self, stream_id, reader.payload())
         elif partial is None:
             now = trio.current_time()
@@ -155,7 +156,8 @@ class ServedConnection(Connection):
 
     def _ignore(self, stream_id: int) -> None:
         self._ignored.add(stream_id)
-        self.quic.stop_stream(stream_id, shim.NO_ERROR)
+        with contextlib.suppress(ValueError):  # a stream that has ended by now
+            self.quic.stop_stream(stream_id, shim.NO_ERROR)
 
     def _forget(self, stream_id: int) -> None:
         """Nothing more comes on this stream, or is wanted on it."""
@@ -177,6 +179,8 @@ class ServedConnection(Connection):
         self._memory.take(-self._answering.pop(stream_id, 0))
         if self.gone:
             return
+        if stream_id in self._ignored:  # its end has not come by itself
+            self._ignore(stream_id)
         frame = b"" if payload is None else frames.encode(frames.RESPONSE, payload)
         if self._send(stream_id, frame) and len(frame) > SMALL:
             now = trio.current_time()

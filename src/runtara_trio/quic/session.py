@@ -30,6 +30,11 @@ KEEP_ALIVE = 10.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 1.0
 """Seconds before a server is tried again; doubled each time, and up to half of it off."""
 
+_OTHER_PLACES = (
+    ". Start a server there, or name another place: RUNTARA_SERVER_ADDR is a server, "
+    "RUNTARA_DATABASE_URL a store"
+)
+
 OpenLink = Callable[[int, Address], Link]
 """Opens a link to an address of a family."""
 
@@ -133,6 +138,7 @@ class Session:
                 f"{self.server.name} cannot be reached: {self._failure}"
                 + (f"; tried {self._tried} times" if self._tried > 1 else "")
                 + ("; it may have been carried out" if sent else "")
+                + ("" if not self._trusted else _OTHER_PLACES)
             )
         raise self._too_late(name, sent)
 

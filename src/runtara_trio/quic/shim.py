@@ -12,7 +12,7 @@ from typing import Any
 
 from aioquic.quic.connection import END_STATES, QuicConnection, QuicNetworkPath
 from aioquic.quic.packet import QuicErrorCode
-from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -23,6 +23,11 @@ NO_ERROR = int(QuicErrorCode.NO_ERROR)
 ACK_DELAY = 0.005
 """Seconds that an acknowledgement may wait for something to go out with: a reply that takes
 a commit, or the next request. (Peers are told of up to 25 ms.)"""
+
+
+AT_ONCE = 32
+"""Streams with data that take turns in a connection's packets; the next come when these are
+through. aioquic walks all that take turns for every packet."""
 
 
 class Quic(QuicConnection):
@@ -46,17 +51,40 @@ class Quic(QuicConnection):
         space = self._spaces[Epoch.ONE_RTT]
         if busy and space.ack_at is not None and self._handshake_confirmed:
             space.ack_at = now
-        active: dict[Any, QuicStream] = {stream.stream_id: stream for stream in busy}
-        self._streams, self._streams_queue = dict(active), busy
+        served: list[QuicStream] = []
+        waiting = busy
         try:
-            super()._write_application(builder, network_path, now)
+            while True:
+                some, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+                active: dict[Any, QuicStream] = {stream.stream_id: stream for stream in some}
+                self._streams, self._streams_queue = dict(active), some
+                try:
+                    self._write_packets(builder, network_path, now)
+                finally:
+                    for ended in active.keys() - self._streams.keys():
+                        del streams[ended]
+                    served += self._streams_queue
+                if not waiting or self._pacing_at is not None:
+                    break
         finally:
-            for ended in active.keys() - self._streams.keys():
-                del streams[ended]
-            idle = [stream for stream in queue if stream.stream_id not in active]
+            taken = {stream.stream_id for stream in busy}
+            idle = [stream for stream in queue if stream.stream_id not in taken]
             # What was held back by a full window stays before what comes later.
-            self._streams_queue = self._streams_queue + idle
+            self._streams_queue = served + waiting + idle
             self._streams = streams
+
+    def _write_packets(
+        self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
+    ) -> None:
+        """aioquic ends a flush where a frame finds its packet full: a STOP_SENDING behind data,
+        say. Whatever else there is to send would wait for the next one."""
+        while True:
+            try:
+                super()._write_application(builder, network_path, now)
+                return
+            except QuicPacketBuilderStop:
+                if builder._packet is None or builder.packet_is_empty:
+                    raise  # no room for another packet
 
 
 def _has_work(stream: QuicStream) -> bool:

@@ -16,7 +16,8 @@ from ..errors import ConfigError
 from ..ids import check_text
 
 OPENS = (
-    "this version opens sqlite:///PATH and :memory:, given as the target or in RUNTARA_DATABASE_URL"
+    "this version opens sqlite:///PATH and :memory:, given as the target or in "
+    "RUNTARA_DATABASE_URL, and servers as quic://HOST:PORT"
 )
 
 
