@@ -18,7 +18,7 @@ from .support import start_args
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 RUN = {"python", "console"}
-LOOKED_AT = {"ini", "dockerfile"}
+LOOKED_AT = {"ini", "dockerfile", "sh"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -96,4 +96,18 @@ def test_the_benchmarks_are_of_this_bench() -> None:
     page = (DOCS / "benchmarks.md").read_text()
     assert page.startswith("# What it costs\n\nMeasured on ")
     for title in ("## Checkpoints", "## Instances that wait", "## Starting"):
+        assert title in page
+
+
+def test_the_core_of_the_pages_is_the_one_that_is_tested() -> None:
+    (block,) = [block for block in blocks(DOCS / "server.md") if block.language == "sh"]
+    (version,) = re.findall(r'^CORE_VERSION = "(.*)"', (DOCS.parent / "noxfile.py").read_text(), re.M)
+    assert f"cargo install runtara-core --version {version} --locked" in block.code
+    assert "sqlite://core.db?mode=rwc" in block.code
+
+
+def test_the_benchmarks_over_quic_are_of_this_bench() -> None:
+    page = (DOCS / "benchmarks-quic.md").read_text()
+    assert page.startswith("# What QUIC costs\n\nMeasured on ")
+    for title in ("## `get_checkpoint`", "## `checkpoint`", "## One state of 60 MB"):
         assert title in page
