@@ -101,7 +101,9 @@ def test_the_benchmarks_are_of_this_bench() -> None:
 
 def test_the_core_of_the_pages_is_the_one_that_is_tested() -> None:
     (block,) = [block for block in blocks(DOCS / "server.md") if block.language == "sh"]
-    (version,) = re.findall(r'^CORE_VERSION = "(.*)"', (DOCS.parent / "noxfile.py").read_text(), re.M)
+    (version,) = re.findall(
+        r'^CORE_VERSION = "(.*)"', (DOCS.parent / "noxfile.py").read_text(), re.M
+    )
     assert f"cargo install runtara-core --version {version} --locked" in block.code
     assert "sqlite://core.db?mode=rwc" in block.code
 

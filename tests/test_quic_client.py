@@ -597,6 +597,52 @@ async def test_a_retry_is_read_back(autojump_clock: MockClock) -> None:
         assert len(server.of(calls.RetryAttempt)) == 2
 
 
+async def test_a_lost_lease_ends_the_polls_and_nothing_else(autojump_clock: MockClock) -> None:
+    core, network = Core(), Network()
+    async with scripted(network, core) as server, client_of(network) as client:
+        await register(client)
+        core.before = lambda call: (
+            calls.RpcError("LEASE_LOST", "gone")
+            if isinstance(call, (calls.PollSignals, calls.Checkpoint))
+            else None
+        )
+        await trio.sleep(3)  # polls that fail
+        with pytest.raises(LeaseLost):
+            await client.request(save())
+        server.calls.clear()
+        await trio.sleep(10)
+        assert not server.calls
+        core.before = lambda call: None
+        assert (await client.request(GetStatus(instance_id="i"))).status == "running"
+
+
+async def test_an_acknowledgement_of_a_finished_instance_is_a_lost_lease(
+    autojump_clock: MockClock,
+) -> None:
+    core, network = Core(), Network()
+    async with scripted(network, core), client_of(network) as client:
+        await register(client)
+        core.status = calls.InstanceStatus.FAILED
+
+        async def nothing() -> None:
+            return None
+
+        core.before = once(calls.SignalAck, nothing())
+        with pytest.raises(LeaseLost):
+            await client.request(
+                RecordOutcome(instance_id="i", lease=0, status=InstanceStatus.CANCELLED)
+            )
+
+
+async def test_a_closed_client_says_so_at_once(autojump_clock: MockClock) -> None:
+    core, network = Core(), Network()
+    async with scripted(network, core):
+        async with client_of(network) as client:
+            await register(client)
+        with pytest.raises(Unreachable, match="was closed"):
+            await client.request(save())
+
+
 # ---- errors
 
 

@@ -16,6 +16,7 @@ import pytest
 import trio
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.tls import Epoch
 from trio.testing import MockClock
 
 from runtara_trio.quic import shim
@@ -25,6 +26,9 @@ from runtara_trio.wire import calls, frames
 
 from .network import Network, delivered, rough
 from .quic import after, ask, echo, never, raw_client, scripted
+
+OURS = {"_write_packets", "_missing", "_keys_from", "_all_streams"}
+"""Names of the shim's own."""
 
 
 def read(name: object) -> calls.GetCheckpoint:
@@ -357,6 +361,34 @@ async def test_a_hundred_thousand_calls_leave_nothing_behind(autojump_clock: Moc
         assert len(connection.quic._streams) == len(server.clients[0].quic._streams) == 0
 
 
+async def test_keys_are_changed_long_before_they_wear_out(autojump_clock: MockClock) -> None:
+    network = Network()
+    async with scripted(network, echo) as server, raw_client(network) as connection:
+        connection.quic.packets_a_key = 100
+        phases = set()
+        for n in range(500):
+            await reads(connection, [n])
+            for end in (connection.quic, server.clients[0].quic):
+                phases.add(end._cryptos[Epoch.ONE_RTT].key_phase)
+        assert connection.lost is None
+        assert phases == {0, 1}
+
+
+async def test_what_is_left_out_does_not_widen_the_window(autojump_clock: MockClock) -> None:
+    """A peer that sends the end of everything and the beginning of nothing."""
+    network = Network()
+    async with scripted(network, echo) as server, raw_client(network) as connection:
+        await reads(connection, [1])
+        quic = server.clients[0].quic
+        quic.most_missing = 1 << 20
+        stream_id = connection.quic.get_next_available_stream_id()
+        connection.quic.send_stream_data(stream_id, bytes(60_000_000))
+        connection.quic._streams[stream_id].sender._pending.subtract(0, 1_000)
+        connection.touch()
+        await trio.sleep(5)
+        assert len(quic._streams[stream_id].receiver._buffer) <= 8 << 20
+
+
 # ---- aioquic's private parts
 
 
@@ -367,7 +399,7 @@ def test_the_shim_finds_what_it_needs() -> None:
     source = inspect.getsource(QuicConnection)
     mine = inspect.getsource(shim)
     source += inspect.getsource(QuicPacketBuilder)
-    names = set(re.findall(r"(?:quic|self|builder)\.(_\w+)", mine)) - {"_write_packets"}
+    names = set(re.findall(r"(?:quic|self|builder)\.(_\w+)", mine)) - OURS
     assert len(names) > 10
     for name in sorted(names):
         assert re.search(rf"self\.{name}\b|def {name}\b", source), name

@@ -6,6 +6,8 @@
     engine               what decides: services, signals → scopes, boundaries, outcome, stop
     -------------------- the seam: backend
     store                SQLite: a file, or in memory
+    quic                 a runtara-core's client, and our server
+    wire                 frames and messages of the instance protocol
     messages, types, errors, ids, codec, clock, config     plain values
 
 A module imports only from layers below its own. Data goes one way: verb → message →
@@ -26,6 +28,7 @@ from .errors import (
     InstanceFinished,
     InstancePaused,
     LeaseLost,
+    NotSupported,
     OutcomeNotRecorded,
     RegistrationError,
     RequestTimeout,
@@ -79,6 +82,7 @@ __all__ = [
     "InstanceStatus",
     "InstanceSummary",
     "LeaseLost",
+    "NotSupported",
     "Operator",
     "Outcome",
     "OutcomeNotRecorded",

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import outcome
 import trio
 
 from ..backend import Handlers, SignalBatch, dispatch_async
@@ -26,6 +27,7 @@ from ..errors import (
     LeaseLost,
     NotSupported,
     RegistrationError,
+    SdkError,
     ServerError,
     Unreachable,
 )
@@ -96,7 +98,11 @@ class QuicClient:
 
     async def request(self, message: Request[ReplyT], /) -> ReplyT:
         await trio.lowlevel.checkpoint_if_cancelled()
-        return await dispatch_async(HANDLERS, self, message)
+        try:
+            return await dispatch_async(HANDLERS, self, message)
+        except LeaseLost as exc:
+            self.leave(exc.instance_id)  # another's now: nothing of it is polled for here
+            raise
 
     async def signals(self) -> AsyncIterator[SignalBatch]:
         async for batch in self._batches:
@@ -156,20 +162,19 @@ class QuicClient:
     async def carried_through(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
         """Run a function to its end, also where its caller is cancelled meanwhile."""
         done = trio.Event()
-        results: list[Any] = []
+        results: list[outcome.Outcome[Any]] = []
 
         async def run() -> None:
             try:
-                results.append(await function(*args))
-            except Exception as exc:
-                results.append(exc)
-            done.set()
+                results.append(await outcome.acapture(function, *args))
+            finally:
+                done.set()
 
         self._nursery.start_soon(run)
         await done.wait()
-        if isinstance(results[0], Exception):
-            raise results[0]
-        return results[0]
+        if not results:
+            raise Unreachable(f"the client of {self.server.name} was closed meanwhile")
+        return results[0].unwrap()
 
     def rescue(self, message: Checkpoint, payload: bytes) -> None:
         """The reply to a checkpoint whose caller was cancelled: a signal in it must be kept."""
@@ -184,7 +189,7 @@ class QuicClient:
                     )
 
     async def _keep_quietly(self, *what: Any) -> None:
-        with contextlib.suppress(ServerError, LeaseLost, Unreachable):
+        with contextlib.suppress(SdkError):
             await self.keep(*what)
 
     # ---- the watch
@@ -200,8 +205,8 @@ class QuicClient:
             return
         try:
             found = await self.poll(instance)
-        except (Unreachable, ServerError):
-            return  # the next one is due soon enough
+        except SdkError:
+            return  # the next one is due soon enough, and a lost lease is told to who writes
         await self.publish_signal(instance, found.signal, found.look)
 
     async def publish_signal(self, instance: str, signal: Signal | None, look: int) -> None:
@@ -229,7 +234,11 @@ async def register(client: QuicClient, message: Register) -> Registered:
         raise RegistrationError(answer.error)
     resumed = status not in (InstanceStatus.UNKNOWN, InstanceStatus.PENDING)
     client.enter(instance, resumed=resumed)
-    pending = await client.poll(instance)
+    try:
+        pending = await client.poll(instance)
+    except BaseException:
+        client.leave(instance)  # whoever registered will not hear of it
+        raise
     return Registered(
         lease=0, signal=pending.signal, look=pending.look, resumed=resumed, taken_from=None
     )
@@ -271,8 +280,11 @@ async def _record_cancelled(client: QuicClient, instance: str) -> None:
     """Acknowledge a cancel. The call has no answer: it is read back."""
     while True:
         await client.tell(calls.SignalAck(instance, calls.SignalType.CANCEL, True))
-        if status_of((await client.status(instance)).status) is InstanceStatus.CANCELLED:
+        status = status_of((await client.status(instance)).status)
+        if status is InstanceStatus.CANCELLED:
             return
+        if status.finished:  # by somebody else, and a server of ours keeps that
+            raise LeaseLost(instance)
         await trio.sleep(READ_BACK)
 
 

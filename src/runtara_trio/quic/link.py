@@ -44,7 +44,8 @@ class Link(Protocol):
 
         Raises:
           BlockingIOError: there is none.
-          ConnectionRefusedError: nobody listens where something was sent to.
+          ConnectionRefusedError: nobody listens where something was sent to, or the
+            socket cannot be used.
         """
 
     def send(self, datagram: bytes, address: Address) -> None:
@@ -76,7 +77,9 @@ class ClientLink:
         except (BlockingIOError, ConnectionRefusedError):
             raise
         except OSError as exc:
-            raise _nothing(exc) from exc
+            if exc.errno in _LIKE_LOSS:
+                raise BlockingIOError(str(exc)) from exc
+            raise ConnectionRefusedError(str(exc)) from exc
 
     def send(self, datagram: bytes, address: Address) -> None:
         try:
@@ -86,7 +89,8 @@ class ClientLink:
         except ConnectionRefusedError:
             raise
         except OSError as exc:
-            _lose(exc)
+            if exc.errno not in _LIKE_LOSS:
+                raise ConnectionRefusedError(str(exc)) from exc
 
     def close(self) -> None:
         trio.lowlevel.notify_closing(self._socket)
@@ -116,8 +120,9 @@ class ServerLink:
             return self._socket.recvfrom(LARGEST)
         except BlockingIOError:
             raise
-        except OSError as exc:
-            raise _nothing(exc) from exc
+        except OSError as exc:  # that the kernel kept of an earlier datagram: one lost
+            _lose(exc)
+            raise BlockingIOError(str(exc)) from exc
 
     def send(self, datagram: bytes, address: Address) -> None:
         try:
@@ -135,9 +140,3 @@ class ServerLink:
 def _lose(error: OSError) -> None:
     if error.errno not in _LIKE_LOSS:
         raise error
-
-
-def _nothing(error: OSError) -> BlockingIOError:
-    """An error that the kernel kept of an earlier datagram, which is one lost."""
-    _lose(error)
-    return BlockingIOError(str(error))

@@ -23,6 +23,7 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from .. import logs
 from . import shim
 from .driver import Connection, Driver
 from .link import Address, Link
@@ -69,7 +70,7 @@ class Listener:
         handle: Handle,
         ended: Ended,
     ) -> None:
-        self.driver = Driver(link, self._route)
+        self.driver = Driver(link, self._guarded_route)
         self._configuration = configuration
         self._limits = limits
         self._memory = Memory(limits.memory)
@@ -113,6 +114,14 @@ class Listener:
         self.driver.forget(client)
 
     # ---- datagrams
+
+    def _guarded_route(self, datagram: bytes, address: Address) -> Connection | None:
+        """A datagram that nobody can make sense of must not end the server."""
+        try:
+            return self._route(datagram, address)
+        except Exception as exc:
+            logs.connection_failed(exc_info=exc, error=repr(exc))
+            return None
 
     def _route(self, datagram: bytes, address: Address) -> Connection | None:
         try:

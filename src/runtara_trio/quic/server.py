@@ -69,11 +69,17 @@ class Server:
             return
         self._running += 1
         self._answers.begin(call)
-        self._nursery.start_soon(self._answer, client, stream_id, call)
-
-    async def _answer(self, client: ServedConnection, stream_id: int, call: Call | None) -> None:
-        reply = None
         patience = client.patience[stream_id] = trio.CancelScope()
+        self._nursery.start_soon(self._answer, client, stream_id, call, patience)
+
+    async def _answer(
+        self,
+        client: ServedConnection,
+        stream_id: int,
+        call: Call | None,
+        patience: trio.CancelScope,
+    ) -> None:
+        reply = None
         try:
             reply = await self._answers.answer(client, call, patience)
         except Exception as exc:  # a mistake of ours: the others must not suffer
@@ -81,6 +87,8 @@ class Server:
         finally:
             self._running -= 1
             client.reply(stream_id, reply)
+            if client.gone:  # what it got meanwhile is nobody's
+                self.leases.has_gone(client)
             if self._draining and not self._running:
                 self._idle.set()
 

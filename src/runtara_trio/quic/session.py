@@ -64,6 +64,7 @@ class Session:
         self._tried = 0
         self._was_connected = False
         self._wanted = trio.Event()
+        self._closed = False
 
     @property
     def connected(self) -> bool:
@@ -124,11 +125,13 @@ class Session:
         """A connection, waited for: the first one ``connect_timeout``, a later one until the
         call's deadline."""
         self._wanted.set()
+        if self._closed:
+            raise Unreachable(f"the client of {self.server.name} was closed; {name} was not sent")
         first = not self._was_connected
         limit = min(deadline, trio.current_time() + self._connect_timeout) if first else deadline
         with trio.move_on_at(limit):
             while self._connection is None:
-                if not self._trusted:
+                if not self._trusted or self._closed:
                     break
                 await self._changed.wait()
             else:
@@ -154,7 +157,15 @@ class Session:
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Keep a connection, from the first call on. Runs until cancelled."""
-        await self._wanted.wait()
+        try:
+            await self._wanted.wait()
+            await self._keep_connected()
+        finally:
+            self._closed = True
+            self._failure = "the client was closed"
+            self._set(None)
+
+    async def _keep_connected(self) -> None:
         backoff = FIRST_BACKOFF
         while True:
             was_connected = False
@@ -182,7 +193,12 @@ class Session:
     async def _hold(self, family: int, address: Address) -> bool:
         """Connect and stay connected. Whether there was a connection."""
         quic = Quic(configuration=client_configuration(self.server))
-        link = self._open_link(family, address)
+        try:
+            link = self._open_link(family, address)
+        except OSError as exc:  # of a family that this machine does not have, say
+            self._failure = exc.strerror or str(exc)
+            self._set(None)
+            return False
         driver = Driver(link, lambda datagram, source: connection)
         connection = CallingConnection(quic, driver, pin_check(self.server))
         try:

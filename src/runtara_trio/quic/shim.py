@@ -25,6 +25,14 @@ ACK_DELAY = 0.005
 a commit, or the next request. (Peers are told of up to 25 ms.)"""
 
 
+KEY_UPDATE_AFTER = 1 << 20
+"""Packets under one key. AES-GCM is good for 2^23 (RFC 9001, section 6.6), and aioquic never
+changes keys by itself."""
+
+MOST_MISSING = 64 << 20
+"""Bytes of a connection that its peer may leave out of what it has sent. aioquic widens its
+windows by how far the peer has gone, and keeps room for all that is missing before."""
+
 AT_ONCE = 32
 """Streams with data that take turns in a connection's packets; the next come when these are
 through. aioquic walks all that take turns for every packet."""
@@ -42,6 +50,27 @@ class Quic(QuicConnection):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._ack_delay = ACK_DELAY
+        self._keys_from = 0
+        self.packets_a_key = KEY_UPDATE_AFTER
+        self.most_missing = MOST_MISSING
+        self._all_streams = self._streams
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        sent = self._packet_number - self._keys_from
+        if sent >= self.packets_a_key and self._handshake_confirmed:
+            self._keys_from = self._packet_number
+            self.request_key_update()
+        return super().datagrams_to_send(now)
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: Any) -> None:
+        limit = self._local_max_data
+        if limit.used * 2 > limit.value and self._missing() > self.most_missing:
+            return
+        super()._write_connection_limits(builder=builder, space=space)
+
+    def _missing(self) -> int:
+        receivers = [stream.receiver for stream in self._all_streams.values()]
+        return sum(one.highest_offset - one.starting_offset() for one in receivers)
 
     def _write_application(
         self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
@@ -51,6 +80,7 @@ class Quic(QuicConnection):
         space = self._spaces[Epoch.ONE_RTT]
         if busy and space.ack_at is not None and self._handshake_confirmed:
             space.ack_at = now
+        self._all_streams = streams
         served: list[QuicStream] = []
         waiting = busy
         try:
