@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..ids import own_record
+from ..ids import own_record, users_id
 from ..types import CheckpointRecord, Event, InstanceDetails, InstanceStatus, InstanceSummary
 
 _COLOURS = {
@@ -64,6 +64,11 @@ def plain(text: str) -> Text:
     return Text("".join(shown))
 
 
+def _last_checkpoint(one: InstanceSummary) -> str | None:
+    """Over QUIC the SDK's own records are checkpoints like any: shown is what they are for."""
+    return None if one.checkpoint_id is None else users_id(one.checkpoint_id)
+
+
 def instances_table(instances: Iterable[InstanceSummary], now: datetime) -> Table:
     """The list. Ages are of the newest that happened: the end, the start, the creation."""
     table = listing("instance", "tenant", "status", "age", "last checkpoint", "note")
@@ -74,7 +79,7 @@ def instances_table(instances: Iterable[InstanceSummary], now: datetime) -> Tabl
             plain(one.tenant_id),
             _status(one.status),
             "" if newest is None else age(now, newest),
-            plain(one.checkpoint_id or ""),
+            plain(_last_checkpoint(one) or ""),
             note(one, now),
         )
     return table
@@ -95,7 +100,7 @@ def details_table(details: InstanceDetails, now: datetime) -> Table:
         ("created", _moment(one.created_at, now)),
         ("started", _moment(one.started_at, now)),
         ("finished", _moment(one.finished_at, now)),
-        ("last checkpoint", one.checkpoint_id),
+        ("last checkpoint", _last_checkpoint(one)),
         ("checkpoints", str(details.checkpoints)),
         ("events", str(details.events)),
         ("signals not read", ", ".join(details.unread_signals)),

@@ -11,6 +11,8 @@ asking        one call, asked until there is an answer to be believed
 names         the protocol's numbers and the SDK's names
 acknowledged  signals that a server delivers again
 polling       when which instance is asked for its signals
+instances     what a client knows of its instances
+verbs         what each message of the engine is in calls
 client        the backend
 serving       the server's side of a connection: requests on streams, and limits
 listener      datagrams to connections

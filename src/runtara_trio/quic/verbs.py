@@ -1,0 +1,365 @@
+"""What each message of the engine is in calls of the instance protocol.
+
+What the protocol lacks is done here: a durable sleep is a checkpoint with the wake time, an
+outcome whose answer was lost is looked up before it is sent again, and what has no answer
+is read back where it matters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from ..backend import Handlers
+from ..errors import (
+    InstanceBusy,
+    InstanceFinished,
+    LeaseLost,
+    NotSupported,
+    RegistrationError,
+    ServerError,
+    Unreachable,
+)
+from ..ids import retry_id, signal_id, wake_id
+from ..messages import (
+    AcknowledgeSignal,
+    Checkpoint,
+    CheckpointReply,
+    Done,
+    GetCheckpoint,
+    GetStatus,
+    Heartbeats,
+    ListEvents,
+    ListInstances,
+    OutcomeReply,
+    PendingSignal,
+    PollSignals,
+    Prune,
+    ReadCheckpoints,
+    RecordEvent,
+    RecordOutcome,
+    RecordRetry,
+    Register,
+    Registered,
+    Request,
+    SendCustomSignal,
+    SendSignal,
+    ShowInstance,
+    SignalTaken,
+    Sleep,
+    SleepReply,
+    StopWaiting,
+    StoredState,
+    TakeSignal,
+)
+from ..types import CustomSignal, EventType, InstanceInfo, InstanceStatus, Signal, SignalType
+from ..wire import calls
+from .instances import Instances
+from .names import BUSY, event_type, signal_number, status_of
+from .polling import Wait
+
+READ_BACK = 0.05
+"""Seconds between two looks whether a cancel's acknowledgement was carried out."""
+
+
+# ---- an instance's life
+
+
+async def register(client: Instances, message: Register) -> Registered:
+    instance = message.instance_id
+    before = await client.status(instance)
+    status = status_of(before.status)
+    if status.finished and not message.revive:
+        raise InstanceFinished(instance, status, before.output, before.error)
+    call = calls.RegisterInstance(instance, message.tenant_id, message.checkpoint_id)
+    answer, _ = await client.ask(call, calls.RegisterInstanceAnswer)
+    if not answer.success:
+        if answer.error.startswith(BUSY):
+            raise InstanceBusy(instance, answer.error.removeprefix(BUSY).strip(), None)
+        raise RegistrationError(answer.error)
+    resumed = status not in (InstanceStatus.UNKNOWN, InstanceStatus.PENDING)
+    client.enter(instance, resumed=resumed)
+    try:
+        pending = await client.poll(instance)
+    except BaseException:
+        client.leave(instance)  # whoever registered will not hear of it
+        raise
+    return Registered(
+        lease=0, signal=pending.signal, look=pending.look, resumed=resumed, taken_from=None
+    )
+
+
+async def record_outcome(client: Instances, message: RecordOutcome) -> OutcomeReply:
+    instance, status = message.instance_id, message.status
+    if message.unless_cancelled:
+        signal = (await client.poll(instance)).signal
+        if signal is not None and signal.type is SignalType.CANCEL:
+            return OutcomeReply(cancel=signal)
+    if not await _recorded_already(client, instance, status):
+        if message.signal is not None:
+            await _note_acknowledged(client, instance, message.signal)
+        if status is InstanceStatus.CANCELLED:
+            await _record_cancelled(client, instance)
+        else:
+            await _record_event(client, message)
+    client.leave(instance)
+    return OutcomeReply(cancel=None)
+
+
+async def _recorded_already(client: Instances, instance: str, status: InstanceStatus) -> bool:
+    """Whether this outcome was sent before, and had arrived."""
+    sent = client.sent.get(instance)
+    client.sent[instance] = status
+    return sent is status and status_of((await client.status(instance)).status) is status
+
+
+async def _note_acknowledged(client: Instances, instance: str, signal: Signal) -> None:
+    # Where something else ended the instance, nothing is left to be acknowledged.
+    with contextlib.suppress(ServerError):
+        await client.acknowledged(instance).add(signal, client.next_look)
+    if signal.type is not SignalType.CANCEL:
+        await client.tell(calls.SignalAck(instance, signal_number(signal.type), True))
+
+
+async def _record_cancelled(client: Instances, instance: str) -> None:
+    """Acknowledge a cancel. The call has no answer: it is read back."""
+    while True:
+        await client.tell(calls.SignalAck(instance, calls.SignalType.CANCEL, True))
+        status = status_of((await client.status(instance)).status)
+        if status is InstanceStatus.CANCELLED:
+            return
+        if status.finished:  # by somebody else, and a server of ours keeps that
+            raise LeaseLost(instance)
+        await trio.sleep(READ_BACK)
+
+
+async def _record_event(client: Instances, message: RecordOutcome) -> None:
+    event = calls.InstanceEvent(
+        instance_id=message.instance_id,
+        event_type=event_type(message.status),
+        payload=message.payload,
+        timestamp_ms=client.now_ms(),
+    )
+    while True:
+        try:
+            answer, _ = await client.ask(event, calls.InstanceEventAnswer, resend=False)
+        except Unreachable:
+            now = status_of((await client.status(message.instance_id)).status)
+            if now is message.status:
+                return
+        else:
+            _check(answer)
+            return
+
+
+def _check(answer: calls.InstanceEventAnswer) -> None:
+    if not answer.success:
+        raise ServerError("instance_event", "INSTANCE_EVENT_ERROR", answer.error or "refused")
+
+
+async def get_status(client: Instances, message: GetStatus) -> InstanceInfo:
+    found = await client.status(message.instance_id)
+    return InstanceInfo(
+        instance_id=message.instance_id,
+        status=status_of(found.status),
+        checkpoint_id=found.checkpoint_id,
+        started_at=_time(found.started_at_ms),
+        finished_at=_time(found.finished_at_ms),
+        output=found.output,
+        error=found.error,
+    )
+
+
+def _time(ms: int | None) -> datetime | None:
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+
+
+async def heartbeats(client: Instances, message: Heartbeats) -> Done:
+    now = client.now_ms()
+    events = tuple(
+        calls.InstanceEvent(instance, calls.InstanceEventType.HEARTBEAT, timestamp_ms=now)
+        for instance in message.instance_ids
+    )
+    with contextlib.suppress(Unreachable):  # the session has said so, and the next one is due
+        await client.tell(calls.InstanceEventBatch(events), resend=False)
+    return Done()
+
+
+async def record_event(client: Instances, message: RecordEvent) -> Done:
+    kind = calls.InstanceEventType
+    event = calls.InstanceEvent(
+        instance_id=message.instance_id,
+        event_type=kind.HEARTBEAT if message.type is EventType.HEARTBEAT else kind.CUSTOM,
+        payload=message.payload,
+        timestamp_ms=client.now_ms(),
+        subtype=message.subtype,
+    )
+    answer, _ = await client.ask(event, calls.InstanceEventAnswer, resend=False)
+    _check(answer)
+    return Done()
+
+
+async def record_retry(client: Instances, message: RecordRetry) -> Done:
+    """The call has no answer, and attempts must be counted: it is read back."""
+    attempt = calls.RetryAttempt(
+        instance_id=message.instance_id,
+        checkpoint_id=message.checkpoint_id,
+        attempt_number=message.attempt,
+        timestamp_ms=client.now_ms(),
+        error_message=message.error,
+    )
+    stored = retry_id(message.checkpoint_id, message.attempt)
+    while True:
+        await client.tell(attempt)
+        if await client.read(message.instance_id, stored) is not None:
+            return Done()
+        await trio.sleep(READ_BACK)
+
+
+# ---- checkpoints
+
+
+async def checkpoint(client: Instances, message: Checkpoint) -> CheckpointReply:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    look = client.next_look()
+    answer, again = await client.ask(
+        calls.Checkpoint(instance, checkpoint_id, message.state),
+        calls.CheckpointAnswer,
+        orphaned=lambda payload: client.rescue(message, payload),
+    )
+    # Sent twice and answered with our own state: the first one had arrived.
+    found = answer.found and not (again and answer.state == message.state)
+    return CheckpointReply(
+        found=found,
+        state=answer.state if found else b"",
+        pending_signal=await client.fresh(instance, answer.pending_signal, look),
+        look=look,
+        custom_signal=await _custom_signal(client, message, answer),
+    )
+
+
+async def _custom_signal(
+    client: Instances, message: Checkpoint, answer: calls.CheckpointAnswer
+) -> CustomSignal | None:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    if answer.custom_signal is not None:
+        payload = await client.carried_through(
+            client.keep, instance, checkpoint_id, answer.custom_signal.payload
+        )
+        return CustomSignal(checkpoint_id, payload)
+    if answer.found:  # a replay: the signal of the first time, if there was one
+        record = await client.read(instance, signal_id(checkpoint_id))
+        if record is not None and record[:1] == b"\1":
+            return CustomSignal(checkpoint_id, record[1:])
+    return None
+
+
+async def get_checkpoint(client: Instances, message: GetCheckpoint) -> StoredState:
+    answer, _ = await client.ask(
+        calls.GetCheckpoint(message.instance_id, message.checkpoint_id), calls.GetCheckpointAnswer
+    )
+    return StoredState(found=answer.found, state=answer.state)
+
+
+async def sleep(client: Instances, message: Sleep) -> SleepReply:
+    """The server's own sleep stores nothing: the wake time is a checkpoint."""
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    wake = await client.save(
+        instance, wake_id(checkpoint_id), message.wake_at_ms.to_bytes(8, "big")
+    )
+    if len(wake) != 8:
+        raise ServerError(
+            "sleep",
+            "BAD_WAKE_TIME",
+            f"the checkpoint {wake_id(checkpoint_id)!r} has {len(wake)} bytes, not 8",
+        )
+    look = client.next_look()
+    answer, _ = await client.ask(
+        calls.Checkpoint(instance, checkpoint_id, message.state), calls.CheckpointAnswer
+    )
+    return SleepReply(
+        wake_at_ms=int.from_bytes(wake, "big"),
+        pending_signal=await client.fresh(instance, answer.pending_signal, look),
+        look=look,
+    )
+
+
+# ---- signals
+
+
+async def poll_signals(client: Instances, message: PollSignals) -> PendingSignal:
+    return await client.poll(message.instance_id)
+
+
+async def acknowledge_signal(client: Instances, message: AcknowledgeSignal) -> Done:
+    instance = message.instance_id
+    if (await client.poll(instance)).signal == message.signal:
+        await _note_acknowledged(client, instance, message.signal)
+    return Done()
+
+
+async def take_signal(client: Instances, message: TakeSignal) -> SignalTaken:
+    taken: SignalTaken = await client.carried_through(_take, client, message)
+    return taken
+
+
+async def _take(client: Instances, message: TakeSignal) -> SignalTaken:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    wait: Wait = (instance, checkpoint_id)
+    if wait not in client.polls:  # else this run has found none before
+        record = await client.read(instance, signal_id(checkpoint_id))
+        if record is not None:
+            return SignalTaken(payload=record[1:])
+    look = client.next_look()
+    answer, _ = await client.ask(
+        calls.PollSignals(instance, checkpoint_id), calls.PollSignalsAnswer
+    )
+    payload = None
+    if answer.custom_signal is not None:
+        payload = await client.keep(instance, checkpoint_id, answer.custom_signal.payload)
+        client.polls.remove(wait)
+    else:
+        client.polls.add(wait)
+    signal = await client.fresh(instance, answer.signal, look)
+    await client.publish_signal(instance, signal, look)
+    return SignalTaken(payload=payload)
+
+
+async def stop_waiting(client: Instances, message: StopWaiting) -> Done:
+    client.polls.remove((message.instance_id, message.checkpoint_id))
+    return Done()
+
+
+async def _of_a_store(client: Instances, message: Request[Any]) -> Any:
+    raise NotSupported(
+        f"{type(message).__name__} is no call of the instance protocol: {client.server.name} does "
+        "not answer it; give the URL of the server's database as the store"
+    )
+
+
+HANDLERS: Handlers[Instances] = {
+    Register: register,
+    RecordOutcome: record_outcome,
+    GetStatus: get_status,
+    Heartbeats: heartbeats,
+    RecordEvent: record_event,
+    RecordRetry: record_retry,
+    Checkpoint: checkpoint,
+    GetCheckpoint: get_checkpoint,
+    Sleep: sleep,
+    PollSignals: poll_signals,
+    AcknowledgeSignal: acknowledge_signal,
+    TakeSignal: take_signal,
+    StopWaiting: stop_waiting,
+    ReadCheckpoints: _of_a_store,
+    SendSignal: _of_a_store,
+    SendCustomSignal: _of_a_store,
+    ListInstances: _of_a_store,
+    ShowInstance: _of_a_store,
+    ListEvents: _of_a_store,
+    Prune: _of_a_store,
+}
+"""Which function answers which message."""
