@@ -165,7 +165,6 @@ def in_turns(
     for number in range(rounds):
         arguments = (f"{name}{number}", call, size, seconds, tasks)
         pairs.append((ours(port, *arguments), rust(port, *arguments, 1)))
-    print(".", end="", file=sys.stderr, flush=True)
     middle = [
         sorted(side, key=lambda one: one.rate)[rounds // 2] for side in zip(*pairs, strict=True)
     ]
@@ -213,6 +212,7 @@ def measure(folder: Path, rounds: int, seconds: float) -> str:
                             port, f"{call}{size}{tasks}", call, size, tasks, rounds, seconds
                         )
                         rows.append(_row(kind, f"{size} B", tasks, mine, other, ratio))
+                        print(call, *rows[-1], sep="  ", file=sys.stderr, flush=True)
         parts += [f"## `{call}`", table(titles, rows)]
     parts += [
         "## The Rust SDK, with a connection an instance",
@@ -290,7 +290,8 @@ def _large(folder: Path, kinds: list[str]) -> str:
 
 async def _up_and_down(port: int) -> tuple[float, float]:
     config = SdkConfig(server_addr=f"127.0.0.1:{port}", request_timeout_ms=120_000)
-    async with open_runtara(config, instance_id="large", tenant_id="bench") as sdk:
+    name = f"large-{os.getpid()}-{time.time()}"  # a core's PostgreSQL keeps what it has
+    async with open_runtara(config, instance_id=name, tenant_id="bench") as sdk:
         begin = time.perf_counter()
         await sdk.checkpoint("large", bytes(LARGE))
         up = time.perf_counter()
@@ -310,7 +311,7 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        page = measure(Path(folder), 1 if options.quick else 3, 0.5 if options.quick else 1.0)
+        page = measure(Path(folder), 1 if options.quick else 3, 0.5)
     print(file=sys.stderr)
     print(page)
     if not options.quick:

@@ -175,6 +175,10 @@ class CallingConnection(Connection):
         elif call.orphaned is not None and isinstance(result, outcome.Value) and result.value:
             call.orphaned(result.value)
 
+    @property
+    def expects_more(self) -> bool:
+        return len(self._calls) > 1
+
     # ---- what comes
 
     def receive(self, datagram: bytes, address: Address, now: float) -> None:

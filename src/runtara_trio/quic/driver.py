@@ -69,6 +69,11 @@ class Connection:
         self.handled = -math.inf
         """When its timer was handled last."""
 
+    @property
+    def expects_more(self) -> bool:
+        """Whether others are likely to have something to send in this very pass."""
+        return False
+
     def touch(self) -> None:
         """Something is to be sent: it goes out at the end of this scheduler pass."""
         if not self.dirty:
@@ -180,7 +185,8 @@ class Driver:
             if not self._dirty:
                 self._flusher = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(abort)
-            await trio.lowlevel.checkpoint()  # whoever was woken with us runs before us
+            if any(connection.expects_more for connection in self._dirty):
+                await trio.lowlevel.checkpoint()  # whoever was woken with us runs before us
             dirty, self._dirty = self._dirty, []
             for connection in dirty:
                 self.flush(connection)
