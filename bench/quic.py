@@ -307,11 +307,12 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(prog="bench.quic", description="Measure calls over QUIC.")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="on a real disk")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, printed only")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each client")
+    parser.add_argument("--quick", action="store_true", help="one round, printed only")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        page = measure(Path(folder), 1 if options.quick else 3, 0.5)
+        page = measure(Path(folder), 1 if options.quick else options.rounds, 0.5)
     print(file=sys.stderr)
     print(page)
     if not options.quick:

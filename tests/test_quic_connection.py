@@ -357,7 +357,7 @@ async def test_a_hundred_thousand_calls_leave_nothing_behind(autojump_clock: Moc
     async with scripted(network, echo) as server, raw_client(network) as connection:
         before = await run(connection, 2_000)
         after_all = await run(connection, 100_000)
-        assert after_all - before < 500
+        assert after_all - before < 5_000  # a leak of one object a call were 100,000
         assert len(connection.quic._streams) == len(server.clients[0].quic._streams) == 0
 
 

@@ -269,8 +269,12 @@ class CallingConnection(Connection):
             self._dead_at = math.inf
         elif probes >= PROBES_LOST or now >= self._dead_at:
             self.lose(f"nothing answered {probes} probes")
+            return
         elif self._dead_at == math.inf:
             self._dead_at = max(self._heard + SILENCE, now + LAST_PROBE)
+        if waiting and probes > 1:  # in two packets: a lossy network loses both less often
+            self.driver.flush(self)
+            self.ping()
 
     def _fail_late(self, now: float) -> None:
         for call in [call for call in self._calls.values() if call.deadline <= now]:

@@ -179,6 +179,10 @@ struct Load {
     errors: AtomicU64,
 }
 
+async fn stored(sdk: &RuntaraSdk) -> Option<usize> {
+    sdk.get_checkpoint("stored").await.ok().flatten().map(|state| state.len())
+}
+
 async fn one_task(load: Arc<Load>, sdk: Arc<RuntaraSdk>, name: String) -> Vec<u32> {
     let mut times = Vec::new();
     while Instant::now() < load.until {
@@ -188,7 +192,7 @@ async fn one_task(load: Arc<Load>, sdk: Arc<RuntaraSdk>, name: String) -> Vec<u3
                 .checkpoint(&format!("{name}-{}", times.len()), &load.state)
                 .await
                 .is_ok(),
-            _ => sdk.get_checkpoint("stored").await.is_ok(),
+            _ => stored(&sdk).await == Some(load.state.len()),
         };
         if !well {
             load.errors.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +218,9 @@ async fn load(addr: SocketAddr, id: &str, rest: &[String]) -> Result<(), Failure
                 return Err(error.into());
             }
         }
-        let _ = sdk.checkpoint("stored", &vec![b'x'; size]).await;
+        while stored(&sdk).await != Some(size) {
+            let _ = sdk.checkpoint("stored", &vec![b'x'; size]).await;
+        }
         sdks.push(Arc::new(sdk));
     }
     let begun = Instant::now();
