@@ -23,12 +23,15 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from runtara_trio import ConfigError, SdkConfig, Unreachable, open_backend
+from runtara_trio.clock import default_clock
 from runtara_trio.messages import GetStatus
+from runtara_trio.quic.client import open_quic
 from runtara_trio.quic.location import server_of_config, server_of_url
 from runtara_trio.quic.server import bind, open_server
 from runtara_trio.quic.tls import Identity, load_identity, make_identity
 
-from .quic import IDENTITY
+from .network import Network
+from .quic import IDENTITY, scripted
 
 
 class Authority:
@@ -146,14 +149,8 @@ async def test_a_pin_trusts_one_certificate_and_no_other() -> None:
 
 async def test_a_failed_verification_is_told_at_once(autojump_clock: object) -> None:
     """Nobody waits for a connect timeout where trying again cannot help."""
-    from .network import Network
-    from .quic import scripted
-
     network = Network()
     place = server_of_url("quic://127.0.0.1:8001?verify=yes")
-    from runtara_trio.clock import default_clock
-    from runtara_trio.quic.client import open_quic
-
     async with (
         scripted(network, lambda call: None),
         open_quic(

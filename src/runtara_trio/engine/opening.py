@@ -16,6 +16,7 @@ from ..backend import Backend
 from ..clock import Clock, TrioClock, default_clock
 from ..config import SdkConfig
 from ..errors import ConfigError
+from ..quic.location import is_server, server_of_config, server_of_url
 from ..store.location import locate
 from ..store.sqlite import open_sqlite
 from .interrupts import protected_manager
@@ -73,7 +74,7 @@ def _resolve(target: Target, create: bool) -> tuple[SdkConfig, Clock, Opener]:
         return config, clock, _quic(target, config, clock)
     if isinstance(target, (str, SdkConfig)):
         url = target if isinstance(target, str) else target.url
-        if url.lower().startswith("quic://"):
+        if is_server(url):
             return config, clock, _quic(url, config, clock)
         location = locate(url)
         return (
@@ -91,7 +92,6 @@ def _resolve(target: Target, create: bool) -> tuple[SdkConfig, Clock, Opener]:
 def _quic(target: str | SdkConfig, config: SdkConfig, clock: Clock) -> Opener:
     # Imported where it is needed: a program on a store starts in half the time without.
     from ..quic.client import open_quic
-    from ..quic.location import server_of_config, server_of_url
 
     server = server_of_url(target) if isinstance(target, str) else server_of_config(target)
     return lambda: open_quic(server, config=config, clock=clock)

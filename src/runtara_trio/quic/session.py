@@ -66,11 +66,6 @@ class Session:
         self._wanted = trio.Event()
         self._closed = False
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection now."""
-        return self._connection is not None
-
     # ---- calls
 
     async def call(
@@ -162,8 +157,7 @@ class Session:
             await self._keep_connected()
         finally:
             self._closed = True
-            self._failure = "the client was closed"
-            self._set(None)
+            self._disconnected("the client was closed")
 
     async def _keep_connected(self) -> None:
         backoff = FIRST_BACKOFF
@@ -176,8 +170,7 @@ class Session:
                         was_connected = True
                         break
             except OSError as exc:
-                self._failure = exc.strerror or str(exc)
-                self._set(None)
+                self._disconnected(exc.strerror or str(exc))
             if was_connected:
                 backoff = FIRST_BACKOFF
                 self._tried = 0
@@ -196,8 +189,7 @@ class Session:
         try:
             link = self._open_link(family, address)
         except OSError as exc:  # of a family that this machine does not have, say
-            self._failure = exc.strerror or str(exc)
-            self._set(None)
+            self._disconnected(exc.strerror or str(exc))
             return False
         driver = Driver(link, lambda datagram, source: connection)
         connection = CallingConnection(quic, driver, pin_check(self.server))
@@ -225,10 +217,13 @@ class Session:
         wrong = refusal(self.server, quic, connection.close_code, why or "")
         if connected:
             logs.disconnected(server=self.server.name, error=why)
-        self._failure = wrong or why or f"no answer within {self._connect_timeout:g} s"
         self._trusted = wrong is None and not connection.distrusted
-        self._set(None)
+        self._disconnected(wrong or why or f"no answer within {self._connect_timeout:g} s")
         return connected
+
+    def _disconnected(self, why: str) -> None:
+        self._failure = why
+        self._set(None)
 
     def _set(self, connection: CallingConnection | None) -> None:
         """Tell all who wait for a connection that there is one, or that one has failed."""

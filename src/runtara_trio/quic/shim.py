@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from aioquic.quic.connection import END_STATES, QuicConnection, QuicNetworkPath
+from aioquic.quic.connection import QuicConnection, QuicNetworkPath
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.stream import QuicStream
@@ -77,9 +77,8 @@ class Quic(QuicConnection):
     ) -> None:
         streams, queue = self._streams, self._streams_queue
         busy = [stream for stream in queue if _has_work(stream)]
-        space = self._spaces[Epoch.ONE_RTT]
-        if busy and space.ack_at is not None and self._handshake_confirmed:
-            space.ack_at = now
+        if busy and self._handshake_confirmed:
+            acknowledge_now(self, now)
         self._all_streams = streams
         served: list[QuicStream] = []
         waiting = busy
@@ -170,11 +169,6 @@ def close_reason(quic: QuicConnection) -> tuple[int, str] | None:
 def close_unsent(quic: QuicConnection) -> bool:
     """Whether the peer is still to be told."""
     return quic._close_pending
-
-
-def has_ended(quic: QuicConnection) -> bool:
-    """Whether nothing more comes in or goes out."""
-    return quic._state in END_STATES
 
 
 def timer_of(quic: QuicConnection) -> float | None:
