@@ -10,6 +10,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from runtara_trio import (
+    InstanceBusy,
     InstanceStatus,
     Operator,
     Outcome,
@@ -17,6 +18,7 @@ from runtara_trio import (
     SharedBackend,
 )
 
+from .places import Place
 from .support import block
 
 
@@ -359,3 +361,33 @@ async def test_with_a_step_that_runs_and_nobody_parked_the_body_goes_on(
             await sdk.completed(b"all done")
     # the step's exit is a boundary, but the outcome was said before it
     assert sdk.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.guard
+async def test_a_hold_keeps_the_lease(place: Place) -> None:
+    """Nobody else may run what is held; an operator sees it, and who has it."""
+    operator = place.operator
+
+    async def is_held() -> bool:
+        return (await operator.show("i")).summary.status is InstanceStatus.SUSPENDED
+
+    async with block(place.backend, on_pause="hold") as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(sdk.sleep, 3600, "nap")
+        await operator.pause("i")
+        with trio.fail_after(10):
+            while not await is_held():
+                await trio.lowlevel.checkpoint()
+        with pytest.raises(InstanceBusy):
+            async with block(place.backend):
+                raise AssertionError("not reached")
+        assert (await operator.show("i")).summary.held
+        answer = await operator.resume("i")
+        assert answer.text == "resume delivered"
+        with trio.fail_after(10):
+            while await is_held() or sdk.pause_requested:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert sdk.outcome is Outcome.COMPLETED
+    events = (await operator.events("i")).events
+    assert [one.type for one in events] == ["started", "suspended", "started", "completed"]
+    assert (await operator.show("i")).summary.signal is None

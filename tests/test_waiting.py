@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
 from runtara_trio import (
+    CodecError,
     ConfigError,
     Operator,
     Outcome,
     RuntaraSdk,
     SdkConfig,
     SharedBackend,
+    SignalRefused,
     open_backend,
 )
 from runtara_trio.ids import wake_id
 from runtara_trio.messages import StopWaiting
 
+from .places import Place
 from .support import Watched, block
 
 
@@ -160,3 +164,110 @@ async def test_a_cancelled_wait_ends(backend: SharedBackend) -> None:
         await trio.testing.wait_all_tasks_blocked()
         await Operator(backend).cancel("i")
     assert sdk.outcome is Outcome.CANCELLED
+
+
+class Decision(msgspec.Struct):
+    by: str
+    approved: bool
+
+
+@pytest.mark.core
+async def test_a_signal_of_a_type(place: Place) -> None:
+    async with block(place.backend) as sdk:
+        await place.operator.send_signal("i", "approve", b'{"by":"ana","approved":true}')
+        assert await sdk.wait_for_signal("approve", type=Decision) == Decision("ana", True)
+        with pytest.raises(CodecError, match="signal 'approve'"):
+            await sdk.wait_for_signal("approve", type=int)
+        assert await sdk.wait_for_signal("approve", type=dict) == {"by": "ana", "approved": True}
+
+
+@pytest.mark.core
+async def test_a_wait_that_times_out_stays_so(place: Place) -> None:
+    for _ in range(2):
+        async with block(place.backend) as sdk:
+            with pytest.raises(trio.TooSlowError, match="'approve'"):
+                await sdk.wait_for_signal("approve", timeout=0.01)
+            with pytest.raises(trio.TooSlowError):  # whatever the second one would wait
+                await sdk.wait_for_signal("approve")
+            assert (await sdk.checkpoint("approve")).custom_signal is None
+            await sdk.suspended()
+
+
+@pytest.mark.core
+async def test_a_signal_before_the_timeout_decides(place: Place) -> None:
+    async with block(place.backend) as sdk, trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            for _ in range(2):
+                assert await sdk.wait_for_signal("approve", timeout=60) == b"yes"
+
+        nursery.start_soon(wait)
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        await place.operator.send_signal("i", "approve", b"yes")
+    async with block(place.backend, revive=True) as sdk:
+        assert await sdk.wait_for_signal("approve", timeout=0) == b"yes"
+
+
+async def test_a_late_signal_is_refused(backend: SharedBackend) -> None:
+    async with block(backend) as sdk:
+        with pytest.raises(trio.TooSlowError):
+            await sdk.wait_for_signal("approve", timeout=0)
+        with pytest.raises(SignalRefused, match="timed out already"):
+            await Operator(backend).send_signal("i", "approve", b"yes")
+
+
+@pytest.mark.core
+async def test_one_who_comes_later_wakes_those_who_wait(place: Place) -> None:
+    """Whoever takes the signal first: the others are told."""
+    got = []
+
+    async def wait() -> None:
+        got.append(await sdk.wait_for_signal("approve"))
+
+    async with block(place.backend) as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        await place.operator.send_signal("i", "approve", b"yes")
+        nursery.start_soon(wait)
+        with trio.fail_after(10):
+            while len(got) < 2:
+                await trio.sleep(0.001)
+    assert got == [b"yes", b"yes"]
+
+
+async def test_a_timeout_is_not_extended_by_a_restart(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    start = trio.current_time()
+    for stop_after in (20, 30, 1000):
+        with trio.move_on_after(stop_after):
+            async with block(memory) as sdk:
+                with pytest.raises(trio.TooSlowError):
+                    await sdk.wait_for_signal("approve", timeout=60)
+    assert sdk.outcome is Outcome.COMPLETED
+    assert trio.current_time() - start == pytest.approx(60, abs=0.01)
+
+
+@pytest.mark.parametrize("jump", [-3000, 3000])
+async def test_a_timeout_is_wall_time(autojump_clock: MockClock, jump: int) -> None:
+    wall = Wall()
+    async with open_backend(SdkConfig(store=":memory:", clock=wall)) as backend:
+        async with block(backend) as sdk, trio.open_nursery() as nursery:
+
+            async def jumps() -> None:
+                await trio.sleep(100)
+                wall.offset += jump
+
+            nursery.start_soon(jumps)
+            start = wall.now()
+            with pytest.raises(trio.TooSlowError):
+                await sdk.wait_for_signal("approve", timeout=3600)
+            assert wall.now() - start == pytest.approx(3600, abs=60)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "3", True])
+async def test_a_timeout_that_is_none_is_refused(memory: SharedBackend, timeout: Any) -> None:
+    async with block(memory) as sdk:
+        with pytest.raises(ConfigError, match="timeout must be"):
+            await sdk.wait_for_signal("approve", timeout=timeout)

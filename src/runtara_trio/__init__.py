@@ -28,6 +28,7 @@ from .errors import (
     InstanceFinished,
     InstancePaused,
     LeaseLost,
+    NonRetryable,
     NotSupported,
     OutcomeNotRecorded,
     RegistrationError,
@@ -40,9 +41,12 @@ from .errors import (
 )
 from .messages import CheckpointPage, EventPage, InstancePage, SignalAnswer
 from .sdk.current import current_sdk
+from .sdk.durable import durable
 from .sdk.instance import open_runtara
 from .sdk.operator import Operator
+from .sdk.parallel import DurableNursery
 from .sdk.results import CheckpointResult
+from .sdk.retry import Retry
 from .sdk.runtara_sdk import RuntaraSdk
 from .types import (
     CheckpointRecord,
@@ -69,6 +73,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "CustomSignal",
+    "DurableNursery",
     "Event",
     "EventPage",
     "EventType",
@@ -82,12 +87,14 @@ __all__ = [
     "InstanceStatus",
     "InstanceSummary",
     "LeaseLost",
+    "NonRetryable",
     "NotSupported",
     "Operator",
     "Outcome",
     "OutcomeNotRecorded",
     "RegistrationError",
     "RequestTimeout",
+    "Retry",
     "RuntaraSdk",
     "SdkConfig",
     "SdkError",
@@ -101,6 +108,7 @@ __all__ = [
     "SystemClock",
     "Unreachable",
     "current_sdk",
+    "durable",
     "open_backend",
     "open_runtara",
 ]

@@ -13,9 +13,11 @@ codec that compresses or encrypts wraps :data:`JSON` in a few lines::
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+import msgspec.inspect
 
 from .errors import CodecError, ConfigError
 
@@ -26,7 +28,11 @@ MAX_STATE = 64 * 1024 * 1024 - 4096
 
 
 class Codec(Protocol):
-    """Encodes what a program saves and decodes what it gets back."""
+    """Encodes what a program saves and decodes what it gets back.
+
+    It may have a method ``check(type)``, which raises where it can decode no such type: a
+    durable function is then refused before it runs.
+    """
 
     def encode(self, value: Any, /) -> bytes:
         """The bytes to store. May raise anything; the SDK turns it into CodecError."""
@@ -51,6 +57,24 @@ class JsonCodec:
         if type is bytes:
             return data  # type: ignore[return-value]
         return msgspec.json.decode(data, type=type)
+
+    def check(self, type: Any, /) -> None:
+        """Whether a type can be decoded at all. Raises TypeError."""
+        for part in _parts(msgspec.inspect.type_info(type)):
+            if isinstance(part, msgspec.inspect.CustomType):
+                raise TypeError(f"{part.cls.__name__} is no struct, dataclass or other known type")
+
+
+def _parts(info: Any) -> Iterator[Any]:
+    """A type and the types that it is made of; fields of classes are left out."""
+    yield info
+    for name in ("types", "item_types"):
+        for part in getattr(info, name, ()):
+            yield from _parts(part)
+    for name in ("type", "item_type", "key_type", "value_type"):
+        part = getattr(info, name, None)
+        if isinstance(part, msgspec.inspect.Type):
+            yield from _parts(part)
 
 
 JSON: Codec = JsonCodec()

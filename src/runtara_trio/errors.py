@@ -15,11 +15,18 @@ SdkError                     a rule of the SDK was broken: the text says which
 ├─ LeaseLost                 another owner took the instance: end, it goes on there
 ├─ OutcomeNotRecorded        the block ended, but the backend does not know it
 └─ InstanceCancelled, InstancePaused     raised in ``signals="manual"`` only
+
+``NonRetryable`` is none of these: a program raises it, and a durable function is not
+tried again.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+
+
+class NonRetryable(Exception):
+    """For programs to raise, or to derive from: no retry of a durable function helps."""
 
 
 class SdkError(Exception):

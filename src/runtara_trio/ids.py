@@ -11,6 +11,7 @@ from .errors import ConfigError
 MAX_INSTANCE_ID = 512
 MAX_CHECKPOINT_ID = 1024
 RESERVED = "runtara_trio::"
+DURABLE = "durable::"
 _LONGEST_KIND = 16  # "deadline::" and the like
 
 
@@ -96,6 +97,25 @@ def signal_record(payload: bytes) -> bytes:
     return b"\1" + payload
 
 
+TIMED_OUT = b"\0"
+"""What is stored for one that nobody waits for any more."""
+
+
+def signal_payload(record: bytes | None) -> bytes | None:
+    """The payload in such a record; None: there is none, or the wait has timed out."""
+    return None if record is None or record == TIMED_OUT else record[1:]
+
+
+def timeout_id(checkpoint_id: str) -> str:
+    """Where the time is stored until which a wait lasts: 8 bytes, Unix ms, big-endian."""
+    return f"{RESERVED}timeout::{checkpoint_id}"
+
+
+def deadline_id(checkpoint_id: str) -> str:
+    """Where a deadline is stored: 8 bytes, Unix ms, big-endian."""
+    return f"{RESERVED}deadline::{checkpoint_id}"
+
+
 def acknowledgement_id(number: int) -> str:
     """Where a client of a runtara-core stores the signals that it acknowledged, from 1."""
     return f"{RESERVED}ack::{number}"
@@ -118,10 +138,10 @@ def users_id(stored: str) -> str | None:
     """The user's id that something was stored for: itself, its wake time, its signal, a
     retry of it. None: a record of the SDK's own."""
     kind, named = own_record(stored)
-    if kind:
-        return named if kind in ("wake", "signal", "deadline", "timeout") else None
-    named, separator, attempt = stored.rpartition("::retry::")
-    return named if separator and attempt.isdecimal() else stored
+    if kind not in ("", "wake", "signal", "deadline", "timeout"):
+        return None
+    step, separator, attempt = named.rpartition("::retry::")
+    return step if separator and attempt.isdecimal() else named
 
 
 def _named(name: str, value: object) -> str:

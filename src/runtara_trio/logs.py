@@ -27,12 +27,13 @@ FIELDS = {
     "recorded": "the status that was recorded",
     "unvisited": "the ids, at most ten of them",
     "count": "how many there are",
+    "attempt": "the attempt, from 1",
     "seconds": "how long",
     "interval": "seconds between two heartbeats",
     "task": "which service or request",
     "call": "the call of the instance protocol",
     "server": "the server's URL, without its parameters",
-    "error": "what the backend said",
+    "error": "what the backend said; of a retry, the type of the exception",
 }
 """Every field, and what it holds."""
 
@@ -178,6 +179,28 @@ settled = _event(
     "the pause of %(instance_id)s has settled: nothing is half done",
     "instance_id",
 )
+retrying = _event(
+    "retrying",
+    "boundary",
+    WARNING,
+    "%(checkpoint_id)r of %(instance_id)s failed with %(error)s, attempt %(attempt)d of "
+    "%(count)d; the next in %(seconds).3f s",
+    "instance_id checkpoint_id error attempt count seconds",
+)
+held = _event(
+    "held",
+    "boundary",
+    INFO,
+    "%(instance_id)s is held: suspended until a resume, its tasks parked",
+    "instance_id",
+)
+hold_ended = _event(
+    "hold_ended",
+    "boundary",
+    INFO,
+    "%(instance_id)s runs again after a hold",
+    "instance_id",
+)
 grace_over = _event(
     "grace_over",
     "boundary",
@@ -213,6 +236,20 @@ loop_blocked = _event(
     "the Trio loop was blocked for %(seconds).2f s, heartbeats are due every "
     "%(interval).2f s; move what blocks into trio.to_thread.run_sync",
     "seconds interval",
+)
+asyncio_error = _event(
+    "asyncio_error",
+    "services",
+    ERROR,
+    "asyncio: %(error)s",
+    "error",
+)
+asyncio_stuck = _event(
+    "asyncio_stuck",
+    "services",
+    WARNING,
+    "%(count)d asyncio tasks that were left behind do not end when cancelled, and are let go",
+    "count",
 )
 look_failed = _event(
     "look_failed",

@@ -92,6 +92,31 @@ class RecordOutcome(Request[OutcomeReply], frozen=True, kw_only=True):
     unless_cancelled: bool = False
 
 
+class Hold(Request[Done], frozen=True, kw_only=True):
+    """Suspend an instance that a pause holds: its program waits, and its lease stays.
+
+    ``signal``, the pause, is acknowledged with it, unless it was before. :class:`GoOn`
+    ends it.
+    """
+
+    instance_id: str
+    lease: int
+    signal: Signal | None
+    reason: bytes = b""
+
+
+class GoOn(Request[Done], frozen=True, kw_only=True):
+    """A held instance runs again: registered with the lease that it has kept.
+
+    InstanceFinished where it was ended meanwhile, LeaseLost or InstanceBusy where it is
+    another's.
+    """
+
+    instance_id: str
+    tenant_id: str
+    lease: int
+
+
 class GetStatus(Request[InstanceInfo], frozen=True, kw_only=True):
     writes: ClassVar[bool] = False
     instance_id: str
@@ -198,6 +223,8 @@ class ReadCheckpoints(Request[CheckpointPage], frozen=True, kw_only=True):
     prefix: str = ""
     after: str | None = None
     limit: int = 1000
+    most_bytes: int | None = None
+    """Fewer than ``limit``, once their states have this many; one at least."""
     ids_only: bool = False
     """States are answered empty and times as None."""
 
@@ -247,7 +274,9 @@ class AcknowledgeSignal(Request[Done], frozen=True, kw_only=True):
 
 class SignalTaken(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes | None
-    """None: there is no signal yet."""
+    """None: there is no signal."""
+    timed_out: bool = False
+    """And there will be none: a wait for it has timed out, now or before."""
 
 
 class TakeSignal(Request[SignalTaken], frozen=True, kw_only=True):
@@ -256,6 +285,8 @@ class TakeSignal(Request[SignalTaken], frozen=True, kw_only=True):
     instance_id: str
     lease: int
     checkpoint_id: str
+    give_up: bool = False
+    """Where there is none, save that the wait has timed out."""
 
 
 class StopWaiting(Request[Done], frozen=True, kw_only=True):

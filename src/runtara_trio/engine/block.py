@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from types import CodeType
+from typing import Any
 
 import trio
 
@@ -14,21 +16,29 @@ from ..errors import (
     OutcomeNotRecorded,
     SdkError,
 )
+from ..ids import signal_id, wake_id
 from ..messages import (
     AcknowledgeSignal,
+    Checkpoint,
     RecordOutcome,
     Register,
     Registered,
     ReplyT,
     Request,
+    Sleep,
     StopWaiting,
+    TakeSignal,
 )
 from ..types import InstanceStatus, Outcome, Signal, SignalType
+from . import deadlines
 from .boundary import Boundary
+from .holding import Hold
 from .outcome import Facts, decide, local_stop, manual_signal
 from .recording import Recorder
 from .services import SharedBackend, Watched
+from .sharing import Runs
 from .signals import Cause, SignalScope
+from .stored import Stored
 from .visited import Visited
 
 LOOK_FOR_UNVISITED = 5.0
@@ -45,6 +55,7 @@ class Block(Watched):
         tenant_id: str,
         *,
         manual: bool,
+        hold: bool = False,
         pause_grace: float,
         final_timeout: float,
     ) -> None:
@@ -54,7 +65,10 @@ class Block(Watched):
         self.manual = manual
         self.outcome: Outcome | None = None
         self.registered = False
-        self._signals = SignalScope(instance_id, pause_grace)
+        self._signals = SignalScope(instance_id, pause_grace, self._begin_hold if hold else None)
+        self._hold: Hold | None = None
+        self._under_way = 0
+        self._quiet: trio.Event | None = None
         self._lease = 0
         self._lost = False
         self._said: Outcome | None = None
@@ -67,6 +81,11 @@ class Block(Watched):
         self.ended = False
         self._waiters: dict[str, set[trio.Event]] = {}
         self.visited = Visited()
+        self._stored = Stored(instance_id, shared.request)
+        self.runs = Runs(self.boundary)
+        self._names: dict[str, CodeType] = {}
+        self.at_end: list[Callable[[], Awaitable[None]]] = []
+        """What ends after the body, and before the outcome is recorded."""
 
     @property
     def scope(self) -> trio.CancelScope:
@@ -107,14 +126,21 @@ class Block(Watched):
             )
         return self._lease
 
+    def claim_name(self, name: str, function: Callable[..., Any]) -> None:
+        """A durable function is used under this name. Raises SdkError: another one has it."""
+        code = function.__code__
+        if self._names.setdefault(name, code) is not code:
+            raise SdkError(
+                f"two durable functions of this block are called {name!r}, and would share their "
+                "results; give one of them @durable(name=...)"
+            )
+
     async def request(self, message: Request[ReplyT]) -> ReplyT:
         """Ask the backend; a refused lease ends the body."""
         self.check_open()
-        try:
-            return await self.shared.request(message)
-        except LeaseLost:
-            self.lose(self._lease)
-            raise
+        if message.writes:
+            await self._before_writing(message)
+        return await self._send(self.shared.request, message)
 
     async def save(self, message: Request[ReplyT]) -> ReplyT:
         """A request that saves work. Inside a step its effect has happened: it is shielded."""
@@ -122,16 +148,42 @@ class Block(Watched):
             return await self.request(message)
         self.check_open()
         with trio.CancelScope(shield=True):
-            reply = await self._in_time(message)
+            await self._before_writing(message)
+            # What nothing cancels has a timeout of its own.
+            reply = await self._send(self.shared.in_time, message)
         return reply
 
-    async def _in_time(self, message: Request[ReplyT]) -> ReplyT:
-        """A request that nothing cancels has a timeout of its own."""
+    async def _send(
+        self, send: Callable[[Request[ReplyT]], Awaitable[ReplyT]], message: Request[ReplyT]
+    ) -> ReplyT:
+        self._under_way += 1
         try:
-            return await self.shared.in_time(message)
+            return await send(message)
         except LeaseLost:
             self.lose(self._lease)
             raise
+        finally:
+            self._under_way -= 1
+            if self._quiet is not None and not self._under_way:
+                self._quiet.set()
+
+    async def _before_writing(self, message: Request[Any]) -> None:
+        """Wait for the end of a hold, and tell a deadline that is over what is new."""
+        if self._hold is not None:
+            await self._until_running()
+        if deadlines.replaying():
+            stored_under = _STORED_UNDER.get(type(message))
+            checkpoint_id = getattr(message, "checkpoint_id", None)
+            state = None
+            if stored_under is not None and checkpoint_id is not None:
+                state = await self._stored.find(stored_under(checkpoint_id), touched=True)
+            deadlines.note(state)
+
+    async def find(self, checkpoint_id: str) -> bytes | None:
+        """What is stored under an id, of this run or an earlier one; None: nothing."""
+        self.check_open()
+        touched = self.visited.add(checkpoint_id)
+        return await self._stored.find(checkpoint_id, touched=touched)
 
     async def register(self, checkpoint_id: str | None, revive: bool) -> None:
         """Take the instance, and deliver what waited for it. Not interrupted half-way."""
@@ -145,7 +197,7 @@ class Block(Watched):
             checkpoint_id=checkpoint_id,
             revive=revive,
         )
-        reply: Registered = await self.shared.uninterrupted(self._in_time, message)
+        reply: Registered = await self.shared.uninterrupted(self.shared.in_time, message)
         self._lease = reply.lease
         self.registered = True
         self.shared.attach(self)
@@ -159,8 +211,10 @@ class Block(Watched):
             logs.taken_over(
                 instance_id=self.instance_id, lease=reply.lease, taken_from=reply.taken_from
             )
+        if not reply.resumed:
+            self._stored.nothing_yet()
         if not reply.resumed or checkpoint_id is not None:  # it skips what is before it
-            self.visited.forget()
+            self.visited.nothing_missed()
         self.deliver(reply.signal, reply.look)
 
     # ---- what comes from outside
@@ -179,6 +233,14 @@ class Block(Watched):
         self._seen = signal
         if self.manual:
             return
+        if self._hold is None:
+            self._take(signal)
+        elif signal.type is not SignalType.PAUSE:
+            self._hold.end(signal)
+        elif signal != self._hold.pause:  # a second one: it is paused
+            self.shared.start_soon(self._acknowledge, signal)
+
+    def _take(self, signal: Signal) -> None:
         asked_before = self.boundary.pause_requested
         resume = self._signals.deliver(signal)
         if resume is not None:
@@ -219,6 +281,38 @@ class Block(Watched):
         if lease == self._lease and self._said is None and not perhaps_said:
             self._mark_lost()
 
+    # ---- a pause that holds
+
+    def _begin_hold(self) -> None:
+        assert self._signals.pause is not None
+        self._hold = Hold(
+            self.shared, self.instance_id, self.tenant_id, self._lease, self._signals.pause
+        )
+        self.shared.start_soon(self._be_held, self._hold)
+
+    async def _be_held(self, hold: Hold) -> None:
+        try:
+            while self._under_way:  # what was sent before must not come after
+                self._quiet = trio.Event()
+                await self._quiet.wait()
+            await hold.run()
+        except LeaseLost:
+            self._mark_lost()
+        finally:
+            self._hold = None
+            hold.done.set()
+        if self._stopped is not None:
+            self._signals.end(Cause.STOP)
+        if hold.signal is not None:
+            self._take(hold.signal)
+
+    async def _until_running(self) -> None:
+        """Park while the instance is held. Where nothing parks any more, end the hold."""
+        await self.boundary.reach()
+        if self._hold is not None:
+            self._hold.end()
+            await self._hold.done.wait()
+
     def _mark_lost(self) -> None:
         if not self._lost:
             self._lost = True
@@ -228,7 +322,10 @@ class Block(Watched):
     def stop(self, reason: str) -> None:
         """This process wants to end."""
         self._stopped = self._stopped or reason
-        self._signals.end(Cause.STOP)
+        if self._hold is None:
+            self._signals.end(Cause.STOP)
+        else:  # it runs again first: its clean-up may write
+            self._hold.end()
 
     # ---- signals that the program handles itself
 
@@ -260,6 +357,9 @@ class Block(Watched):
           OutcomeNotRecorded: not within ``final_timeout``.
         """
         lease = self.writing()
+        if self._hold is not None:
+            await self._until_running()
+        deadlines.new_work()
         await trio.lowlevel.checkpoint_if_cancelled()
         message = RecordOutcome(
             instance_id=self.instance_id,
@@ -299,7 +399,12 @@ class Block(Watched):
           OutcomeNotRecorded: not within ``final_timeout``.
         """
         self.ended = True
+        if self._hold is not None:
+            self._hold.end()
+            await self.shared.uninterrupted(self._recorder.within_timeout, self._hold.done.wait)
         self.boundary.close()
+        for close in self.at_end:
+            await self.shared.uninterrupted(close)
         for checkpoint_id in self._waiters:  # a stray task must not wait for ever
             self.hint(checkpoint_id)
         if self._signals.paused and not self.boundary.settled:
@@ -315,7 +420,7 @@ class Block(Watched):
         finally:
             self.shared.detach(self)
         hurried = around_cancelled or self._stopped is not None or self.shared.closed
-        if self.outcome is Outcome.COMPLETED and self.visited.kept and not hurried:
+        if self.outcome is Outcome.COMPLETED and self.visited.warns and not hurried:
             await self.shared.uninterrupted(self._tell_unvisited)
 
     async def _tell_unvisited(self) -> None:
@@ -388,6 +493,13 @@ class Block(Watched):
                 return signal
         return None
 
+
+_STORED_UNDER: dict[type[Request[Any]], Callable[[str], str]] = {
+    Checkpoint: str,
+    Sleep: wake_id,
+    TakeSignal: signal_id,
+}
+"""Where a message that was answered before has left its trace."""
 
 _SAID = {
     InstanceStatus.COMPLETED: Outcome.COMPLETED,

@@ -2,12 +2,13 @@
 
 A pause is two-phase. *Asked*, nothing is interrupted: no new step starts, and a task that
 reaches a boundary parks there. When at least one is parked and no step runs, nothing is
-half done: the scope is cancelled, and every parked task goes on into it. When the grace
+half done: the scope is cancelled, and every parked task goes on into it (with
+``on_pause="hold"`` it stays parked, see ``holding``). When the grace
 is over it is cancelled all the same: that is the scope's own deadline, so there is no
 timer to keep.
 
 A step that waits at a boundary inside itself does not count as running: it would wait for
-itself. It does so when its task is parked, or waits at the end of a nursery, and so do all
+itself. It does so when its task is parked, or waits for what its children bring, and so do all
 tasks that it has started there; as long as one of them works, the step is running. Trio
 tells nobody when a task ends, so while a pause is asked that is looked at again and again.
 
@@ -18,7 +19,7 @@ whatever, nothing parks: what is parked inside a shield simply goes on.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -38,6 +39,10 @@ def _nursery_exit() -> CodeType:
     return type(trio.open_nursery()).__aexit__.__code__
 
 
+def _waits_for_children(task: trio.lowlevel.Task) -> bool:
+    return any(frame.f_code is _nursery_exit() for frame, _ in task.iter_await_frames())
+
+
 class Step:
     """Work that a pause must not tear apart."""
 
@@ -54,17 +59,26 @@ _steps_around: ContextVar[tuple[Step, ...]] = ContextVar("runtara_trio_steps", d
 class Boundary:
     """The boundaries of one block."""
 
-    def __init__(self, instance_id: str, scope: trio.CancelScope, grace: float) -> None:
+    def __init__(
+        self,
+        instance_id: str,
+        scope: trio.CancelScope,
+        grace: float,
+        hold: Callable[[], None] | None = None,
+    ) -> None:
+        """``hold``: what is done with a pause that has settled; None: it cancels the scope."""
         self._instance_id = instance_id
         self._scope = scope
         self._grace = grace
+        self._hold = hold
         # Thousands of blocks may be open and idle: what one does not use is not made.
         self._steps: dict[Step, None] = {}
         self._waiting: dict[trio.lowlevel.Task, int] = {}
+        self._collecting: set[trio.lowlevel.Task] = set()
         self._changed: trio.Event | None = None
         self.pause_requested = False
         self.settled = False
-        """A pause has cancelled the scope, and nothing was half done."""
+        """Nothing is half done: a pause has cancelled the scope, or holds it."""
         self._closed = False
 
     # ---- the operator's side
@@ -79,16 +93,17 @@ class Boundary:
 
     async def look_again(self) -> None:
         """Settle a pause that nothing else would; ends with the pause or the scope."""
-        while self.pause_requested and not self._is_cancelled():
+        while self.pause_requested and not self.settled and not self._is_cancelled():
             await trio.sleep(LOOK_AGAIN)
             self._settle()
-        self.release()
+        if not self.settled:
+            self.release()
 
     def withdraw(self) -> bool:
         """A resume came. False where the pause has cancelled the scope already."""
         if self._scope.cancel_called:
             return False
-        self.pause_requested = False
+        self.pause_requested = self.settled = False
         self._scope.deadline = math.inf
         self.release()
         return True
@@ -132,6 +147,16 @@ class Boundary:
             self._waiting[task] -= 1
             if not self._waiting[task]:
                 del self._waiting[task]
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Around a wait for what child tasks bring: it neither works nor is a boundary."""
+        task = trio.lowlevel.current_task()
+        self._collecting.add(task)
+        try:
+            yield
+        finally:
+            self._collecting.discard(task)
 
     @asynccontextmanager
     async def step(self, key: str | None) -> AsyncIterator[None]:
@@ -179,14 +204,19 @@ class Boundary:
         """Cancel the scope if a pause is asked and nothing would be half done."""
         if (
             self.pause_requested
+            and not self.settled
             and self._waiting
             and not self._scope.cancel_called
             and all(self._waits_inside(step) for step in self._steps)
         ):
             self.settled = True
-            self._scope.cancel()
-            self.release()
             logs.settled(instance_id=self._instance_id)
+            if self._hold is None:
+                self._scope.cancel()
+                self.release()
+            else:
+                self._scope.deadline = math.inf
+                self._hold()
 
     def _waits_inside(self, step: Step) -> bool:
         """Whether a step waits at a boundary inside itself, and nothing in it works."""
@@ -198,7 +228,7 @@ class Boundary:
                 continue  # started by the same task, but outside the step
             if task in self._waiting:
                 at_boundary = True
-            elif not any(frame.f_code is _nursery_exit() for frame, _ in task.iter_await_frames()):
+            elif task not in self._collecting and not _waits_for_children(task):
                 return False
             for nursery in task.child_nurseries:
                 tasks.extend(nursery.child_tasks)

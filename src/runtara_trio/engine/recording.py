@@ -6,6 +6,8 @@ that is gone may have gone with this very outcome, and the instance's status tel
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
 from .. import logs
@@ -60,6 +62,11 @@ class Recorder:
             + (": no answer" if failure is None else f": {failure}")
             + "; its next start goes on from its last checkpoint"
         ) from failure
+
+    async def within_timeout(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait for something as long as for an outcome, and no longer."""
+        with trio.move_on_after(self._timeout):
+            await wait()
 
     async def carried_out(self) -> InstanceStatus | None:
         """The lease is gone: with an outcome of ours whose answer was lost, or to another?"""

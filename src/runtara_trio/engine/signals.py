@@ -9,6 +9,7 @@ that stopped the body.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 import trio
 
@@ -28,10 +29,12 @@ class Cause(enum.Enum):
 class SignalScope:
     """The scope of one body, and what reached it."""
 
-    def __init__(self, instance_id: str, grace: float) -> None:
+    def __init__(
+        self, instance_id: str, grace: float, hold: Callable[[], None] | None = None
+    ) -> None:
         self._instance_id = instance_id
         self.scope = trio.CancelScope()
-        self.boundary = Boundary(instance_id, self.scope, grace)
+        self.boundary = Boundary(instance_id, self.scope, grace, hold)
         self.cancel: Signal | None = None
         """The cancel that reached the scope, even one already cancelled. It is sticky."""
         self.pause: Signal | None = None

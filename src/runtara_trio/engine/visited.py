@@ -1,4 +1,4 @@
-"""Which stored ids a resumed run has asked for.
+"""Which ids a run has had to do with.
 
 A program that was changed between two runs may look for its work under other ids: what
 it did before is then stored, but done again. Nobody can see that from one call; at the
@@ -14,31 +14,37 @@ from ..messages import CheckpointPage, ReadCheckpoints
 
 PAGE = 1000
 MOST = 100_000
-"""Ids that are kept, some 10 MB; a run with more goes without the warning."""
+"""Ids that are kept, some 10 MB; of a run with more it cannot be told."""
 
 
 class Visited:
     """The ids that one run has asked for."""
 
-    __slots__ = ("_ids", "kept")
+    __slots__ = ("_ids", "_kept", "warns")
 
     def __init__(self) -> None:
-        self.kept = True
+        self.warns = True
         """Whether it can be told what was missed."""
+        self._kept = True
         self._ids: set[str] | None = None
 
-    def forget(self) -> None:
-        """Keep none: nothing was stored before, or too much."""
-        self.kept = False
-        self._ids = None
+    def nothing_missed(self) -> None:
+        """Nothing was stored before, or the run was told to begin behind it."""
+        self.warns = False
 
-    def add(self, checkpoint_id: str) -> None:
-        if self.kept:
-            if self._ids is None:
-                self._ids = set()
-            self._ids.add(checkpoint_id)
-            if len(self._ids) > MOST:
-                self.forget()
+    def add(self, checkpoint_id: str) -> bool:
+        """Note an id. Whether it was there already, or it cannot be told."""
+        if not self._kept:
+            return True
+        if self._ids is None:
+            self._ids = set()
+        before = len(self._ids)
+        self._ids.add(checkpoint_id)
+        if len(self._ids) > MOST:
+            self._kept = self.warns = False
+            self._ids = None
+            return True
+        return len(self._ids) == before
 
     async def missed(
         self,

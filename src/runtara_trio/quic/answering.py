@@ -24,6 +24,7 @@ from ..messages import (
     GetCheckpoint,
     GetStatus,
     Heartbeats,
+    Hold,
     PollSignals,
     RecordEvent,
     RecordOutcome,
@@ -37,7 +38,7 @@ from ..wire import calls, mapping
 from ..wire.calls import Answer, Call
 from .asking import LEASE_LOST
 from .holding import Client, Leases
-from .names import BUSY, outcome_of, signal_number, signal_type, status_number
+from .names import BUSY, HOLD, outcome_of, signal_number, signal_type, status_number
 
 
 class Answers:
@@ -174,6 +175,15 @@ async def _instance_event(answers: Answers, client: Client, call: calls.Instance
     outcome = outcome_of(call.event_type)
     if outcome is not None:
         await answers.acknowledged(instance)
+    if outcome is InstanceStatus.SUSPENDED and call.subtype == HOLD:
+        await answers.write(
+            client,
+            "instance_event",
+            instance,
+            lambda lease: Hold(instance_id=instance, lease=lease, signal=None, reason=payload),
+        )
+        return calls.InstanceEventAnswer(True)
+    if outcome is not None:
         await answers.write(
             client,
             "instance_event",

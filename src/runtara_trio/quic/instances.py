@@ -19,13 +19,13 @@ from ..backend import SignalBatch
 from ..clock import Clock
 from ..config import SdkConfig
 from ..errors import SdkError, ServerError, Unreachable
-from ..ids import signal_id, signal_record
+from ..ids import signal_id, signal_payload, signal_record
 from ..messages import Checkpoint, PendingSignal
-from ..types import InstanceStatus, Signal
+from ..types import InstanceStatus, Signal, SignalType
 from ..wire import calls
 from .acknowledged import Acknowledged
 from .asking import Asking, read_answer
-from .names import signal_of
+from .names import signal_of, status_of
 from .polling import Polls, Wait
 from .session import Session
 
@@ -48,6 +48,8 @@ class Instances:
         self._acknowledged: dict[str, Acknowledged] = {}
         self.sent: dict[str, InstanceStatus] = {}
         """Outcomes that were sent, and may have arrived."""
+        self.held: set[str] = set()
+        """Suspended, and waiting to go on: a cancel may show in their status alone."""
         self._news, self.batches = trio.open_memory_channel[SignalBatch](1000)
 
     # ---- what an instance has here
@@ -62,6 +64,7 @@ class Instances:
         """It has ended, or is another's."""
         self._acknowledged.pop(instance_id, None)
         self.sent.pop(instance_id, None)
+        self.held.discard(instance_id)
         self.polls.remove((instance_id, None))
 
     def acknowledged(self, instance_id: str) -> Acknowledged:
@@ -96,10 +99,10 @@ class Instances:
         answer, _ = await self.ask(calls.PollSignals(instance_id), calls.PollSignalsAnswer)
         return PendingSignal(signal=await self.fresh(instance_id, answer.signal, look), look=look)
 
-    async def keep(self, instance_id: str, checkpoint_id: str, payload: bytes) -> bytes:
+    async def keep(self, instance_id: str, checkpoint_id: str, payload: bytes) -> bytes | None:
         """Save a custom signal that was handed out: the server has deleted it. What stands."""
         record = signal_record(payload)
-        return (await self.save(instance_id, signal_id(checkpoint_id), record))[1:]
+        return signal_payload(await self.save(instance_id, signal_id(checkpoint_id), record))
 
     async def carried_through(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
         """Run a function to its end, also where its caller is cancelled meanwhile."""
@@ -147,9 +150,14 @@ class Instances:
             return
         try:
             found = await self.poll(instance)
+            signal = found.signal
+            if signal is None and instance in self.held:
+                status = status_of((await self.status(instance)).status)
+                if status is InstanceStatus.CANCELLED:
+                    signal = Signal(SignalType.CANCEL)
         except SdkError:
             return  # the next one is due soon enough, and a lost lease is told to who writes
-        await self.publish_signal(instance, found.signal, found.look)
+        await self.publish_signal(instance, signal, found.look)
 
     async def publish_signal(self, instance: str, signal: Signal | None, look: int) -> None:
         if signal is not None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from ..types import InstanceStatus, Signal, SignalType
 from ..wire import calls
 
+HOLD = "runtara_trio::hold"
+"""The subtype of a ``suspended`` whose program waits to go on: its lease stays."""
+
 BUSY = "InstanceBusy:"
 """How a server of ours begins the refusal of an instance that a living owner runs."""
 

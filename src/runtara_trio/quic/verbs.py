@@ -23,7 +23,7 @@ from ..errors import (
     ServerError,
     Unreachable,
 )
-from ..ids import retry_id, signal_id, wake_id
+from ..ids import TIMED_OUT, retry_id, signal_id, signal_payload, signal_record, wake_id
 from ..messages import (
     AcknowledgeSignal,
     Checkpoint,
@@ -31,7 +31,9 @@ from ..messages import (
     Done,
     GetCheckpoint,
     GetStatus,
+    GoOn,
     Heartbeats,
+    Hold,
     ListEvents,
     ListInstances,
     OutcomeReply,
@@ -58,7 +60,7 @@ from ..messages import (
 from ..types import CustomSignal, EventType, InstanceInfo, InstanceStatus, Signal, SignalType
 from ..wire import calls
 from .instances import Instances
-from .names import BUSY, event_type, signal_number, status_of
+from .names import BUSY, HOLD, event_type, signal_number, status_of
 from .polling import Wait
 
 READ_BACK = 0.05
@@ -70,16 +72,9 @@ READ_BACK = 0.05
 
 async def register(client: Instances, message: Register) -> Registered:
     instance = message.instance_id
-    before = await client.status(instance)
-    status = status_of(before.status)
-    if status.finished and not message.revive:
-        raise InstanceFinished(instance, status, before.output, before.error)
-    call = calls.RegisterInstance(instance, message.tenant_id, message.checkpoint_id)
-    answer, _ = await client.ask(call, calls.RegisterInstanceAnswer)
-    if not answer.success:
-        if answer.error.startswith(BUSY):
-            raise InstanceBusy(instance, answer.error.removeprefix(BUSY).strip(), None)
-        raise RegistrationError(answer.error)
+    status = await _register(
+        client, instance, message.tenant_id, message.checkpoint_id, revive=message.revive
+    )
     resumed = status not in (InstanceStatus.UNKNOWN, InstanceStatus.PENDING)
     client.enter(instance, resumed=resumed)
     try:
@@ -90,6 +85,23 @@ async def register(client: Instances, message: Register) -> Registered:
     return Registered(
         lease=0, signal=pending.signal, look=pending.look, resumed=resumed, taken_from=None
     )
+
+
+async def _register(
+    client: Instances, instance: str, tenant: str, checkpoint_id: str | None, *, revive: bool
+) -> InstanceStatus:
+    """Register an instance; the status that it had before."""
+    before = await client.status(instance)
+    status = status_of(before.status)
+    if status.finished and not revive:
+        raise InstanceFinished(instance, status, before.output, before.error)
+    call = calls.RegisterInstance(instance, tenant, checkpoint_id)
+    answer, _ = await client.ask(call, calls.RegisterInstanceAnswer)
+    if not answer.success:
+        if answer.error.startswith(BUSY):
+            raise InstanceBusy(instance, answer.error.removeprefix(BUSY).strip(), None)
+        raise RegistrationError(answer.error)
+    return status
 
 
 async def record_outcome(client: Instances, message: RecordOutcome) -> OutcomeReply:
@@ -104,7 +116,7 @@ async def record_outcome(client: Instances, message: RecordOutcome) -> OutcomeRe
         if status is InstanceStatus.CANCELLED:
             await _record_cancelled(client, instance)
         else:
-            await _record_event(client, message)
+            await _record_event(client, instance, status, message.payload)
     client.leave(instance)
     return OutcomeReply(cancel=None)
 
@@ -136,19 +148,27 @@ async def _record_cancelled(client: Instances, instance: str) -> None:
         await trio.sleep(READ_BACK)
 
 
-async def _record_event(client: Instances, message: RecordOutcome) -> None:
+async def _record_event(
+    client: Instances,
+    instance: str,
+    status: InstanceStatus,
+    payload: bytes,
+    *,
+    subtype: str | None = None,
+) -> None:
     event = calls.InstanceEvent(
-        instance_id=message.instance_id,
-        event_type=event_type(message.status),
-        payload=message.payload,
+        instance_id=instance,
+        event_type=event_type(status),
+        payload=payload,
         timestamp_ms=client.now_ms(),
+        subtype=subtype,
     )
     while True:
         try:
             answer, _ = await client.ask(event, calls.InstanceEventAnswer, resend=False)
         except Unreachable:
-            now = status_of((await client.status(message.instance_id)).status)
-            if now is message.status:
+            now = status_of((await client.status(instance)).status)
+            if now is status:
                 return
         else:
             _check(answer)
@@ -158,6 +178,27 @@ async def _record_event(client: Instances, message: RecordOutcome) -> None:
 def _check(answer: calls.InstanceEventAnswer) -> None:
     if not answer.success:
         raise ServerError("instance_event", "INSTANCE_EVENT_ERROR", answer.error or "refused")
+
+
+async def hold(client: Instances, message: Hold) -> Done:
+    """As a pause is carried out, but that the client goes on to look for signals."""
+    instance = message.instance_id
+    if not await _recorded_already(client, instance, InstanceStatus.SUSPENDED):
+        if message.signal is not None:
+            await _note_acknowledged(client, instance, message.signal)
+        await _record_event(
+            client, instance, InstanceStatus.SUSPENDED, message.reason, subtype=HOLD
+        )
+    client.held.add(instance)
+    return Done()
+
+
+async def go_on(client: Instances, message: GoOn) -> Done:
+    instance = message.instance_id
+    client.held.discard(instance)
+    client.sent.pop(instance, None)
+    await _register(client, instance, message.tenant_id, None, revive=False)
+    return Done()
 
 
 async def get_status(client: Instances, message: GetStatus) -> InstanceInfo:
@@ -249,11 +290,11 @@ async def _custom_signal(
         payload = await client.carried_through(
             client.keep, instance, checkpoint_id, answer.custom_signal.payload
         )
-        return CustomSignal(checkpoint_id, payload)
+        return None if payload is None else CustomSignal(checkpoint_id, payload)
     if answer.found:  # a replay: the signal of the first time, if there was one
-        record = await client.read(instance, signal_id(checkpoint_id))
-        if record is not None and record[:1] == b"\1":
-            return CustomSignal(checkpoint_id, record[1:])
+        payload = signal_payload(await client.read(instance, signal_id(checkpoint_id)))
+        if payload is not None:
+            return CustomSignal(checkpoint_id, payload)
     return None
 
 
@@ -312,20 +353,28 @@ async def _take(client: Instances, message: TakeSignal) -> SignalTaken:
     if wait not in client.polls:  # else this run has found none before
         record = await client.read(instance, signal_id(checkpoint_id))
         if record is not None:
-            return SignalTaken(payload=record[1:])
+            return _taken(record)
     look = client.next_look()
     answer, _ = await client.ask(
         calls.PollSignals(instance, checkpoint_id), calls.PollSignalsAnswer
     )
-    payload = None
+    record = None
     if answer.custom_signal is not None:
-        payload = await client.keep(instance, checkpoint_id, answer.custom_signal.payload)
+        record = signal_record(answer.custom_signal.payload)
+    elif message.give_up:
+        record = TIMED_OUT
+    if record is not None:
+        record = await client.save(instance, signal_id(checkpoint_id), record)
         client.polls.remove(wait)
     else:
         client.polls.add(wait)
     signal = await client.fresh(instance, answer.signal, look)
     await client.publish_signal(instance, signal, look)
-    return SignalTaken(payload=payload)
+    return SignalTaken(payload=None) if record is None else _taken(record)
+
+
+def _taken(record: bytes) -> SignalTaken:
+    return SignalTaken(payload=signal_payload(record), timed_out=record == TIMED_OUT)
 
 
 async def stop_waiting(client: Instances, message: StopWaiting) -> Done:
@@ -343,6 +392,8 @@ async def _of_a_store(client: Instances, message: Request[Any]) -> Any:
 HANDLERS: Handlers[Instances] = {
     Register: register,
     RecordOutcome: record_outcome,
+    Hold: hold,
+    GoOn: go_on,
     GetStatus: get_status,
     Heartbeats: heartbeats,
     RecordEvent: record_event,

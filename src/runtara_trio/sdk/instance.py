@@ -43,6 +43,7 @@ def open_runtara(
     register: bool = True,
     revive: bool = False,
     signals: Literal["scopes", "manual"] = "scopes",
+    on_pause: Literal["suspend", "hold"] = "suspend",
     pause_grace: float = 30.0,
     final_timeout: float = 30.0,
     stop_signals: Iterable[int] = (signal.SIGTERM,),
@@ -67,6 +68,8 @@ def open_runtara(
         recorded attempts are not.
       signals: "scopes": a cancel or pause cancels the body's scope. "manual": the program
         polls and acknowledges, as with the Rust SDK.
+      on_pause: "suspend": a pause ends the block. "hold": what is parked stays parked, and a
+        resume lets it go on; meanwhile the instance is suspended and nobody else may run it.
       pause_grace: seconds that a pause waits for the next boundary before it cancels.
       final_timeout: seconds to record the outcome.
       stop_signals: end the block as STOPPED, in the main thread, where nobody else
@@ -91,6 +94,7 @@ def open_runtara(
         register=register,
         revive=revive,
         signals=signals,
+        on_pause=on_pause,
         pause_grace=pause_grace,
         final_timeout=final_timeout,
         stop_signals=stop_signals,
@@ -108,6 +112,7 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
     register: bool
     revive: bool
     manual: bool
+    hold: bool
     pause_grace: float
     final_timeout: float
     stop_signals: tuple[int, ...]
@@ -129,6 +134,7 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
         settings.instance_id,
         settings.tenant_id,
         manual=settings.manual,
+        hold=settings.hold,
         pause_grace=settings.pause_grace,
         final_timeout=settings.final_timeout,
     )
@@ -188,6 +194,7 @@ def _checked(
     register: bool,
     revive: bool,
     signals: str,
+    on_pause: str,
     pause_grace: float,
     final_timeout: float,
     stop_signals: Iterable[int],
@@ -204,6 +211,8 @@ def _checked(
         resume = os.environ.get(CHECKPOINT_VARIABLE) or None
     if signals not in ("scopes", "manual"):
         raise ConfigError(f"signals must be 'scopes' or 'manual', not {signals!r}")
+    if on_pause not in ("suspend", "hold"):
+        raise ConfigError(f"on_pause must be 'suspend' or 'hold', not {on_pause!r}")
     for name, value in (("register", register), ("revive", revive)):
         if not isinstance(value, bool):
             raise ConfigError(f"{name} must be True or False, not {value!r}")
@@ -216,6 +225,7 @@ def _checked(
         register=register,
         revive=revive,
         manual=signals == "manual",
+        hold=on_pause == "hold",
         pause_grace=check_seconds("pause_grace", pause_grace),
         final_timeout=check_seconds("final_timeout", final_timeout, more_than_none=True),
         stop_signals=_signal_numbers(stop_signals),

@@ -6,14 +6,16 @@ reply a friendly shape. What a signal does to the program is decided below, in t
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
 
 from .. import logs
 from ..clock import check_seconds
 from ..codec import JSON, Codec, decode, encode
+from ..engine import deadlines
 from ..engine.block import Block
 from ..errors import ConfigError, InstanceCancelled, InstancePaused, SdkError
 from ..ids import check_checkpoint_id, check_instance_id, check_subtype, check_text, step_key
@@ -27,9 +29,13 @@ from ..messages import (
 )
 from ..types import EventType, InstanceInfo, InstanceStatus, Outcome, Signal, SignalType
 from . import waiting
+from .asyncio_bridge import AsyncioLoop
+from .parallel import DurableNursery, ItemT, Results, ResultT, map_items, open_nursery
+from .paths import Path, check_name, current_path, joined, scope
 from .results import CheckpointResult
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class RuntaraSdk:
@@ -45,6 +51,8 @@ class RuntaraSdk:
     def __init__(self, block: Block, codec: Codec, checkpoint_id: str | None) -> None:
         self._block = block
         self._codec = codec
+        self._root = Path(block)
+        self._loop = AsyncioLoop(block)
         self._checkpoint_id = checkpoint_id
         self._next_poll = -float("inf")
 
@@ -107,6 +115,17 @@ class RuntaraSdk:
             raise SdkError("step_key is known inside 'async with sdk.step(checkpoint_id)' only")
         return step_key(self.instance_id, key)
 
+    @property
+    def _path(self) -> Path:
+        """Where in the tree of ids the calling task works."""
+        return current_path(self._block, self._root)
+
+    def _id(self, checkpoint_id: str) -> str:
+        """A checkpoint id below the path of the calling task."""
+        checked = check_checkpoint_id(checkpoint_id)
+        path = self._path
+        return check_checkpoint_id(joined(path, checked)) if path.prefix else checked
+
     # ---- checkpoints and steps
 
     async def register(self, checkpoint_id: str | None = None, *, revive: bool = False) -> None:
@@ -140,10 +159,11 @@ class RuntaraSdk:
         Raises:
           CodecError: ``state`` has no encoding.
         """
+        checkpoint_id = self._id(checkpoint_id)
         message = Checkpoint(
             instance_id=self.instance_id,
             lease=self._block.writing(),
-            checkpoint_id=check_checkpoint_id(checkpoint_id),
+            checkpoint_id=checkpoint_id,
             state=encode(self._codec, f"state of checkpoint {checkpoint_id!r}", state),
         )
         self._block.visited.add(checkpoint_id)
@@ -174,11 +194,11 @@ class RuntaraSdk:
           CodecError: it is no ``type``.
           ServerError: there is no such instance yet.
         """
-        message = GetCheckpoint(
-            instance_id=self.instance_id, checkpoint_id=check_checkpoint_id(checkpoint_id)
-        )
+        checkpoint_id = self._id(checkpoint_id)
+        message = GetCheckpoint(instance_id=self.instance_id, checkpoint_id=checkpoint_id)
         self._block.visited.add(checkpoint_id)
         reply = await self._block.request(message)
+        deadlines.note(reply.state if reply.found else None)
         if not reply.found:
             return None
         return decode(self._codec, f"checkpoint {checkpoint_id!r}", reply.state, type)
@@ -193,7 +213,7 @@ class RuntaraSdk:
           checkpoint_id: what :attr:`step_key` is made of.
         """
         self._block.writing()
-        key = None if checkpoint_id is None else check_checkpoint_id(checkpoint_id)
+        key = None if checkpoint_id is None else self._id(checkpoint_id)
         return self._block.boundary.step(key)
 
     # ---- waiting
@@ -211,17 +231,120 @@ class RuntaraSdk:
           ConfigError: a duration that is none.
         """
         checked = check_seconds("seconds", seconds)
-        checkpoint = check_checkpoint_id(checkpoint_id)
+        checkpoint = self._id(checkpoint_id)
         data = encode(self._codec, f"state of sleep {checkpoint_id!r}", state)
         await waiting.sleep(self._block, checked, checkpoint, data)
 
-    async def wait_for_signal(self, checkpoint_id: str) -> bytes:
-        """The payload that an operator sent to this id, waiting for it if need be.
+    @overload
+    async def wait_for_signal(self, checkpoint_id: str, timeout: float | None = None) -> bytes: ...
+    @overload
+    async def wait_for_signal(
+        self, checkpoint_id: str, timeout: float | None = None, *, type: type[T]
+    ) -> T: ...
+    async def wait_for_signal(
+        self, checkpoint_id: str, timeout: float | None = None, type: type[Any] = bytes
+    ) -> Any:
+        """The payload that an operator sends to this id, waiting for it if need be.
 
         It is saved as a checkpoint before it is returned: a replay gets the same one. A
         boundary for its whole length.
+
+        Args:
+          checkpoint_id: unique in the instance; the operator sends to it, path included.
+          timeout: seconds from the first wait on, over all restarts; None: for ever.
+          type: what the payload is decoded to; ``bytes``: as it was sent.
+
+        Raises:
+          TooSlowError: none came in time. That is saved: a replay raises it too, and a
+            signal that comes later is refused.
+          CodecError: the payload is no ``type``.
+          ConfigError: a timeout that is none.
         """
-        return await waiting.wait_for_signal(self._block, check_checkpoint_id(checkpoint_id))
+        limit = None if timeout is None else check_seconds("timeout", timeout)
+        full_id = self._id(checkpoint_id)
+        payload = await waiting.wait_for_signal(self._block, full_id, limit)
+        return decode(self._codec, f"signal {full_id!r}", payload, type)
+
+    def deadline(
+        self, checkpoint_id: str, seconds: float
+    ) -> AbstractAsyncContextManager[trio.CancelScope]:
+        """``trio.move_on_after``, over restarts: the time at which it cancels is saved first.
+
+        ``scope.cancelled_caught`` says whether it cancelled the work; that is saved as well,
+        and the same in a replay. A run that comes back after the deadline replays what is
+        stored, and is cancelled at the first thing that is new.
+
+        Args:
+          checkpoint_id: unique in the instance.
+          seconds: finite, 0 or more; ignored where the id has a deadline already.
+        """
+        checked = check_seconds("seconds", seconds)
+        return waiting.deadline(self._block, self._id(checkpoint_id), checked)
+
+    # ---- parallel work
+
+    def scope(self, name: str) -> AbstractContextManager[None]:
+        """Put a path before every id below it: ``name/…``.
+
+        The same name may be opened again once it is closed, and is the same work then. Two
+        at the same time are an :class:`SdkError`.
+        """
+        return scope(self._path, check_name(name))
+
+    def open_nursery(self, name: str | None = None) -> AbstractAsyncContextManager[DurableNursery]:
+        """A nursery whose children have a path each, the same in every run.
+
+        Args:
+          name: its part of the path. None: by the order of calls in the task that opened
+            the path around it.
+        """
+        return open_nursery(self._block, self._path, name)
+
+    def map(
+        self,
+        function: Callable[[ItemT], Awaitable[ResultT]],
+        items: Iterable[ItemT],
+        *,
+        limit: int = 16,
+        key: Callable[[ItemT], str] | None = None,
+        name: str | None = None,
+    ) -> AbstractAsyncContextManager[Results[ResultT]]:
+        """Call ``function`` with each item in parallel; results come as they are ready::
+
+            async with sdk.map(ship, parcels, limit=8) as results:
+                async for label in results:
+                    ...
+
+        Each call has a path of its own, so that durable calls in it have ids that are the
+        same in every run. Leaving the block cancels what still runs. An error of a call
+        leaves it as from a nursery, in a group.
+
+        Args:
+          limit: how many run at once.
+          key: an item's part of the path, which must differ from the others'. None: its
+            position in ``items``.
+          name: the map's part of the path; see :meth:`open_nursery`.
+
+        Raises:
+          SdkError: two items have one key.
+        """
+        return map_items(self._block, self._path, function, items, limit=limit, key=key, name=name)
+
+    # ---- asyncio
+
+    async def asyncio(
+        self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The result of a coroutine function that needs asyncio, run through trio-asyncio.
+
+        All such calls of a block share one loop, opened at first use. A cancelled scope
+        cancels the asyncio task.
+
+        Raises:
+          ConfigError: trio-asyncio cannot be imported.
+        """
+        result: T = await self._loop.run(function, *args, **kwargs)
+        return result
 
     # ---- the history
 
@@ -248,10 +371,11 @@ class RuntaraSdk:
             )
         error = None if error_message is None else check_text("error_message", error_message)
         encode(JSON, "error_message", (error or "").encode())  # its length
+        checkpoint_id = self._id(checkpoint_id)
         message = RecordRetry(
             instance_id=self.instance_id,
             lease=self._block.writing(),
-            checkpoint_id=check_checkpoint_id(checkpoint_id),
+            checkpoint_id=checkpoint_id,
             attempt=attempt_number,
             error=error,
         )

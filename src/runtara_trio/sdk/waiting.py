@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import trio
 
 from .. import logs
-from ..clock import TrioClock, milliseconds
+from ..clock import Clock, TrioClock, milliseconds
+from ..engine import deadlines
 from ..engine.block import Block
-from ..messages import Sleep, TakeSignal
+from ..engine.deadlines import Deadline
+from ..errors import StoreError
+from ..ids import deadline_id, timeout_id
+from ..messages import Checkpoint, SignalTaken, Sleep, TakeSignal
 
 LOOK_AGAIN = 60.0
 """Seconds after which a wait is checked against the wall clock: it may have jumped."""
+
+IN_TIME, TOO_LATE = b"\1", b"\0"
+"""How the work under a deadline ended, as it is saved under the deadline's id."""
 
 
 async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) -> None:
@@ -27,34 +37,150 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
         )
     )
     block.deliver(reply.pending_signal, reply.look)
-    left = reply.wake_at_ms / 1000 - clock.now()
+    left = _left(clock, reply.wake_at_ms)
     logs.sleeping(instance_id=block.instance_id, checkpoint_id=checkpoint_id, seconds=left)
+    if left > 0:
+        deadlines.new_work()
     with block.boundary.waiting():
-        while (left := reply.wake_at_ms / 1000 - clock.now()) > 0:  # noqa: ASYNC110
-            await trio.sleep(left if isinstance(clock, TrioClock) else min(left, LOOK_AGAIN))
+        while (left := _left(clock, reply.wake_at_ms)) > 0:  # noqa: ASYNC110
+            await trio.sleep(_next_look(clock, left))
     await block.boundary.reach()
 
 
-async def wait_for_signal(block: Block, checkpoint_id: str) -> bytes:
-    """Take a custom signal, waiting until there is one."""
-    message = TakeSignal(
-        instance_id=block.instance_id, lease=block.writing(), checkpoint_id=checkpoint_id
-    )
-    block.visited.add(checkpoint_id)
+async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | None) -> bytes:
+    """Take a custom signal, waiting until there is one.
+
+    Raises:
+      TooSlowError: there was none in time; so it is in every replay.
+    """
     waited = False
-    payload = None
+    until = None
+    block.visited.add(checkpoint_id)
     try:
         with block.boundary.waiting():
-            while payload is None:
+            while True:
                 with block.hinted(checkpoint_id) as hinted:
-                    payload = (await block.request(message)).payload
-                    if payload is None:
-                        if not waited:
-                            logs.waiting(instance_id=block.instance_id, checkpoint_id=checkpoint_id)
-                        waited = True
-                        await hinted.wait()
+                    over = until is not None and _left(block.shared.clock, until) <= 0
+                    taken = await _take(block, checkpoint_id, give_up=over)
+                    if taken.payload is not None or taken.timed_out:
+                        break
+                    if timeout is not None and until is None:
+                        until = await _saved_time(block, timeout_id(checkpoint_id), timeout)
+                    if not waited:
+                        logs.waiting(instance_id=block.instance_id, checkpoint_id=checkpoint_id)
+                    waited = True
+                    await _hint_or_time(block, hinted, until)
     finally:
         if waited:
             block.stop_waiting(checkpoint_id)
+    block.hint(checkpoint_id)  # whoever else waits for it: it is there
     await block.boundary.reach()
-    return payload
+    if taken.payload is None:
+        raise trio.TooSlowError(f"no signal came for {checkpoint_id!r} in time")
+    return taken.payload
+
+
+async def _take(block: Block, checkpoint_id: str, *, give_up: bool) -> SignalTaken:
+    return await block.request(
+        TakeSignal(
+            instance_id=block.instance_id,
+            lease=block.writing(),
+            checkpoint_id=checkpoint_id,
+            give_up=give_up,
+        )
+    )
+
+
+async def _hint_or_time(block: Block, hinted: trio.Event, until: int | None) -> None:
+    """Wait for a hint, or until a wall time; it may come a little earlier."""
+    if until is None:
+        await hinted.wait()
+        return
+    clock = block.shared.clock
+    while (left := _left(clock, until)) > 0 and not hinted.is_set():
+        with trio.move_on_after(_next_look(clock, left)):
+            await hinted.wait()
+
+
+@asynccontextmanager
+async def deadline(
+    block: Block, checkpoint_id: str, seconds: float
+) -> AsyncIterator[trio.CancelScope]:
+    """A cancel scope with a wall time at which it cancels, saved first.
+
+    How it ended is saved as well: what was done in time stays so, however late it is when a
+    replay comes there.
+    """
+    ended = await block.find(checkpoint_id)
+    until = await _saved_time(block, deadline_id(checkpoint_id), seconds)
+    await block.boundary.reach()
+    scope = trio.CancelScope()
+    if ended == IN_TIME:
+        with scope:
+            yield scope
+        return
+    clock = block.shared.clock
+    over = ended == TOO_LATE or _left(clock, until) <= 0
+    keeping = trio.CancelScope()
+    with scope:
+        before = deadlines.enter(Deadline(scope, over=over))
+        if not over:
+            scope.deadline = trio.current_time() + _left(clock, until)
+            if not isinstance(clock, TrioClock):
+                block.shared.start_soon(_keep, scope, keeping, clock, until)
+        try:
+            yield scope
+        finally:
+            deadlines.leave(before)
+            keeping.cancel()
+    # Not reached where something else ended the body: that decides nothing.
+    if ended is None and block.writable:
+        await block.save(
+            Checkpoint(
+                instance_id=block.instance_id,
+                lease=block.writing(),
+                checkpoint_id=checkpoint_id,
+                state=TOO_LATE if scope.cancelled_caught else IN_TIME,
+            )
+        )
+    await block.boundary.reach()
+
+
+async def _keep(
+    scope: trio.CancelScope, keeping: trio.CancelScope, clock: Clock, until: int
+) -> None:
+    """Hold a scope's deadline to a wall time, whatever the clocks do."""
+    with keeping:
+        while not scope.cancel_called:
+            scope.deadline = trio.current_time() + _left(clock, until)
+            await trio.sleep(LOOK_AGAIN)
+
+
+async def _saved_time(block: Block, stored_as: str, seconds: float) -> int:
+    """A wall time ``seconds`` from now, or the one that was saved first. Unix ms."""
+    time = milliseconds(block.shared.clock.now() + seconds)
+    reply = await block.save(
+        Checkpoint(
+            instance_id=block.instance_id,
+            lease=block.writing(),
+            checkpoint_id=stored_as,
+            state=time.to_bytes(8, "big"),
+        )
+    )
+    block.deliver(reply.pending_signal, reply.look)
+    if not reply.found:
+        return time
+    if len(reply.state) != 8:
+        raise StoreError(
+            f"the time stored as {stored_as!r} of instance {block.instance_id!r} has "
+            f"{len(reply.state)} bytes, not 8; remove that checkpoint"
+        )
+    return int.from_bytes(reply.state, "big")
+
+
+def _left(clock: Clock, until_ms: int) -> float:
+    return until_ms / 1000 - clock.now()
+
+
+def _next_look(clock: Clock, left: float) -> float:
+    return left if isinstance(clock, TrioClock) else min(left, LOOK_AGAIN)

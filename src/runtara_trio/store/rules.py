@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 
 from ..errors import InstanceFinished, RegistrationError, SignalRefused
-from ..ids import signal_record
+from ..ids import TIMED_OUT, signal_record
 from ..types import InstanceStatus, SignalType
 
 CANCEL, PAUSE, RESUME = SignalType.CANCEL, SignalType.PAUSE, SignalType.RESUME
@@ -109,7 +109,8 @@ def decide_signal(
             f"instance {instance_id!r} has a cancel, which no later {asked} takes back"
         )
     action, text = SIGNALS[asked, stands]
-    if asked is RESUME and pending is not PAUSE:
+    held = stands is Standing.ALIVE and status is InstanceStatus.SUSPENDED
+    if asked is RESUME and pending is not PAUSE and not held:
         text = _NO_PAUSE.get(stands, text)
     return action, text
 
@@ -142,7 +143,7 @@ def decide_custom_signal(
     if taken is not None:
         if taken == signal_record(payload):
             return False
-        what = "was answered" if taken[:1] == b"\1" else "timed out"
+        what = "timed out" if taken == TIMED_OUT else "was answered"
         raise SignalRefused(
             f"{checkpoint_id!r} of instance {instance_id!r} {what} already; "
             "a second, different signal would change the replay"

@@ -12,7 +12,7 @@ custom signals wait for an instance, or were handed to it, each is looked at clo
 from __future__ import annotations
 
 from ..errors import LeaseLost
-from ..ids import RESERVED, signal_id, signal_record
+from ..ids import RESERVED, TIMED_OUT, signal_id, signal_payload, signal_record
 from ..messages import Checkpoint, CheckpointReply
 from ..types import CustomSignal
 from .transaction import Known, Transaction, as_bytes, refused, signal_of
@@ -77,9 +77,11 @@ def stored(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
     return None if found is None else as_bytes(found[0])
 
 
-def take(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
+def take(
+    tx: Transaction, instance: str, checkpoint_id: str, *, give_up: bool = False
+) -> bytes | None:
     """The record of the custom signal for an id: handed out before, or now, saved and removed
-    in one transaction. None: there is none."""
+    in one transaction. None: there is none; with ``give_up`` that is recorded instead."""
     record = stored(tx, instance, signal_id(checkpoint_id))
     if record is not None:
         return record
@@ -87,9 +89,9 @@ def take(tx: Transaction, instance: str, checkpoint_id: str) -> bytes | None:
         "SELECT payload FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
         (instance, checkpoint_id),
     ).fetchone()
-    if waiting is None:
+    if waiting is None and not give_up:
         return None
-    record = signal_record(as_bytes(waiting[0]))
+    record = TIMED_OUT if waiting is None else signal_record(as_bytes(waiting[0]))
     save(tx, instance, signal_id(checkpoint_id), record)
     tx.db.execute(
         "DELETE FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
@@ -122,7 +124,5 @@ def _read_known(tx: Transaction, instance: str) -> Known:
 
 def _custom_signal(tx: Transaction, instance: str, checkpoint_id: str) -> CustomSignal | None:
     """The custom signal for a checkpoint's id; one that timed out is none."""
-    record = take(tx, instance, checkpoint_id)
-    if record is None or record[:1] != b"\1":
-        return None
-    return CustomSignal(checkpoint_id, record[1:])
+    payload = signal_payload(take(tx, instance, checkpoint_id))
+    return None if payload is None else CustomSignal(checkpoint_id, payload)

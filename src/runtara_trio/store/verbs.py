@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from ..backend import Handlers
-from ..errors import InstanceBusy, LeaseLost, RegistrationError, SdkError, StoreError
-from ..ids import retry_id, wake_id
+from ..errors import (
+    InstanceBusy,
+    InstanceFinished,
+    LeaseLost,
+    RegistrationError,
+    SdkError,
+    StoreError,
+)
+from ..ids import TIMED_OUT, retry_id, signal_payload, wake_id
 from ..messages import (
     AcknowledgeSignal,
     Checkpoint,
@@ -13,7 +22,9 @@ from ..messages import (
     FreeLease,
     GetCheckpoint,
     GetStatus,
+    GoOn,
     Heartbeats,
+    Hold,
     LeaseTaken,
     OutcomeReply,
     PendingSignal,
@@ -85,17 +96,11 @@ def register(tx: Transaction, message: Register) -> Registered:
             " VALUES (?, ?, 'running', ?)",
             (instance, message.tenant_id, tx.now_text),
         )
-    else:
-        tx.db.execute(
-            "UPDATE instances SET status = 'running', sleep_until = NULL WHERE instance_id = ?",
-            (instance,),
-        )
     revived = row is not None and row.status.finished
     if revived:
         _forget_the_end(tx, instance)
     epoch = tx.leases.take(tx.db, instance)
-    tx.leases.mark_ours(tx.db, instance, started_text(tx.now))
-    add_event(tx, instance, "started", checkpoint_id=message.checkpoint_id)
+    _set_running(tx, instance, message.checkpoint_id)
     _bury(tx, None if kept else holder)
     tx.held.append((instance, epoch))
     return Registered(
@@ -155,6 +160,35 @@ def record_outcome(tx: Transaction, message: RecordOutcome) -> OutcomeReply:
     tx.db.execute("DELETE FROM runtara_trio_leases WHERE instance_id = ?", (instance,))
     tx.held.append((instance, None))
     return OutcomeReply(cancel=None)
+
+
+def hold(tx: Transaction, message: Hold) -> Done:
+    instance = message.instance_id
+    _running(tx, "instance_event", instance, message.lease)
+    tx.db.execute("UPDATE instances SET status = 'suspended' WHERE instance_id = ?", (instance,))
+    add_event(tx, instance, "suspended", message.reason)
+    if message.signal is not None:
+        delete_signal(tx, instance, message.signal)
+    return Done()
+
+
+def go_on(tx: Transaction, message: GoOn) -> Done:
+    instance = message.instance_id
+    row = _held(tx, instance, message.lease)
+    if row.status.finished:  # by a runtara-core: our stores take the lease with it
+        info = get_status(tx, GetStatus(instance_id=instance))
+        raise InstanceFinished(instance, info.status, info.output, info.error)
+    _set_running(tx, instance, None)
+    return Done()
+
+
+def _set_running(tx: Transaction, instance: str, checkpoint_id: str | None) -> None:
+    tx.db.execute(
+        "UPDATE instances SET status = 'running', sleep_until = NULL WHERE instance_id = ?",
+        (instance,),
+    )
+    tx.leases.mark_ours(tx.db, instance, started_text(tx.now))
+    add_event(tx, instance, "started", checkpoint_id=checkpoint_id)
 
 
 def take_lease(tx: Transaction, message: TakeLease) -> LeaseTaken:
@@ -258,18 +292,23 @@ def read_checkpoints(tx: Transaction, message: ReadCheckpoints) -> CheckpointPag
             message.prefix,
             message.limit + 1,
         ),
-    ).fetchall()
-    if not rows:
-        check_known(tx, "checkpoints", message.instance_id)
-    return CheckpointPage(
-        checkpoints=tuple(
-            CheckpointRecord(
-                checkpoint_id=name, state=as_bytes(state), created_at=parse_time(created_at)
-            )
-            for name, state, created_at in rows[: message.limit]
-        ),
-        more=len(rows) > message.limit,
     )
+    found: list[CheckpointRecord] = []
+    size, more = 0, False
+    most = math.inf if message.most_bytes is None else message.most_bytes
+    for name, state, created_at in rows:
+        if len(found) == message.limit or (found and size >= most):
+            more = True
+            break
+        record = CheckpointRecord(
+            checkpoint_id=name, state=as_bytes(state), created_at=parse_time(created_at)
+        )
+        found.append(record)
+        size += len(record.state)
+    rows.close()
+    if not found:
+        check_known(tx, "checkpoints", message.instance_id)
+    return CheckpointPage(checkpoints=tuple(found), more=more)
 
 
 def sleep(tx: Transaction, message: Sleep) -> SleepReply:
@@ -313,8 +352,8 @@ def acknowledge_signal(tx: Transaction, message: AcknowledgeSignal) -> Done:
 def take_signal(tx: Transaction, message: TakeSignal) -> SignalTaken:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
     _running(tx, "poll_signals", instance, message.lease)
-    record = take(tx, instance, checkpoint_id)
-    return SignalTaken(payload=None if record is None else record[1:])
+    record = take(tx, instance, checkpoint_id, give_up=message.give_up)
+    return SignalTaken(payload=signal_payload(record), timed_out=record == TIMED_OUT)
 
 
 def stop_waiting(tx: Transaction, message: StopWaiting) -> Done:
@@ -339,6 +378,8 @@ def _running(tx: Transaction, call: str, instance: str, lease: int) -> Row:
 HANDLERS: Handlers[Transaction] = {
     Register: register,
     RecordOutcome: record_outcome,
+    Hold: hold,
+    GoOn: go_on,
     TakeLease: take_lease,
     FreeLease: free_lease,
     GetStatus: get_status,

@@ -1,0 +1,114 @@
+"""Coroutines of asyncio libraries, run by trio-asyncio: one loop a block.
+
+The loop is a service of the block's backend, opened at first use: what uses it is
+cancelled by the scope it is called in, and the loop itself ends after the body, before the
+outcome is recorded.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .. import logs
+from ..engine.block import Block
+from ..errors import ConfigError, SdkError
+
+if TYPE_CHECKING:
+    import trio_asyncio
+
+CLOSE_WITHIN = 5.0
+"""Seconds that tasks which a library has left behind get to end."""
+
+
+class AsyncioLoop:
+    """The asyncio loop of one block."""
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+        self._loop: trio_asyncio.TrioEventLoop | None = None
+        self._ready: trio.Event | None = None
+        self._over = trio.Event()
+        self._closed = trio.Event()
+
+    async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The result of a coroutine function, called in the loop."""
+        loop = await self._opened()
+        made = function(*args, **kwargs)
+        if not inspect.iscoroutine(made):
+            raise ConfigError(
+                f"{getattr(function, '__name__', function)} returned a {type(made).__name__}, "
+                "not a coroutine; only an async function needs asyncio"
+            )
+        return await loop.run_aio_coroutine(made)
+
+    async def _opened(self) -> trio_asyncio.TrioEventLoop:
+        if self._ready is None:
+            self._block.check_open()
+            opens = _open_loop()
+            self._ready = trio.Event()
+            self._block.at_end.append(self._close)
+            self._block.shared.start_soon(self._serve, opens)
+        await self._ready.wait()
+        if self._loop is None:
+            raise SdkError("the asyncio loop of this block has closed")
+        return self._loop
+
+    async def _serve(self, opens: Callable[[], Any]) -> None:
+        assert self._ready is not None
+        try:
+            async with opens() as loop:
+                loop.set_exception_handler(_log)
+                self._loop = loop
+                self._ready.set()
+                await self._over.wait()
+                self._loop = None
+                await _end_tasks(loop)
+        finally:
+            self._loop = None
+            self._ready.set()
+            self._closed.set()
+
+    async def _close(self) -> None:
+        self._over.set()
+        await self._closed.wait()
+
+
+def _open_loop() -> Callable[[], Any]:
+    try:
+        # At first use only: it patches asyncio.
+        from trio_asyncio import open_loop
+    except ImportError as exc:
+        raise ConfigError(
+            "asyncio libraries need trio-asyncio, which is not there: it has no release for "
+            f"this Python, or was not installed ({exc}); use a Trio library, or trio.to_thread"
+        ) from exc
+    opens: Callable[[], Any] = open_loop
+    return opens
+
+
+def _log(loop: Any, context: dict[str, Any]) -> None:
+    """What asyncio has no one to tell: a task of a library that failed, and the like."""
+    error = context.get("exception")
+    logs.asyncio_error(exc_info=error, error=context.get("message", "an unhandled error"))
+
+
+async def _end_tasks(loop: trio_asyncio.TrioEventLoop) -> None:
+    """Cancel the tasks that were left behind, and let go of those that do not end."""
+    import asyncio
+
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    with trio.move_on_after(CLOSE_WITHIN):
+        while any(not task.done() for task in left):
+            await loop.synchronize()
+            await trio.sleep(0.01)
+    stuck = [task for task in left if not task.done()]
+    for task in stuck:  # or the end of the loop would wait for them
+        asyncio._unregister_task(task)
+    if stuck:
+        logs.asyncio_stuck(count=len(stuck))

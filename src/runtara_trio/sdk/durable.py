@@ -1,0 +1,246 @@
+"""``@durable``: a function whose result is saved, and which does not run again then."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
+
+import trio
+
+from .. import logs
+from ..engine import deadlines
+from ..engine.block import Block
+from ..errors import ConfigError
+from ..ids import check_text
+from ..messages import Checkpoint
+from . import retry
+from .current import current_sdk
+from .keys import Key, Keys
+from .retry import Retry, RetryOn, RetryPolicy
+from .returning import Returns
+from .runtara_sdk import RuntaraSdk
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+run_in_thread: ContextVar[Callable[..., Awaitable[Any]]] = ContextVar(
+    "runtara_trio_run_in_thread", default=trio.to_thread.run_sync
+)
+"""How a sync function is run; the test kit, whose clock does not wait for threads, runs it
+inline."""
+
+
+class DurableDecorator(Protocol):
+    """What ``durable(...)`` gives: it keeps the function's own signature."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
+
+
+@overload
+def durable(
+    function: Callable[P, Coroutine[Any, Any, R]], /
+) -> Callable[P, Coroutine[Any, Any, R]]: ...
+@overload
+def durable(function: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
+@overload
+def durable(
+    *,
+    name: str | None = None,
+    key: Key = None,
+    flavor: Literal["trio", "asyncio"] = "trio",
+    max_retries: int = 3,
+    delay: float = 1.0,
+    max_delay: float = 3600.0,
+    jitter: bool = False,
+    retry_on: RetryOn | None = None,
+    timeout: float | None = None,
+    on_retry: Callable[[Retry], Any] | None = None,
+) -> DurableDecorator: ...
+def durable(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    key: Key = None,
+    flavor: Literal["trio", "asyncio"] = "trio",
+    max_retries: int = 3,
+    delay: float = 1.0,
+    max_delay: float = 3600.0,
+    jitter: bool = False,
+    retry_on: RetryOn | None = None,
+    timeout: float | None = None,
+    on_retry: Callable[[Retry], Any] | None = None,
+) -> Any:
+    """Make a function durable: its result is saved once, and handed out from then on.
+
+    On an async function, or on a sync one, which then runs in a worker thread. It is called
+    inside an ``open_runtara`` block, as the async function that it then is. Each call is a
+    step: a pause does not tear it from the save of its result. Two tasks that make the same
+    call at the same time share one run.
+
+    What it returns is decoded from the saved bytes to the function's return annotation, in
+    the first run as in a replay.
+
+    Args:
+      name: what it is called in checkpoint ids. None: the function's own name. It must stay
+        the same when the program is changed, and be another function's nowhere in a block.
+      key: tells the calls of the function apart: a format string over the arguments
+        (``"{order.id}"``), or a callable that is given them and returns a str. None: the
+        single string argument, else the JSON of all arguments, without ``self``.
+      flavor: "asyncio": a coroutine that needs an asyncio library; it runs through
+        trio-asyncio.
+      max_retries: how often a failed call is tried again; also over crashes.
+      delay: seconds before the first retry; they double with each.
+      max_delay: seconds that a wait has at most.
+      jitter: wait a random time up to that.
+      retry_on: exception types, or a predicate. None: any ``Exception`` but
+        :class:`SdkError`. A :class:`NonRetryable`, a cancellation, KeyboardInterrupt and
+        SystemExit are never retried.
+      timeout: seconds for one attempt, then ``trio.TooSlowError``. Not for sync functions.
+      on_retry: called with a :class:`Retry` before each wait; it may be async.
+
+    Raises:
+      ConfigError: an argument that is none, or a function that cannot be durable.
+
+    A call raises what the last attempt raised, and
+
+      SdkError: outside a block, after its end, or where the call waits for itself.
+      TypeError: an argument has no JSON to make a key of.
+      CodecError: the result cannot be encoded, or not decoded to its annotation; before the
+        function runs, where that can be known.
+      ConfigError: the result is larger than 64 MiB − 4 KiB.
+      StoreError, Unreachable: the result was not saved.
+    """
+    locals_ = sys._getframe(1).f_locals  # a return type may be defined beside the function
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        _check_function(function)
+        called = function.__name__ if name is None else check_text("name", name)
+        if flavor not in ("trio", "asyncio"):
+            raise ConfigError(f"flavor of {called} must be 'trio' or 'asyncio', not {flavor!r}")
+        asynchronous = inspect.iscoroutinefunction(function)
+        if flavor == "asyncio" and not asynchronous:
+            raise ConfigError(f"{called} has flavor='asyncio' and is no coroutine function")
+        if timeout is not None and not asynchronous:
+            raise ConfigError(f"timeout of {called}: a thread cannot be ended; limit what it calls")
+        how = retry.policy(
+            called,
+            max_retries=max_retries,
+            delay=delay,
+            max_delay=max_delay,
+            jitter=jitter,
+            retry_on=retry_on,
+            timeout=timeout,
+            on_retry=on_retry,
+        )
+        made = Durable(
+            called,
+            function,
+            Keys(called, function, key),
+            Returns(called, function, dict(locals_)),
+            how,
+            "asyncio" if flavor == "asyncio" else "trio" if asynchronous else "thread",
+        )
+
+        @functools.wraps(function)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await made.call(args, kwargs)
+
+        return call
+
+    return decorate if function is None else decorate(function)
+
+
+def _check_function(function: Any) -> None:
+    if isinstance(function, (staticmethod, classmethod)):
+        raise ConfigError(f"put @durable below @{type(function).__name__}, next to the function")
+    if not inspect.isroutine(function) or inspect.isbuiltin(function):
+        raise ConfigError(f"@durable is for functions and methods, not for {function!r}")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigError(
+            f"{function.__name__} is a generator: it has no single result to be saved; "
+            "return a list, or make each part durable"
+        )
+
+
+class Durable:
+    """One durable function."""
+
+    __slots__ = ("_flavor", "_function", "_how", "_keys", "_name", "_returns")
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        keys: Keys,
+        returns: Returns,
+        how: RetryPolicy,
+        flavor: Literal["trio", "asyncio", "thread"],
+    ) -> None:
+        self._name = name
+        self._function = function
+        self._keys = keys
+        self._returns = returns
+        self._how = how
+        self._flavor = flavor
+
+    async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        sdk = current_sdk()
+        block = sdk._block
+        block.writing()
+        block.claim_name(self._name, self._function)
+        checkpoint_id = self._keys.of(args, kwargs, sdk._path.prefix)
+        self._returns.check(sdk._codec)
+        once = functools.partial(self._once, sdk, block, checkpoint_id, args, kwargs)
+        return await block.runs.share(checkpoint_id, once)
+
+    async def _once(
+        self,
+        sdk: RuntaraSdk,
+        block: Block,
+        checkpoint_id: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        stored = await block.find(checkpoint_id)
+        deadlines.note(stored)
+        logs.checkpoint(
+            instance_id=block.instance_id,
+            checkpoint_id=checkpoint_id,
+            found=stored is not None,
+        )
+        if stored is not None:
+            await trio.lowlevel.checkpoint()
+            await block.boundary.reach()
+        else:
+            async with block.boundary.step(checkpoint_id):
+                attempt = functools.partial(self._attempt, sdk, args, kwargs)
+                value = await retry.run(block, self._how, self._name, checkpoint_id, attempt)
+                data = self._returns.encode(sdk._codec, checkpoint_id, value)
+                reply = await block.save(
+                    Checkpoint(
+                        instance_id=block.instance_id,
+                        lease=block.writing(),
+                        checkpoint_id=checkpoint_id,
+                        state=data,
+                    )
+                )
+                block.deliver(reply.pending_signal, reply.look)
+                stored = reply.state if reply.found else data
+        return self._returns.decode(sdk._codec, checkpoint_id, stored)
+
+    async def _attempt(self, sdk: RuntaraSdk, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._flavor == "trio":
+            return await self._function(*args, **kwargs)
+        if self._flavor == "asyncio":
+            return await sdk.asyncio(self._function, *args, **kwargs)
+        return await run_in_thread.get()(functools.partial(self._function, *args, **kwargs))

@@ -1,0 +1,129 @@
+"""Where in the tree of ids a task works.
+
+Ids must be the same in every run, whatever order the tasks run in. ``sdk.scope`` and the
+parallel calls put a path before the ids below them; a path is made of names, and where the
+user gives none, of an order that the program itself fixes: that of the calls in the one
+task that opened the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import trio
+
+from ..engine.block import Block
+from ..errors import ConfigError, SdkError
+from ..ids import check_text, escape
+
+
+class Path:
+    """One place in the tree, and the task that opened it."""
+
+    __slots__ = ("_block", "_counts", "_names", "_open", "_task", "prefix")
+
+    def __init__(self, block: Block, prefix: str = "") -> None:
+        self.prefix = prefix
+        """What stands before the ids here: empty, or ending in a slash."""
+        self._block = block
+        self._task = trio.lowlevel.current_task()
+        self._open: set[str] = set()
+        self._names: set[str] = set()
+        self._counts: dict[str, int] = {}
+
+    def mine(self) -> Path:
+        """The same, opened by the calling task."""
+        self._task = trio.lowlevel.current_task()
+        return self
+
+    def of(self, block: Block) -> bool:
+        return self._block is block
+
+    def begin(self, name: str) -> Path:
+        """A child path, until :meth:`end`. The same name may come again after that: it is
+        the same work."""
+        if name in self._open:
+            raise SdkError(
+                f"{self.prefix + name!r} is open already: two tasks would write the same ids; "
+                "give each a name of its own"
+            )
+        self._open.add(name)
+        return Path(self._block, f"{self.prefix}{name}/")
+
+    def end(self, name: str) -> None:
+        self._open.discard(name)
+
+    def child(self, name: str) -> Path:
+        """A child path whose name no other child has or had.
+
+        Raises:
+          SdkError: a sibling has it.
+        """
+        if name in self._names:
+            raise SdkError(f"two siblings have the name {name!r}; give each one of its own")
+        self._names.add(name)
+        return Path(self._block, f"{self.prefix}{name}/")
+
+    def next_name(self, kind: str, what: str) -> str:
+        """A name by the order of calls here: ``task:0``, ``task:1``.
+
+        Raises:
+          SdkError: from another task than the one that opened this place.
+        """
+        if trio.lowlevel.current_task() is not self._task:
+            raise SdkError(
+                f"{what} in another task than the one that opened "
+                f"{self.prefix.rstrip('/') or 'the block'!r} needs name=...: "
+                "the order of calls in several tasks is not the same in every run"
+            )
+        number = self._counts.get(kind, 0)
+        self._counts[kind] = number + 1
+        return f"{kind}:{number}"
+
+
+_path: ContextVar[Path | None] = ContextVar("runtara_trio_path", default=None)
+
+
+def current_path(block: Block, root: Path) -> Path:
+    """The path of the calling task in a block, whose own is ``root``."""
+    path = _path.get()
+    return path if path is not None and path.of(block) else root
+
+
+@contextmanager
+def below(path: Path) -> Iterator[None]:
+    """Put the calling task at a path."""
+    before = _path.get()
+    _path.set(path)
+    try:
+        yield
+    finally:
+        _path.set(before)
+
+
+@contextmanager
+def scope(parent: Path, name: str) -> Iterator[None]:
+    """Put the calling task at a child path of a name."""
+    path = parent.begin(name)
+    try:
+        with below(path):
+            yield
+    finally:
+        parent.end(name)
+
+
+def check_name(name: object) -> str:
+    """A part of a path, escaped. Raises ConfigError."""
+    text = check_text("name", name)
+    if not text:
+        raise ConfigError("name is empty; a path needs one")
+    return escape(text)
+
+
+def joined(path: Path, checkpoint_id: str) -> str:
+    """An id at a path. There its own slashes are escaped, so that no two ids meet."""
+    if not path.prefix:
+        return checkpoint_id
+    return path.prefix + checkpoint_id.replace("%", "%25").replace("/", "%2F")

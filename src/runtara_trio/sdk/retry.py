@@ -1,0 +1,194 @@
+"""Retries of durable functions: which error, how often, how long after.
+
+An attempt that failed is recorded before anything else happens, so that a crash gives a
+function no more attempts than it has; a long wait before the next one outlives the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+
+from .. import logs
+from ..clock import check_seconds
+from ..engine.block import Block
+from ..errors import ConfigError, NonRetryable, SdkError
+from ..ids import retry_id
+from ..messages import RecordRetry
+from . import waiting
+
+T = TypeVar("T")
+
+LONG_WAIT = 10.0
+"""Seconds from which on a wait is saved; after a crash, a shorter one is not waited again."""
+
+_LONGEST_ERROR = 10_000
+
+RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``on_retry`` is given, once an attempt has failed and before the wait."""
+
+    function: str
+    checkpoint_id: str
+    attempt: int
+    """The attempt that failed, from 1."""
+    max_retries: int
+    error: Exception
+    delay: float
+    """Seconds until the next attempt."""
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a function is retried; checked by :func:`policy`."""
+
+    max_retries: int
+    delay: float
+    max_delay: float
+    jitter: bool
+    retry_on: RetryOn | None
+    timeout: float | None
+    on_retry: Callable[[Retry], Any] | None
+
+    def longest_wait(self, number: int) -> float:
+        """Seconds before retry ``number``, from 1, at most."""
+        return float(min(self.max_delay, self.delay * 2.0 ** min(number - 1, 1000)))
+
+    def wait(self, number: int) -> float:
+        """Seconds before retry ``number``; with jitter anything up to the longest."""
+        longest = self.longest_wait(number)
+        return random.uniform(0, longest) if self.jitter else longest
+
+    def retries(self, error: Exception) -> bool:
+        """Whether this error is worth another attempt."""
+        leaves = list(_leaves(error))
+        if any(isinstance(leaf, NonRetryable) for leaf in leaves):
+            return False
+        if self.retry_on is None:
+            return not any(isinstance(leaf, SdkError) for leaf in leaves)
+        if isinstance(self.retry_on, (type, tuple)):
+            return isinstance(error, self.retry_on) or all(
+                isinstance(leaf, self.retry_on) for leaf in leaves
+            )
+        return bool(self.retry_on(error))
+
+
+def policy(name: str, **values: Any) -> RetryPolicy:
+    """The policy of a function from the arguments of ``@durable``. Raises ConfigError."""
+    retries, retry_on = values["max_retries"], values["retry_on"]
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ConfigError(f"max_retries of {name} must be a whole number from 0, not {retries!r}")
+    kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    for kind in kinds:
+        wrong = not issubclass(kind, Exception) if isinstance(kind, type) else len(kinds) > 1
+        if wrong or not (kind is None or callable(kind)):
+            raise ConfigError(
+                f"retry_on of {name} must be exception types, which Cancelled is not, or a "
+                f"predicate, not {retry_on!r}"
+            )
+    for field in ("delay", "max_delay"):
+        check_seconds(f"{field} of {name}", values[field])
+    if values["timeout"] is not None:
+        check_seconds(f"timeout of {name}", values["timeout"], more_than_none=True)
+    if values["on_retry"] is not None and not callable(values["on_retry"]):
+        raise ConfigError(f"on_retry of {name} must be callable, not {values['on_retry']!r}")
+    return RetryPolicy(**values)
+
+
+async def run(
+    block: Block,
+    how: RetryPolicy,
+    function: str,
+    checkpoint_id: str,
+    attempt: Callable[[], Awaitable[T]],
+) -> T:
+    """Make attempts until one succeeds, or the last one fails with its own error."""
+    number = await _recorded(block, checkpoint_id, how.max_retries)
+    if number:
+        await _wait(block, how, checkpoint_id, number, resumed=True)
+    while True:
+        limit = contextlib.nullcontext() if how.timeout is None else trio.fail_after(how.timeout)
+        try:
+            with limit:
+                return await attempt()
+        except Exception as exc:
+            if number >= how.max_retries or not how.retries(exc):
+                raise
+            number += 1
+            delay = how.wait(number)
+            await _record(block, checkpoint_id, number, exc)
+            logs.retrying(
+                instance_id=block.instance_id,
+                checkpoint_id=checkpoint_id,
+                error=type(exc).__name__,
+                attempt=number,
+                count=how.max_retries + 1,
+                seconds=delay,
+            )
+            if how.on_retry is not None:
+                told = how.on_retry(
+                    Retry(
+                        function=function,
+                        checkpoint_id=checkpoint_id,
+                        attempt=number,
+                        max_retries=how.max_retries,
+                        error=exc,
+                        delay=delay,
+                    )
+                )
+                if inspect.isawaitable(told):
+                    await told
+        await _wait(block, how, checkpoint_id, number, delay=delay)
+
+
+async def _recorded(block: Block, checkpoint_id: str, most: int) -> int:
+    """How many retries earlier runs have recorded."""
+    number = 0
+    while number < most and await block.find(retry_id(checkpoint_id, number + 1)) is not None:
+        number += 1
+    return number
+
+
+async def _record(block: Block, checkpoint_id: str, number: int, error: Exception) -> None:
+    text = f"{type(error).__name__}: {error}".replace("\0", "\\x00")[:_LONGEST_ERROR]
+    await block.save(
+        RecordRetry(
+            instance_id=block.instance_id,
+            lease=block.writing(),
+            checkpoint_id=checkpoint_id,
+            attempt=number,
+            error=text.encode(errors="backslashreplace").decode(),
+        )
+    )
+
+
+async def _wait(
+    block: Block,
+    how: RetryPolicy,
+    checkpoint_id: str,
+    number: int,
+    *,
+    delay: float | None = None,
+    resumed: bool = False,
+) -> None:
+    """Wait before a retry. A boundary; a long one is a durable sleep."""
+    seconds = how.wait(number) if delay is None else delay
+    if how.longest_wait(number) >= LONG_WAIT:
+        await waiting.sleep(block, seconds, retry_id(checkpoint_id, number), b"")
+    else:
+        with block.boundary.waiting():
+            await trio.sleep(0 if resumed else seconds)
+        await block.boundary.reach()
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
