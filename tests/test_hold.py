@@ -148,7 +148,8 @@ async def test_a_cancel_ends_it(backend: SharedBackend, operator: Any) -> None:
     async with program.held(operator):
         await operator.cancel("i")
     assert program.outcome is Outcome.CANCELLED
-    assert program.error is None  # its clean-up could write
+    # Its clean-up could write, unless it is a core's, whose status says so at once.
+    assert program.error is None or "got 'cancelled'" in str(program.error)
     assert await status(backend) is InstanceStatus.CANCELLED
 
 

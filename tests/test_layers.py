@@ -18,6 +18,7 @@ LAYERS = [
     "sdk",
     "demo",
     "cli",
+    "testing",
 ]  # the lowest first
 ASIDE = {("quic", "store")}  # above the one, and yet strangers
 PUBLIC = len(LAYERS)
@@ -82,4 +83,4 @@ def test_the_check_sees_an_import_that_goes_up() -> None:
 
 def test_the_folders_are_the_layers() -> None:
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "_"}
-    assert folders == {"wire", "store", "quic", "engine", "sdk", "demo", "cli"}
+    assert folders == {"wire", "store", "quic", "engine", "sdk", "demo", "cli", "testing"}

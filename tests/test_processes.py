@@ -18,6 +18,7 @@ from runtara_trio import (
     Operator,
     Outcome,
     SdkConfig,
+    SignalRefused,
     open_backend,
     open_runtara,
 )
@@ -279,3 +280,76 @@ async def test_what_dead_owners_left_is_tidied_by_the_next_start(tmp_path: Path,
     assert side_files(tmp_path) == []
     async with open_runtara(url, instance_id="a", tenant_id="t") as sdk:
         assert (await sdk.checkpoint("first")).found
+
+
+async def test_attempts_survive_a_kill(url: str) -> None:
+    """Failed twice, killed in the third attempt: two attempts are left."""
+    async with start("durably.py", url, "i", "flaky") as first:
+        await first.line("third")
+        await first.kill()
+        await first.rest()
+    assert first.lines.count("attempt") == 3
+    async with start("durably.py", url, "i", "flaky") as second:
+        assert await second.wait() == 1
+    assert second.lines.count("attempt") == 2
+    assert "OSError: as always" in second.lines[-1]
+
+
+async def test_a_signal_is_used_once_though_its_taker_is_killed(url: str) -> None:
+    """Killed between taking a signal and using it."""
+    async with start("durably.py", url, "i", "take") as first:
+        await first.line("waits")
+        async with open_backend(url) as backend:
+            await Operator(backend).send_signal("i", "approve", b"first")
+            assert await first.line("took") == "took first"
+            await first.kill()
+            with pytest.raises(SignalRefused, match="answered already"):
+                await Operator(backend).send_signal("i", "approve", b"second")
+            await Operator(backend).send_signal("i", "approve", b"first")  # the very same
+    async with start("durably.py", url, "i", "signal") as second:
+        assert await second.wait() == 0
+    assert second.lines[-3:] == ["took first", "used first", "outcome completed"]
+    async with open_backend(url) as backend:
+        assert (await Operator(backend).show("i")).unread_signals == ()
+
+
+async def test_a_kill_while_held(url: str) -> None:
+    async with start("durably.py", url, "i", "hold") as first:
+        await first.line("saved 5")
+        async with open_backend(url) as backend:
+            operator = Operator(backend)
+            await operator.pause("i")
+            with trio.fail_after(20):
+                while (await operator.show("i")).summary.status != InstanceStatus.SUSPENDED:
+                    await trio.lowlevel.checkpoint()
+            assert (await operator.show("i")).summary.held
+            await first.kill()
+            assert not (await operator.show("i")).summary.held
+        await first.rest()
+    async with start("durably.py", url, "i", "hold") as second:
+        last = int(first.lines[-1].split()[1])
+        first_new = await second.line("saved")
+        assert int(first_new.split()[1]) in (last + 1, last + 2)  # saved, and not said
+        async with open_backend(url) as backend:
+            await Operator(backend).cancel("i")
+        assert await second.wait() == 0
+        assert second.lines[-1] == "outcome cancelled"
+
+
+async def test_a_map_that_is_killed_again_and_again(url: str) -> None:
+    """What was saved is not done again, whatever order the tasks run in."""
+    parts: list[str] = []
+    for stop_after in (40, 100, 200, None):
+        async with start("durably.py", url, "i", "map") as program:
+            if stop_after is None:
+                assert await program.wait() == 0
+            else:
+                await program.line("running")
+                for _ in range(stop_after):
+                    await program.line("part")
+                await program.kill()
+                await program.rest()
+        parts += [line for line in program.lines if line.startswith("part")]
+    assert program.lines[-2:] == [f"sum {499 * 500 // 2}", "outcome completed"]
+    assert len(set(parts)) == 500
+    assert len(parts) <= 500 + 3 * 20  # those that were under way

@@ -34,10 +34,11 @@ class SystemClock:
 
 
 class TrioClock:
-    """A wall clock that starts at the real time and then goes as Trio's clock goes."""
+    """A wall clock that starts at the real time, or a given one, and then goes as Trio's
+    clock goes."""
 
-    def __init__(self) -> None:
-        self._offset = time.time() - trio.current_time()
+    def __init__(self, start: float | None = None) -> None:
+        self._offset = (time.time() if start is None else start) - trio.current_time()
 
     def now(self) -> float:
         return self._offset + trio.current_time()

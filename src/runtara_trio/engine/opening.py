@@ -30,7 +30,9 @@ Opener = Callable[[], AbstractAsyncContextManager[Backend]]
 
 
 @protected_manager
-async def open_backend(target: Target, *, create: bool = False) -> AsyncIterator[SharedBackend]:
+async def open_backend(
+    target: Target, *, create: bool = False, config: SdkConfig | None = None
+) -> AsyncIterator[SharedBackend]:
     """Open a backend once, to be shared by any number of blocks and operators.
 
     Args:
@@ -38,11 +40,12 @@ async def open_backend(target: Target, *, create: bool = False) -> AsyncIterator
         store and its intervals count), or a bare :class:`Backend`, which gets services.
       create: whether any request makes a store where there is none. False: only the first
         instance that registers does, so that an operator's wrong path makes no file.
+      config: intervals, timeouts and clock, where ``target`` is none itself.
 
     Raises:
       ConfigError: nothing that this version opens.
     """
-    opening = _Opening(*_resolve(target, create))
+    opening = _Opening(*_resolve(target, create, config))
     left: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -67,8 +70,10 @@ async def open_backend(target: Target, *, create: bool = False) -> AsyncIterator
             left = None  # no cycle of exception, traceback and this frame
 
 
-def _resolve(target: Target, create: bool) -> tuple[SdkConfig, Clock, Opener]:
-    config = target if isinstance(target, SdkConfig) else SdkConfig()
+def _resolve(
+    target: Target, create: bool, config: SdkConfig | None
+) -> tuple[SdkConfig, Clock, Opener]:
+    config = target if isinstance(target, SdkConfig) else config or SdkConfig()
     clock = config.clock or default_clock()
     if isinstance(target, SdkConfig) and target.store is None:
         return config, clock, _quic(target, config, clock)

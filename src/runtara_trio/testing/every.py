@@ -1,0 +1,126 @@
+"""Every boundary with every fault: what must be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..errors import ConfigError
+from ..types import InstanceStatus
+from .faults import Case, Fault
+from .running import Program, Run, Script, run
+
+Check = Callable[[Run], object]
+
+
+class BoundaryFailure(AssertionError):
+    """A program that a fault at one of its boundaries changes.
+
+    ``case`` is the fault and the boundary, ``run`` how it went there (None where it could
+    not be run), ``undisturbed`` how it goes without.
+    """
+
+    def __init__(self, case: Case, problem: str, undisturbed: Run, run: Run | None) -> None:
+        super().__init__(
+            f"{case}: {problem}\n"
+            f"to run this case alone: check_every_boundary(..., only={str(case)!r})"
+        )
+        self.case = case
+        self.undisturbed = undisturbed
+        self.run = run
+
+
+def check_every_boundary(
+    program: Program,
+    check: Check | None = None,
+    *,
+    operator: Script | None = None,
+    faults: Iterable[Fault] = tuple(Fault),
+    only: str | None = None,
+    **options: Any,
+) -> Run:
+    """Run a program undisturbed, and then once for every boundary and every fault there.
+
+    A boundary is what the program writes: a checkpoint, a durable call's save, a sleep, a
+    wait, an event, a recorded retry, its end. At one of them the process crashes before or
+    after the save, the reply is lost, an operator cancels or pauses, or a scope around the
+    block stops it. Then the program is started again, until it has ended. It must end as it
+    does undisturbed: with the same status, result, output and effects (:func:`effect`), none
+    missing, none more, none with another value. One that was cancelled may lack effects, and
+    have others: what its clean-up does. ``check`` says what else holds.
+
+    Args:
+      program: an async function of the SDK. What it keeps in variables of its own must not
+        outlive a run.
+      check: called with each :class:`Run`, the undisturbed one first; it raises what it
+        finds wrong.
+      operator: what people do meanwhile; see :func:`run`.
+      faults: which ones; all of them.
+      only: the name of one case, as a failure gives it.
+      options: for ``open_runtara``: ``signals``, ``on_pause``, ``pause_grace``, ``codec``.
+
+    Returns:
+      The undisturbed run.
+
+    Raises:
+      BoundaryFailure: the first case that differs, with its name and how to run it alone.
+      ConfigError: ``only`` names no case.
+    """
+    undisturbed = run(program, operator=operator, **options)
+    if undisturbed.conflicts:
+        raise AssertionError(f"undisturbed: {_conflicts(undisturbed)}")
+    if check is not None:
+        check(undisturbed)
+    cases = [Case(fault, boundary) for boundary in undisturbed.boundaries for fault in faults]
+    if only is not None:
+        named = [case for case in cases if str(case) == only]
+        if not named:
+            raise ConfigError(
+                f"only={only!r} names no case; boundaries: {', '.join(undisturbed.boundaries)}"
+            )
+        cases = named
+    for case in cases:
+        try:
+            disturbed = run(program, operator=operator, case=case, **options)
+        except Exception as exc:
+            problem = f"{type(exc).__name__}: {exc}"
+            raise BoundaryFailure(case, problem, undisturbed, None) from exc
+        problems = differences(undisturbed, disturbed)
+        if problems:
+            raise BoundaryFailure(case, "; ".join(problems), undisturbed, disturbed)
+        if check is not None:
+            try:
+                check(disturbed)
+            except Exception as exc:
+                problem = f"the check fails: {type(exc).__name__}: {exc}"
+                raise BoundaryFailure(case, problem, undisturbed, disturbed) from exc
+    return undisturbed
+
+
+def differences(undisturbed: Run, disturbed: Run) -> list[str]:
+    """What a fault has changed."""
+    problems = [_conflicts(disturbed)] if disturbed.conflicts else []
+    expected, effects = undisturbed.effects, disturbed.effects
+    problems += [
+        f"effect {key!r} is {effects[key]!r}, undisturbed {value!r}"
+        for key, value in expected.items()
+        if key in effects and effects[key] != value
+    ]
+    cancelled = disturbed.status is InstanceStatus.CANCELLED
+    if cancelled and disturbed.case is not None and disturbed.case.fault is Fault.CANCEL:
+        return problems
+    problems += [f"effect {key!r} is missing" for key in expected if key not in effects]
+    problems += [
+        f"effect {key!r} ({effects[key]!r}) is one too many"
+        for key in effects
+        if key not in expected
+    ]
+    for name in ("status", "result", "output", "error"):
+        before, now = getattr(undisturbed, name), getattr(disturbed, name)
+        if now != before:
+            problems.append(f"its {name} is {now!r}, undisturbed {before!r}")
+    return problems
+
+
+def _conflicts(run: Run) -> str:
+    return f"two different effects of one key: {', '.join(run.conflicts)}"

@@ -1,0 +1,191 @@
+"""The backend of one process, which fails at one boundary."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import msgspec
+import trio
+
+from ..backend import Backend, SignalBatch
+from ..errors import RequestTimeout
+from ..ids import own_record
+from ..messages import (
+    AcknowledgeSignal,
+    Checkpoint,
+    CheckpointReply,
+    Done,
+    FreeLease,
+    GoOn,
+    Hold,
+    OutcomeReply,
+    RecordEvent,
+    RecordOutcome,
+    RecordRetry,
+    Registered,
+    ReplyT,
+    Request,
+    SendSignal,
+    Sleep,
+    StopWaiting,
+    TakeSignal,
+)
+from ..types import SignalType
+from .world import World
+
+
+class Fault(enum.StrEnum):
+    """What happens at a boundary."""
+
+    CRASH_BEFORE = "crash before the save"
+    CRASH_AFTER = "crash after the save"
+    LOST_REPLY = "lost reply"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    STOP = "local stop"
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One fault at one boundary. Its text, ``fault at boundary``, names it."""
+
+    fault: Fault
+    boundary: str
+
+    def __str__(self) -> str:
+        return f"{self.fault} at {self.boundary}"
+
+
+class Crash(BaseException):
+    """The process is dead: nothing in it may handle this."""
+
+
+_VERBS: dict[type[Request[Any]], str] = {
+    Checkpoint: "checkpoint",
+    Sleep: "sleep",
+    TakeSignal: "wait_for_signal",
+    RecordRetry: "retry",
+    RecordEvent: "event",
+    RecordOutcome: "end",
+}
+"""The messages that are boundaries: what a program, or its end, writes."""
+
+_OF_SERVICES = (StopWaiting, AcknowledgeSignal, Hold, GoOn)
+
+
+class Boundaries:
+    """Gives every boundary of a case a name, the same in every run."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+        self.names: list[str] = []
+
+    def name(self, message: Request[Any]) -> str | None:
+        """The name of a message; None: it is no boundary."""
+        verb = _VERBS.get(type(message))
+        if verb is None:
+            return None
+        kind, named = own_record(getattr(message, "checkpoint_id", ""))
+        if isinstance(message, RecordRetry):
+            named = f"{named}, {message.attempt}"
+        elif isinstance(message, RecordEvent):
+            named = message.subtype or message.type
+        what = f"{kind or verb} {named!r}" if named or kind else verb
+        self._seen[what] += 1
+        name = what if self._seen[what] == 1 else f"{what}, time {self._seen[what]}"
+        self.names.append(name)
+        return name
+
+
+class Process:
+    """A backend as one process has it: when that dies, nothing goes through any more."""
+
+    def __init__(
+        self,
+        store: Backend,
+        instance_id: str,
+        boundaries: Boundaries,
+        case: Case | None,
+        world: World,
+    ) -> None:
+        self._store = store
+        self._instance_id = instance_id
+        self._boundaries = boundaries
+        self._case = case
+        self._world = world
+        self._lease = 0
+        self.scope = trio.CancelScope()
+        """Around the program: what a local stop cancels, and a crash."""
+        self.fired = False
+        self.dead = False
+
+    def signals(self) -> AsyncIterator[SignalBatch]:
+        return self._store.signals()
+
+    async def request(self, message: Request[ReplyT], /) -> ReplyT:
+        if self.dead:
+            return self._of_the_dead(message)
+        name = self._boundaries.name(message)
+        if self._case is None or name != self._case.boundary or self.fired:
+            return await self._pass(message)
+        self.fired = True
+        match self._case.fault:
+            case Fault.CRASH_BEFORE:
+                await self._crash()
+            case Fault.CRASH_AFTER:
+                with trio.CancelScope(shield=True):
+                    await self._pass(message)
+                await self._crash()
+            case Fault.LOST_REPLY:
+                return await self._lose_reply(message)
+            case Fault.CANCEL:
+                await self._signal(SignalType.CANCEL)
+            case Fault.PAUSE:
+                await self._signal(SignalType.PAUSE)
+            case Fault.STOP:
+                self.scope.cancel()
+        return await self._pass(message)
+
+    async def _pass(self, message: Request[ReplyT]) -> ReplyT:
+        reply = await self._store.request(message)
+        if isinstance(reply, Registered):
+            self._lease = reply.lease
+        if isinstance(message, Hold) and self.fired:  # by the pause of the case
+            await self._signal(SignalType.RESUME)
+        return reply
+
+    async def _crash(self) -> None:
+        self.dead = True
+        self._world.alive = False
+        self.scope.cancel()
+        with trio.CancelScope(shield=True):
+            await self._store.request(FreeLease(instance_id=self._instance_id, lease=self._lease))
+        raise Crash
+
+    def _of_the_dead(self, message: Request[ReplyT]) -> ReplyT:
+        """Services end quietly; whoever else asks is dead as well."""
+        if isinstance(message, RecordOutcome):
+            return cast(ReplyT, OutcomeReply(cancel=None))
+        if isinstance(message, _OF_SERVICES):
+            return cast(ReplyT, Done())
+        raise Crash
+
+    async def _lose_reply(self, message: Request[ReplyT]) -> ReplyT:
+        """Carried out, and the answer did not arrive: what a client over a network then does."""
+        first = await self._pass(message)
+        if isinstance(message, (RecordEvent, RecordOutcome)):
+            raise RequestTimeout(
+                f"the reply to {self._case} was lost; it may have been carried out"
+            )
+        again = await self._pass(message)
+        if isinstance(first, CheckpointReply) and not first.found:
+            return first  # its own state is not found
+        return again
+
+    async def _signal(self, kind: SignalType) -> None:
+        with trio.CancelScope(shield=True):
+            await self._store.request(
+                SendSignal(instance_id=self._instance_id, type=kind, payload=b"of the test")
+            )

@@ -1,0 +1,204 @@
+"""One program in one case: started, and started again until it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import outcome
+import trio
+from trio.testing import MockClock
+
+from ..backend import Backend
+from ..clock import TrioClock
+from ..config import SdkConfig
+from ..engine.opening import open_backend
+from ..engine.services import SharedBackend
+from ..errors import InstanceFinished, LeaseLost, RequestTimeout, SdkError
+from ..messages import GetStatus
+from ..sdk.durable import run_in_thread
+from ..sdk.instance import open_runtara
+from ..sdk.operator import Operator
+from ..sdk.runtara_sdk import RuntaraSdk
+from ..store.location import locate
+from ..store.sqlite import open_sqlite
+from ..types import InstanceStatus
+from . import world as worlds
+from .faults import Boundaries, Case, Process
+from .world import World
+
+INSTANCE = "test"
+MOST_STARTS = 100
+LONGEST = 1e10
+"""Mocked seconds, three hundred years, after which a program hangs."""
+
+WALL = 1767225600.0
+"""Where the wall clock starts: 2026-01-01 UTC, in every run the same."""
+
+Program = Callable[[RuntaraSdk], Awaitable[Any]]
+Script = Callable[[Operator], Awaitable[Any]]
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """How a program went in one case."""
+
+    case: Case | None
+    """None: undisturbed."""
+    status: InstanceStatus
+    """What it ended as."""
+    result: Any
+    """What the program returned, the last time that it did."""
+    output: bytes | None
+    error: str | None
+    """Of a failed one, ``Type: message``."""
+    effects: dict[str, Any]
+    """What it did to the world: :func:`effect`, by key."""
+    conflicts: tuple[str, ...]
+    """Keys under which it did two different things."""
+    boundaries: tuple[str, ...]
+    """The names of the boundaries that it came to."""
+    starts: int
+    """How often it was started."""
+
+
+@asynccontextmanager
+async def memory_backend() -> AsyncIterator[SharedBackend]:
+    """An open backend in memory for a test on a MockClock, without heartbeats: a mocked week
+    has twenty thousand of them."""
+    async with open_backend(SdkConfig(store=":memory:", heartbeat_interval_ms=0)) as backend:
+        yield backend
+
+
+def run(
+    program: Program,
+    *,
+    operator: Script | None = None,
+    case: Case | None = None,
+    **options: Any,
+) -> Run:
+    """Run a program on a MockClock until it has ended, starting it again where it stopped.
+
+    Args:
+      program: given the SDK of a block; what it returns is the result.
+      operator: what people do meanwhile: an async function of an :class:`Operator`, which
+        sleeps, and sends signals to the instance ``"test"``. It is not disturbed by faults,
+        and what it is refused because of them is left out.
+      case: a fault at a boundary, once.
+      options: for ``open_runtara``.
+
+    Raises whatever a program raises that is not recorded as its failure.
+    """
+    running = _Running(program, operator, case, options)
+    return trio.run(running.run, clock=MockClock(autojump_threshold=0))
+
+
+class _Running:
+    def __init__(
+        self,
+        program: Program,
+        operator: Script | None,
+        case: Case | None,
+        options: dict[str, Any],
+    ) -> None:
+        self._program = program
+        self._operator = operator
+        self._case = case
+        self._options = options
+        self._world = World()
+        self._boundaries = Boundaries()
+        self._result: Any = None
+        self._revive = False
+        self._fired = False
+        self._failure: Exception | None = None
+
+    async def run(self) -> Run:
+        clock = self._clock = TrioClock(WALL)
+        with trio.move_on_after(LONGEST):
+            async with open_sqlite(locate(":memory:"), lease_ms=30_000, clock=clock) as store:
+                async with trio.open_nursery() as nursery:
+                    if self._operator is not None:
+                        nursery.start_soon(self._operate, self._operator, Operator(store))
+                    starts = await outcome.acapture(self._until_ended, store)
+                    nursery.cancel_scope.cancel()
+                info = await store.request(GetStatus(instance_id=INSTANCE))
+            if self._failure is not None:
+                raise self._failure
+            return Run(
+                case=self._case,
+                status=info.status,
+                result=self._result,
+                output=info.output,
+                error=None if info.error is None else info.error.partition("\n")[0],
+                effects=self._world.effects,
+                conflicts=tuple(self._world.conflicts),
+                boundaries=tuple(self._boundaries.names),
+                starts=starts.unwrap(),
+            )
+        raise TimeoutError(f"the program hangs: it did not end within {LONGEST:g} mocked seconds")
+
+    async def _until_ended(self, store: Backend) -> int:
+        for start in range(1, MOST_STARTS + 1):
+            case = None if self._fired else self._case
+            process = Process(store, INSTANCE, self._boundaries, case, self._world)
+            self._world.alive = True
+            await self._one_start(process)
+            self._fired = self._fired or process.fired
+            status = (await store.request(GetStatus(instance_id=INSTANCE))).status
+            if status.finished and not self._revive:
+                return start
+        raise SdkError(f"the program was started {MOST_STARTS} times, and has not ended")
+
+    async def _one_start(self, process: Process) -> None:
+        worlds.enter(self._world)
+        run_in_thread.set(_inline)
+        revive, self._revive = self._revive, False
+        config = SdkConfig(heartbeat_interval_ms=0, clock=self._clock)
+        entered = False
+        try:
+            with process.scope:
+                async with (
+                    open_backend(process, config=config) as shared,
+                    open_runtara(
+                        shared,
+                        instance_id=INSTANCE,
+                        tenant_id="test",
+                        revive=revive,
+                        stop_signals=(),
+                        **self._options,
+                    ) as sdk,
+                ):
+                    entered = True
+                    result = await self._program(sdk)
+                    if not process.dead:
+                        self._result = result
+        except KeyboardInterrupt:
+            raise
+        except InstanceFinished:
+            pass  # it crashed after its end was recorded
+        except BaseException as exc:
+            if process.dead:
+                return
+            if not entered or not isinstance(exc, Exception) or _holds(exc, LeaseLost):
+                raise
+            # It is recorded as failed; one that did not hear of an event's fate goes on.
+            self._revive = process.fired and _holds(exc, RequestTimeout)
+
+    async def _operate(self, script: Script, operator: Operator) -> None:
+        try:
+            await script(operator)
+        except Exception as exc:
+            # What it is refused because of a fault is no mistake of its own.
+            if self._case is None or not isinstance(exc, SdkError):
+                self._failure = exc
+
+
+async def _inline(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+def _holds(error: BaseException, wanted: type[BaseException]) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_holds(part, wanted) for part in error.exceptions)
+    return isinstance(error, wanted)
