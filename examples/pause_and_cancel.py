@@ -13,34 +13,39 @@ goes on with the next one. A cancel stops it at once, as any cancelled scope of 
 
 import trio
 
-from runtara_trio import InstanceFinished, RuntaraSdk, open_runtara
+from runtara_trio import InstanceFinished, durable, open_runtara
 
 
-async def write_page(sdk: RuntaraSdk, page: int) -> None:
-    async with sdk.step(f"page/{page}"):
-        if await sdk.get_checkpoint(f"page/{page}") is not None:
-            return
-        print("begun", page, flush=True)
-        await trio.sleep(0.5)
-        print("written", page, flush=True)
-        await sdk.checkpoint(f"page/{page}", f"text of page {page}")
+@durable
+async def write_page(page: int) -> str:
+    print("begun", page, flush=True)
+    await trio.sleep(0.5)
+    print("written", page, flush=True)
+    return f"text of page {page}"
+
+
+async def write_report() -> int:
+    length = 0
+    try:
+        for page in range(1, 21):
+            length += len(await write_page(page))
+    finally:
+        # Clean-up shields itself, as anywhere in Trio. What ends the block is decided
+        # already: nothing that happens here can swallow a cancel.
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.01)
+            print("put the pen away", flush=True)
+    return length
 
 
 async def main() -> None:
     async with open_runtara("sqlite:///report.db", instance_id="report", tenant_id="me") as sdk:
-        try:
-            for page in range(1, 21):
-                await write_page(sdk, page)
-        finally:
-            # Clean-up shields itself, as anywhere in Trio. What ends the block is decided
-            # already: nothing that happens here can swallow a cancel.
-            with trio.CancelScope(shield=True):
-                await trio.sleep(0.01)
-                print("put the pen away", flush=True)
+        await sdk.completed(await write_report())
     print(sdk.outcome)
 
 
-try:
-    trio.run(main)
-except InstanceFinished as finished:
-    print(f"nothing to do: {finished.status} before; remove report.db to begin anew")
+if __name__ == "__main__":
+    try:
+        trio.run(main)
+    except InstanceFinished as finished:
+        print(f"nothing to do: {finished.status} before; remove report.db to begin anew")

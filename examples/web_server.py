@@ -33,6 +33,8 @@ from runtara_trio import (
     ServerError,
     SharedBackend,
     SignalRefused,
+    current_sdk,
+    durable,
     open_backend,
     open_runtara,
 )
@@ -74,13 +76,21 @@ async def run_order(
         raise NotBegun(f"{order_id} was {sdk.outcome} before it was stored")
 
 
+@durable
+async def charge(cents: int | None) -> None:
+    await pay(current_sdk().step_key, cents)
+
+
+async def pay(key: str, cents: int | None) -> None:
+    """Stands for a payment service, which knows its idempotency keys."""
+    await trio.sleep(0.01)
+
+
 async def carry_out(sdk: RuntaraSdk) -> None:
     cents = await sdk.get_checkpoint("order", int)
     decision = await sdk.wait_for_signal("decision")
     if decision == b"yes":
-        async with sdk.step("charge"):
-            await trio.sleep(0.01)  # the payment service, with sdk.step_key
-            await sdk.checkpoint("charge", {"cents": cents})
+        await charge(cents)
     await sdk.completed({"decision": decision.decode(), "cents": cents})
 
 

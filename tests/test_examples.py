@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import runpy
 import signal
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
-from runtara_trio import Operator, SharedBackend, open_backend, open_runtara
+from runtara_trio import Operator, RuntaraSdk, SharedBackend, open_backend, open_runtara
+from runtara_trio.testing import Run, check_every_boundary, effect
 
-from .support import Program, start
+from .places import free_port
+from .support import Program, start, start_args
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -25,6 +31,8 @@ def test_all_are_here() -> None:
         "pause_and_cancel.py",
         "durable_sleep.py",
         "web_server.py",
+        "order.py",
+        "carrier.py",
     }
 
 
@@ -84,6 +92,145 @@ async def test_durable_sleep(tmp_path: Path) -> None:
     assert float(program.lines[-1].removeprefix("ready, ").split()[0]) >= 2
     async with open_backend(f"sqlite:///{tmp_path}/tea.db") as backend:
         assert await checkpoints(backend, "runtara_trio::wake::drawing") == wake
+
+
+def load(name: str) -> Any:
+    """An example as a module."""
+    return runpy.run_path(str(EXAMPLES / name), run_name=name)
+
+
+class TestEveryBoundary:
+    """Each example, with every fault at every boundary that it has."""
+
+    def test_smallest(self) -> None:
+        count = load("smallest.py")["count"]
+        assert len(check_every_boundary(count).boundaries) == 11
+
+    def test_pause_and_cancel(self) -> None:
+        write_report = load("pause_and_cancel.py")["write_report"]
+        undisturbed = check_every_boundary(lambda sdk: write_report())
+        assert undisturbed.result == sum(len(f"text of page {page}") for page in range(1, 21))
+
+    def test_durable_sleep(self) -> None:
+        make_tea = load("durable_sleep.py")["make_tea"]
+        check_every_boundary(lambda sdk: make_tea(sdk, 180))
+
+    def test_web_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("quart_trio")
+        module = load("web_server.py")
+
+        async def pay(key: str, cents: int) -> None:
+            effect(key, cents)
+
+        monkeypatch.setitem(module["charge"].__wrapped__.__globals__, "pay", pay)
+
+        async def program(sdk: RuntaraSdk) -> None:
+            await sdk.checkpoint("order", 1999)
+            await module["carry_out"](sdk)
+
+        async def decide(operator: Operator) -> None:
+            await trio.sleep(60)
+            await operator.send_signal("test", "decision", b"yes")
+
+        undisturbed = check_every_boundary(program, operator=decide)
+        assert list(undisturbed.effects.values()) == [1999]
+
+
+class World:
+    """The services of the order, as a test wants them."""
+
+    def __init__(self, module: dict[str, Any], answer: bytes | None, carrier: float = 1) -> None:
+        self.module = module
+        self.answer = answer
+        self.carrier = carrier
+        """Seconds for a label."""
+        self.order = module["Order"]("order-7", "kim", 4500, ["books", "lamp", "teapot"])
+        globals_ = module["carry_out"].__globals__
+        globals_["bank"] = self
+        globals_["request_label"] = self.request_label
+
+    async def charge(self, key: str, order_id: str, cents: int) -> None:
+        effect(key, cents)
+
+    async def pay_back(self, key: str, order_id: str) -> None:
+        effect(key, "paid back")
+
+    async def request_label(self, url: str, key: str, parcel: str) -> str:
+        await asyncio.sleep(self.carrier)
+        return str(effect(key, f"T-{parcel}"))
+
+    async def program(self, sdk: RuntaraSdk) -> Any:
+        result = await self.module["carry_out"](sdk, self.order)
+        await sdk.completed(result)  # from now on no cancel can come
+        return result
+
+    async def person(self, operator: Operator) -> None:
+        await trio.sleep(24 * 3600)
+        if self.answer is not None:
+            await operator.send_signal("test", "approval", self.answer)
+
+    def check(self, run: Run) -> None:
+        values = list(run.effects.values())
+        shipped = str(run.result).startswith("shipped") and run.status == "completed"
+        assert ("paid back" in values) is not shipped, "paid for nothing, or sent for nothing"
+
+    def everywhere(self) -> Run:
+        return check_every_boundary(self.program, self.check, operator=self.person)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="trio-asyncio does not import there")
+class TestOrder:
+    def test_shipped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        undisturbed = World(load("order.py"), b'{"by":"ana","approved":true}').everywhere()
+        assert undisturbed.result == "shipped, see order-7.txt"
+        assert len(undisturbed.effects) == 4
+        papers = (tmp_path / "order-7.txt").read_text()
+        assert papers == "books T-books\nlamp T-lamp\nteapot T-teapot\n"
+
+    def test_refused(self) -> None:
+        undisturbed = World(load("order.py"), b'{"by":"ana","approved":false}').everywhere()
+        assert undisturbed.result == "not approved by ana"
+
+    def test_nobody_answers(self) -> None:
+        undisturbed = World(load("order.py"), None).everywhere()
+        assert undisturbed.result == "not approved by nobody"
+
+    def test_a_carrier_that_is_too_slow(self) -> None:
+        world = World(load("order.py"), b'{"by":"ana","approved":true}', carrier=3 * 24 * 3600)
+        undisturbed = world.everywhere()
+        assert undisturbed.result == "not shipped in time: 0 of 3 parcels"
+
+    def test_declined(self) -> None:
+        world = World(load("order.py"), None)
+        world.order = msgspec.structs.replace(world.order, cents=0)
+        undisturbed = check_every_boundary(world.program)
+        assert undisturbed.error == "Declined: 0 cents"
+
+    async def test_for_real(self, tmp_path: Path) -> None:
+        """With its carrier, killed, and approved from the command line."""
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        async with start(EXAMPLES / "carrier.py", port, cwd=tmp_path) as carrier:
+            await carrier.line("======== Running on")
+            async with start(EXAMPLES / "order.py", "order-7", url, cwd=tmp_path) as program:
+                await program.line("bank: order-7 4500")
+                await program.kill()
+            store = f"sqlite:///{tmp_path}/orders.db"
+            approval = '{"by": "ana", "approved": true}'
+            command = ("signal", "order-7", "approval", approval, "--store", store)
+            async with start_args("-m", "runtara_trio", *command) as signal_:
+                assert await signal_.wait() == 0
+            async with start(EXAMPLES / "order.py", "order-7", url, cwd=tmp_path) as program:
+                assert await program.wait() == 0
+            assert program.lines == ["running order-7", "order-7 completed"]
+            async with start(EXAMPLES / "order.py", "order-7", url, cwd=tmp_path) as program:
+                assert await program.wait() == 0
+            assert program.lines == ['order-7 is completed: "shipped, see order-7.txt"']
+            assert len((tmp_path / "order-7.txt").read_text().splitlines()) == 3
+            carrier.send(signal.SIGTERM)
+            await carrier.wait()
+            assert len([line for line in carrier.lines if line.startswith("label")]) == 3
 
 
 class Server:

@@ -93,6 +93,10 @@ class Block(Watched):
         return self._signals.scope
 
     @property
+    def cancel_requested(self) -> bool:
+        return self._signals.cancel is not None
+
+    @property
     def boundary(self) -> Boundary:
         return self._signals.boundary
 

@@ -104,6 +104,12 @@ class RuntaraSdk:
         return self._block.boundary.pause_requested
 
     @property
+    def cancel_requested(self) -> bool:
+        """An operator's cancel has reached the body. Clean-up can tell it from a pause and
+        from a local stop, after which the program goes on some day."""
+        return self._block.cancel_requested
+
+    @property
     def step_key(self) -> str:
         """A key for the other side's idempotency, made of instance id and the step's checkpoint id.
 

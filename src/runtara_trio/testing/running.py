@@ -50,6 +50,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """What it ended as."""
     result: Any
     """What the program returned, the last time that it did."""
+    returned: bool
+    """Whether it did: not where it crashed once it had said its own end."""
     output: bytes | None
     error: str | None
     """Of a failed one, ``Type: message``."""
@@ -109,6 +111,7 @@ class _Running:
         self._world = World()
         self._boundaries = Boundaries()
         self._result: Any = None
+        self._returned = False
         self._revive = False
         self._fired = False
         self._failure: Exception | None = None
@@ -129,6 +132,7 @@ class _Running:
                 case=self._case,
                 status=info.status,
                 result=self._result,
+                returned=self._returned,
                 output=info.output,
                 error=None if info.error is None else info.error.partition("\n")[0],
                 effects=self._world.effects,
@@ -172,7 +176,8 @@ class _Running:
                     entered = True
                     result = await self._program(sdk)
                     if not process.dead:
-                        self._result = result
+                        self._result, self._returned = result, True
+                        self._returned = True
         except KeyboardInterrupt:
             raise
         except InstanceFinished:
