@@ -171,7 +171,7 @@ class World:
 
     def check(self, run: Run) -> None:
         values = list(run.effects.values())
-        shipped = str(run.result).startswith("shipped") and run.status == "completed"
+        shipped = (run.output or b"").startswith(b'"shipped')
         assert ("paid back" in values) is not shipped, "paid for nothing, or sent for nothing"
 
     def everywhere(self) -> Run:

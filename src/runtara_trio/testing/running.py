@@ -177,7 +177,6 @@ class _Running:
                     result = await self._program(sdk)
                     if not process.dead:
                         self._result, self._returned = result, True
-                        self._returned = True
         except KeyboardInterrupt:
             raise
         except InstanceFinished:
