@@ -108,6 +108,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_steps(session: nox.Session) -> None:
+    """Durable calls beside DBOS's steps; writes docs/benchmarks-steps.md."""
+    install(session, "bench")
+    session.run("python", "-m", "bench.steps", *session.posargs)
+
+
+@nox.session
 def bench_quic(session: nox.Session) -> None:
     """Calls over QUIC, beside the stock Rust SDK; writes docs/benchmarks-quic.md."""
     stock = build_stock(session)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -20,15 +17,6 @@ from . import checkpoints, idle, report, starting
 from .checkpoints import PER_COMMIT, TASKS, Measured
 
 DOCS = Path(__file__).parent.parent / "docs"
-
-
-def machine() -> str:
-    """What this was measured on."""
-    return (
-        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
-        f"Python {platform.python_version()}, Trio {trio.__version__}, "
-        f"SQLite {sqlite3.sqlite_version}"
-    )
 
 
 def measure_checkpoints(folder: Path, size: int, rounds: int) -> list[report.Rate]:
@@ -113,7 +101,7 @@ def main() -> None:
         folder = Path(name)
         results = report.Results(
             day=date.today().isoformat(),
-            machine=machine(),
+            machine=report.machine(),
             disk=checkpoints.disk(folder),
             rates=[
                 rate for size in (200, 4096) for rate in measure_checkpoints(folder, size, rounds)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import trio
 
 from .checkpoints import Measured
 from .idle import Idle
@@ -34,6 +38,15 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     replay: list[tuple[int, Measured]]
     idle: list[Idle]
     starts: list[Start]
+
+
+def machine() -> str:
+    """What this was measured on."""
+    return (
+        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, Trio {trio.__version__}, "
+        f"SQLite {sqlite3.sqlite_version}"
+    )
 
 
 def page(results: Results, *, plotted: bool) -> str:

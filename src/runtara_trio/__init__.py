@@ -1,8 +1,9 @@
 """Durable execution for Trio programs.
 
+    testing              the test kit
     cli                  the operator's commands
     demo                 a user's program, killed and counted
-    sdk                  what users call: open_runtara, RuntaraSdk, Operator
+    sdk                  what users call: open_runtara, RuntaraSdk, durable, Operator
     engine               what decides: services, signals → scopes, boundaries, outcome, stop
     -------------------- the seam: backend
     store                SQLite: a file, or in memory

@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from types import CodeType
 from typing import Any
 
 import trio
 
 from .. import logs
-from ..errors import (
-    LeaseLost,
-    NotSupported,
-    OutcomeNotRecorded,
-    SdkError,
-)
-from ..ids import signal_id, wake_id
+from ..errors import LeaseLost, OutcomeNotRecorded, SdkError
 from ..messages import (
     AcknowledgeSignal,
-    Checkpoint,
     RecordOutcome,
     Register,
     Registered,
     ReplyT,
     Request,
-    Sleep,
     StopWaiting,
-    TakeSignal,
 )
 from ..types import InstanceStatus, Outcome, Signal, SignalType
 from . import deadlines
 from .boundary import Boundary
+from .hints import Hints
 from .holding import Hold
 from .outcome import Facts, decide, local_stop, manual_signal
+from .past import Past
 from .recording import Recorder
 from .services import SharedBackend, Watched
 from .sharing import Runs
 from .signals import Cause, SignalScope
-from .stored import Stored
-from .visited import Visited
-
-LOOK_FOR_UNVISITED = 5.0
-"""Seconds that a block which has ended may look for ids that it never asked for."""
 
 
 class Block(Watched):
@@ -79,9 +66,8 @@ class Block(Watched):
         self._last_look = 0
         self._stopped: str | None = None
         self.ended = False
-        self._waiters: dict[str, set[trio.Event]] = {}
-        self.visited = Visited()
-        self._stored = Stored(instance_id, shared.request)
+        self.hints = Hints()
+        self.past = Past(instance_id, shared.request)
         self.runs = Runs(self.boundary)
         self._names: dict[str, CodeType] = {}
         self.at_end: list[Callable[[], Awaitable[None]]] = []
@@ -172,22 +158,16 @@ class Block(Watched):
                 self._quiet.set()
 
     async def _before_writing(self, message: Request[Any]) -> None:
-        """Wait for the end of a hold, and tell a deadline that is over what is new."""
+        """Tell a deadline that is over what is new, and wait for the end of a hold."""
+        if deadlines.replaying():
+            deadlines.note(await self.past.trace(message))
         if self._hold is not None:
             await self._until_running()
-        if deadlines.replaying():
-            stored_under = _STORED_UNDER.get(type(message))
-            checkpoint_id = getattr(message, "checkpoint_id", None)
-            state = None
-            if stored_under is not None and checkpoint_id is not None:
-                state = await self._stored.find(stored_under(checkpoint_id), touched=True)
-            deadlines.note(state)
 
     async def find(self, checkpoint_id: str) -> bytes | None:
-        """What is stored under an id, of this run or an earlier one; None: nothing."""
+        """What is stored under an id, by this run or an earlier one; None: nothing."""
         self.check_open()
-        touched = self.visited.add(checkpoint_id)
-        return await self._stored.find(checkpoint_id, touched=touched)
+        return await self.past.find(checkpoint_id)
 
     async def register(self, checkpoint_id: str | None, revive: bool) -> None:
         """Take the instance, and deliver what waited for it. Not interrupted half-way."""
@@ -215,10 +195,7 @@ class Block(Watched):
             logs.taken_over(
                 instance_id=self.instance_id, lease=reply.lease, taken_from=reply.taken_from
             )
-        if not reply.resumed:
-            self._stored.nothing_yet()
-        if not reply.resumed or checkpoint_id is not None:  # it skips what is before it
-            self.visited.nothing_missed()
+        self.past.begins(resumed=reply.resumed, skips=checkpoint_id is not None)
         self.deliver(reply.signal, reply.look)
 
     # ---- what comes from outside
@@ -253,27 +230,11 @@ class Block(Watched):
             self.shared.start_soon(self.boundary.look_again)
 
     def hint(self, checkpoint_id: str) -> None:
-        for event in self._waiters.get(checkpoint_id, ()):
-            event.set()
-
-    @contextmanager
-    def hinted(self, checkpoint_id: str) -> Iterator[trio.Event]:
-        """An event that is set when a custom signal may have come.
-
-        To be entered before the backend is asked, or one that comes between is missed.
-        """
-        event = trio.Event()
-        waiters = self._waiters.setdefault(checkpoint_id, set())
-        waiters.add(event)
-        try:
-            yield event
-        finally:
-            waiters.discard(event)
+        self.hints.give(checkpoint_id)
 
     def stop_waiting(self, checkpoint_id: str) -> None:
-        """The last who waited for this id has gone: the backend need not look any more."""
-        if not self._waiters.get(checkpoint_id):
-            self._waiters.pop(checkpoint_id, None)
+        """Somebody waits no more; after the last the backend need not look."""
+        if self.hints.last_has_gone(checkpoint_id):
             self.shared.start_soon(
                 self.shared.request,
                 StopWaiting(instance_id=self.instance_id, checkpoint_id=checkpoint_id),
@@ -409,8 +370,7 @@ class Block(Watched):
         self.boundary.close()
         for close in self.at_end:
             await self.shared.uninterrupted(close)
-        for checkpoint_id in self._waiters:  # a stray task must not wait for ever
-            self.hint(checkpoint_id)
+        self.hints.give_all()
         if self._signals.paused and not self.boundary.settled:
             logs.grace_over(instance_id=self.instance_id)
         try:
@@ -424,26 +384,8 @@ class Block(Watched):
         finally:
             self.shared.detach(self)
         hurried = around_cancelled or self._stopped is not None or self.shared.closed
-        if self.outcome is Outcome.COMPLETED and self.visited.warns and not hurried:
-            await self.shared.uninterrupted(self._tell_unvisited)
-
-    async def _tell_unvisited(self) -> None:
-        """Warn of work that is stored, and that a run which completed did not look for.
-
-        The outcome is recorded: whatever fails here, only a warning is lost.
-        """
-        try:
-            with trio.fail_after(LOOK_FOR_UNVISITED):
-                missed = await self.visited.missed(self.instance_id, self.shared.request)
-        except NotSupported:
-            return  # only a store can tell
-        except Exception as exc:
-            logs.request_failed(task="the look for unvisited ids", error=str(exc))
-            return
-        if missed:
-            logs.unvisited(
-                instance_id=self.instance_id, count=len(missed), unvisited=", ".join(missed[:10])
-            )
+        if self.outcome is Outcome.COMPLETED and self.past.tells_unvisited and not hurried:
+            await self.shared.uninterrupted(self.past.tell_unvisited)
 
     async def _recorded(self, error: BaseException | None, around_cancelled: bool) -> Outcome:
         while True:
@@ -497,13 +439,6 @@ class Block(Watched):
                 return signal
         return None
 
-
-_STORED_UNDER: dict[type[Request[Any]], Callable[[str], str]] = {
-    Checkpoint: str,
-    Sleep: wake_id,
-    TakeSignal: signal_id,
-}
-"""Where a message that was answered before has left its trace."""
 
 _SAID = {
     InstanceStatus.COMPLETED: Outcome.COMPLETED,

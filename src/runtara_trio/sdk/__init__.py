@@ -1,9 +1,16 @@
 """What users call.
 
-instance      open_runtara
-runtara_sdk   RuntaraSdk, the verbs
-waiting       durable sleeps and waits for signals
-results       CheckpointResult
-operator      Operator, for whoever runs the instances
-current       current_sdk
+instance        open_runtara
+runtara_sdk     RuntaraSdk, the verbs
+durable         @durable
+keys            the checkpoint id of a durable call
+returning       its result, as bytes and back
+retry           its attempts
+parallel        nurseries and maps
+paths           where in the tree of ids a task works
+waiting         durable sleeps, waits for signals, deadlines
+asyncio_bridge  coroutines of asyncio libraries
+results         CheckpointResult
+operator        Operator, for whoever runs the instances
+current         current_sdk
 """

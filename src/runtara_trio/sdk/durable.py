@@ -109,16 +109,15 @@ def durable(
       on_retry: called with a :class:`Retry` before each wait; it may be async.
 
     Raises:
-      ConfigError: an argument that is none, or a function that cannot be durable.
+      ConfigError: an argument that is none, or a function that cannot be durable; of a call,
+        a result larger than 64 MiB − 4 KiB.
+      TypeError: of a call, an argument has no JSON to make a key of.
+      CodecError: of a call, its result cannot be encoded, or not decoded to its annotation;
+        before the function runs, where that can be known.
+      SdkError: of a call outside a block, after its end, or one that waits for itself.
+      StoreError: of a call, its result was not saved; Unreachable: it may be.
 
-    A call raises what the last attempt raised, and
-
-      SdkError: outside a block, after its end, or where the call waits for itself.
-      TypeError: an argument has no JSON to make a key of.
-      CodecError: the result cannot be encoded, or not decoded to its annotation; before the
-        function runs, where that can be known.
-      ConfigError: the result is larger than 64 MiB − 4 KiB.
-      StoreError, Unreachable: the result was not saved.
+    A call that fails otherwise raises what its last attempt raised.
     """
     locals_ = sys._getframe(1).f_locals  # a return type may be defined beside the function
 

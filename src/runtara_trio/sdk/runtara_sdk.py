@@ -172,7 +172,7 @@ class RuntaraSdk:
             checkpoint_id=checkpoint_id,
             state=encode(self._codec, f"state of checkpoint {checkpoint_id!r}", state),
         )
-        self._block.visited.add(checkpoint_id)
+        self._block.past.touch(checkpoint_id)
         reply = await self._block.save(message)
         logs.checkpoint(
             instance_id=self.instance_id, checkpoint_id=checkpoint_id, found=reply.found
@@ -202,7 +202,7 @@ class RuntaraSdk:
         """
         checkpoint_id = self._id(checkpoint_id)
         message = GetCheckpoint(instance_id=self.instance_id, checkpoint_id=checkpoint_id)
-        self._block.visited.add(checkpoint_id)
+        self._block.past.touch(checkpoint_id)
         reply = await self._block.request(message)
         deadlines.note(reply.state if reply.found else None)
         if not reply.found:
@@ -385,7 +385,7 @@ class RuntaraSdk:
             attempt=attempt_number,
             error=error,
         )
-        self._block.visited.add(checkpoint_id)
+        self._block.past.touch(checkpoint_id)
         await self._block.request(message)
 
     # ---- the end

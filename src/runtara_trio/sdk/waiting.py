@@ -26,7 +26,7 @@ IN_TIME, TOO_LATE = b"\1", b"\0"
 async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) -> None:
     """Save when to wake, then wait for what is left of it."""
     clock = block.shared.clock
-    block.visited.add(checkpoint_id)
+    block.past.touch(checkpoint_id)
     reply = await block.save(
         Sleep(
             instance_id=block.instance_id,
@@ -55,11 +55,11 @@ async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | Non
     """
     waited = False
     until = None
-    block.visited.add(checkpoint_id)
+    block.past.touch(checkpoint_id)
     try:
         with block.boundary.waiting():
             while True:
-                with block.hinted(checkpoint_id) as hinted:
+                with block.hints.wait(checkpoint_id) as hinted:
                     over = until is not None and _left(block.shared.clock, until) <= 0
                     taken = await _take(block, checkpoint_id, give_up=over)
                     if taken.payload is not None or taken.timed_out:
