@@ -11,18 +11,22 @@ from runtara_trio import (
     Backend,
     CheckpointResult,
     Codec,
+    DurableNursery,
     InstanceInfo,
     Operator,
     Outcome,
+    Retry,
     RuntaraSdk,
     SdkConfig,
     SharedBackend,
     Signal,
     SignalType,
     current_sdk,
+    durable,
     open_backend,
     open_runtara,
 )
+from runtara_trio.testing import Case, Fault, Run, check_every_boundary, effect, run
 
 T = TypeVar("T")
 
@@ -83,3 +87,89 @@ async def operate() -> None:
             await sdk.check_cancelled()
         async with open_runtara(backend, signals="none"):  # type: ignore[arg-type]  # pyright: ignore
             pass
+
+
+# ---- durable functions keep their own signatures
+
+
+@durable
+async def charge(order: str, cents: int = 1) -> Receipt:
+    return Receipt(cents)
+
+
+@durable(key="{order}", max_retries=5, delay=0.5, retry_on=(OSError, ValueError), timeout=2)
+async def refund(order: str, *, cents: int) -> None: ...
+
+
+@durable(retry_on=lambda error: "again" in str(error), on_retry=lambda retry: print(retry.error))
+def compute(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@durable(flavor="asyncio")
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+def tell(retry: Retry) -> None:
+    assert_type(retry.attempt, int)
+    assert_type(retry.error, Exception)
+
+
+class Shop:
+    @durable(on_retry=tell)
+    async def open(self, day: str) -> bool:
+        return bool(day)
+
+    @durable
+    def close(self) -> int:
+        return 1
+
+    @staticmethod
+    @durable
+    async def rate(currency: str) -> float:
+        return 1.5
+
+
+async def calls(sdk: RuntaraSdk) -> None:
+    assert_type(await charge("order-7"), Receipt)
+    assert_type(await charge("order-7", cents=2), Receipt)
+    await refund("order-7", cents=1)
+    assert_type(await compute([1]), int)
+    assert_type(await fetch("a"), bytes)
+    shop = Shop()
+    assert_type(await shop.open("monday"), bool)
+    assert_type(await shop.close(), int)
+    assert_type(await Shop.rate("EUR"), float)
+    await charge(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await refund("order-7")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await compute("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    assert_type(await sdk.wait_for_signal("a"), bytes)
+    assert_type(await sdk.wait_for_signal("a", 60), bytes)
+    assert_type(await sdk.wait_for_signal("a", timeout=60, type=Receipt), Receipt)
+    assert_type(await sdk.asyncio(fetch, "a"), bytes)
+    with sdk.scope("a"):
+        async with sdk.open_nursery() as nursery:
+            assert_type(nursery, DurableNursery)
+            nursery.start_soon(charge, "order-7", 2, name="first")
+    async with sdk.map(charge, ["a", "b"], limit=2, key=str) as results:
+        async for receipt in results:
+            assert_type(receipt, Receipt)
+    async with sdk.deadline("a", 60) as scope:
+        assert_type(scope.cancelled_caught, bool)
+
+
+def kit() -> None:
+    async def person(operator: Operator) -> None:
+        await operator.send_signal("test", "a", b"")
+
+    async def program(sdk: RuntaraSdk) -> int:
+        return effect(sdk.step_key, 7)
+
+    undisturbed = check_every_boundary(
+        program, lambda run: None, operator=person, faults=[Fault.PAUSE], pause_grace=7
+    )
+    assert_type(undisturbed, Run)
+    assert_type(undisturbed.effects, dict[str, Any])
+    assert_type(run(program, case=Case(Fault.CANCEL, "end")), Run)
