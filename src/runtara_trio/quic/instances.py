@@ -48,6 +48,8 @@ class Instances:
         self._acknowledged: dict[str, Acknowledged] = {}
         self.sent: dict[str, InstanceStatus] = {}
         """Outcomes that were sent, and may have arrived."""
+        self.taken: dict[str, set[str]] = {}
+        """Signals by instance that this run has taken: who else waits for one reads it."""
         self.held: set[str] = set()
         """Suspended, and waiting to go on: a cancel may show in their status alone."""
         self._news, self.batches = trio.open_memory_channel[SignalBatch](1000)
@@ -65,6 +67,7 @@ class Instances:
         self._acknowledged.pop(instance_id, None)
         self.sent.pop(instance_id, None)
         self.held.discard(instance_id)
+        self.taken.pop(instance_id, None)
         self.polls.remove((instance_id, None))
 
     def acknowledged(self, instance_id: str) -> Acknowledged:

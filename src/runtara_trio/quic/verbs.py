@@ -350,7 +350,8 @@ async def take_signal(client: Instances, message: TakeSignal) -> SignalTaken:
 async def _take(client: Instances, message: TakeSignal) -> SignalTaken:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
     wait: Wait = (instance, checkpoint_id)
-    if wait not in client.polls:  # else this run has found none before
+    taken = client.taken.setdefault(instance, set())
+    if wait not in client.polls or checkpoint_id in taken:  # else this run has found none before
         record = await client.read(instance, signal_id(checkpoint_id))
         if record is not None:
             return _taken(record)
@@ -365,6 +366,7 @@ async def _take(client: Instances, message: TakeSignal) -> SignalTaken:
         record = TIMED_OUT
     if record is not None:
         record = await client.save(instance, signal_id(checkpoint_id), record)
+        taken.add(checkpoint_id)
         client.polls.remove(wait)
     else:
         client.polls.add(wait)
