@@ -16,14 +16,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from runtara_trio import Operator, SharedBackend, open_backend
 
-from .places import CORES, SERVED, STORES, Place, core_place, served_place, store_place
+from .places import (
+    CORES,
+    SERVED,
+    STORES,
+    Place,
+    core_place,
+    postgres_place,
+    served_place,
+    store_place,
+)
+from .postgres import running_postgres
 
 for name in [name for name in os.environ if name.startswith("RUNTARA_")]:
     del os.environ[name]
@@ -49,6 +59,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("place", kinds, indirect=True)
 
 
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server: TEST_POSTGRES, else one of our own."""
+    given = os.environ.get("TEST_POSTGRES")
+    if given is not None:
+        yield given
+        return
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
 @pytest.fixture
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     """A backend of each kind, and the operator of its instances."""
@@ -57,6 +78,8 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             opening = store_place(":memory:")
         case "file":
             opening = store_place(f"sqlite:///{tmp_path}/store.db")
+        case "postgres":
+            opening = postgres_place(request.getfixturevalue("postgres_server"))
         case "served":
             opening = served_place()
         case kind:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import trio
 
 from runtara_trio import Operator, SdkConfig, SharedBackend, open_backend
@@ -26,7 +27,7 @@ from runtara_trio.quic.serving import Limits
 
 from .quic import IDENTITY
 
-STORES = ["memory", "file"]
+STORES = ["memory", "file", "postgres"]
 SERVED = "served"
 CORES = {"sqlite": "core on SQLite", "postgres": "core on PostgreSQL"}
 
@@ -50,6 +51,20 @@ def client(address: str) -> AbstractAsyncContextManager[SharedBackend]:
 async def store_place(url: str) -> AsyncIterator[Place]:
     async with open_backend(url) as backend:
         yield Place(backend, Operator(backend), url)
+
+
+@asynccontextmanager
+async def postgres_place(server: str) -> AsyncIterator[Place]:
+    """A store on a PostgreSQL server, in a schema of its own."""
+    schema = f"t{uuid.uuid4().hex}"
+    await trio.to_thread.run_sync(_sql, server, f"CREATE SCHEMA {schema}")
+    url = f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3D{schema}"
+    try:
+        async with store_place(url) as place:
+            yield place
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_sql, server, f"DROP SCHEMA {schema} CASCADE")
 
 
 @asynccontextmanager
@@ -173,7 +188,5 @@ class PostgresOperator:
 
 
 def _sql(url: str, statement: str, values: tuple[object, ...] = ()) -> None:
-    import psycopg  # of the interop session only
-
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement, values or None)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import trio
 from runtara_trio import RuntaraSdk, open_runtara
 from runtara_trio.backend import Backend, SignalBatch
 from runtara_trio.messages import RecordOutcome, ReplyT, Request
+from runtara_trio.store.postgres import PostgresStore
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -21,6 +22,16 @@ PROGRAMS = Path(__file__).parent / "programs"
 def block(backend: Any, instance_id: str = "i", **options: Any) -> Any:
     """An ``open_runtara`` block as most tests want it."""
     return open_runtara(backend, instance_id=instance_id, tenant_id="t", **options)
+
+
+async def sql(backend: Any, statement: str) -> list[tuple[Any, ...]]:
+    """What somebody else's hand does to a store."""
+    store = backend._backend
+    if isinstance(store, PostgresStore):
+        async with store._connection() as connection:
+            return await connection.run(statement)
+    rows: list[tuple[Any, ...]] = store._database.file.db.execute(statement).fetchall()
+    return rows
 
 
 class Watched:

@@ -461,7 +461,7 @@ def test_ctrl_c_in_the_closing_of_a_backend_is_not_lost() -> None:
     ("target", "text"),
     [
         ("quic://host:port", "names no server"),
-        ("postgresql://localhost/x", "this version opens sqlite:///PATH and :memory:"),
+        ("postgresql://[x", "cannot read the URL of a PostgreSQL"),
         ("orders.db", "as 'sqlite:///orders.db' is"),
         ("sqlite:///", "names no file"),
         ("sqlite:///x.db?cache=shared", "only mode=rwc and mode=rw"),

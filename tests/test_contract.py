@@ -50,6 +50,8 @@ from runtara_trio.messages import (
 from runtara_trio.store.location import locate
 from runtara_trio.store.sqlite import open_sqlite
 
+from .support import sql
+
 core = pytest.mark.core
 guard = pytest.mark.guard
 
@@ -486,13 +488,11 @@ async def test_prune_takes_what_finished_long_ago(backend: SharedBackend) -> Non
     await register(backend, "running")
     await end(backend, lease, InstanceStatus.COMPLETED)
     assert await operator.prune(3600) == 0
-    database = backend._backend._database  # type: ignore[attr-defined]
-    database.file.db.execute(
-        "UPDATE instances SET finished_at = '2020-01-01 00:00:00' WHERE instance_id = 'i'"
+    await sql(
+        backend, "UPDATE instances SET finished_at = '2020-01-01 00:00:00' WHERE instance_id = 'i'"
     )
     seen: list[int] = []
     assert await operator.prune(3600, progress=seen.append) == 1
     assert seen == [1]
     assert [one.instance_id for one in (await operator.list()).instances] == ["running"]
-    (left,) = database.file.db.execute("SELECT count(*) FROM checkpoints").fetchone()
-    assert left == 0
+    assert await sql(backend, "SELECT count(*) FROM checkpoints") == [(0,)]

@@ -28,7 +28,7 @@ from runtara_trio import (
 )
 from runtara_trio.engine.outcome import TABLE, Facts, decide, failure_text, manual_signal
 
-from .support import block, leave_with
+from .support import block, leave_with, sql
 
 ORDER = [
     Outcome.LOST,
@@ -144,8 +144,7 @@ async def test_lost_is_noticed_at_the_end_at_the_latest(backend: SharedBackend) 
 
 async def take_away(backend: SharedBackend) -> None:
     """What another owner does: the lease row changes under the holder."""
-    database = backend._backend._database  # type: ignore[attr-defined]
-    database.file.db.execute("UPDATE runtara_trio_leases SET owner = 'other', epoch = epoch + 1000")
+    await sql(backend, "UPDATE runtara_trio_leases SET owner = 'other', epoch = epoch + 1000")
 
 
 async def test_said_completed(backend: SharedBackend) -> None:

@@ -14,6 +14,8 @@ from runtara_trio import (
 from runtara_trio.messages import RecordOutcome, Register
 from runtara_trio.store.rules import SIGNALS, Action, Standing, decide_signal, standing
 
+from .support import sql
+
 CANCEL, PAUSE, RESUME = SignalType
 RUNNING, SUSPENDED = InstanceStatus.RUNNING, InstanceStatus.SUSPENDED
 
@@ -64,14 +66,15 @@ def test_where_an_instance_stands(
 async def put(backend: SharedBackend, where: Standing) -> None:
     """An instance 'i' that stands there."""
     reply = await backend.request(Register(instance_id="i", tenant_id="t"))
-    db = backend._backend._database.file.db  # type: ignore[attr-defined]
     if where in (Standing.IDLE, Standing.CORE_SUSPENDED, Standing.FINISHED):
         status = InstanceStatus.FAILED if where is Standing.FINISHED else SUSPENDED
         await backend.request(RecordOutcome(instance_id="i", lease=reply.lease, status=status))
     if where is Standing.DEAD:
-        db.execute("UPDATE runtara_trio_leases SET owner = 'dead'")
+        await sql(backend, "UPDATE runtara_trio_leases SET owner = 'dead'")
     if where in (Standing.CORE_RUNNING, Standing.CORE_SUSPENDED):
-        db.execute("UPDATE instances SET started_at = '2026-11-22T16:10:15.516583684+00:00'")
+        await sql(
+            backend, "UPDATE instances SET started_at = '2026-11-22T16:10:15.516583684+00:00'"
+        )
 
 
 async def state(backend: SharedBackend) -> tuple[InstanceStatus, SignalType | None]:
@@ -124,5 +127,4 @@ async def test_a_cancel_for_a_dead_lease_takes_it(backend: SharedBackend) -> Non
     """A holder that comes back after it is fenced."""
     await put(backend, Standing.DEAD)
     await Operator(backend).cancel("i")
-    db = backend._backend._database.file.db  # type: ignore[attr-defined]
-    assert db.execute("SELECT count(*) FROM runtara_trio_leases").fetchone() == (0,)
+    assert await sql(backend, "SELECT count(*) FROM runtara_trio_leases") == [(0,)]

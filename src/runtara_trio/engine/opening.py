@@ -17,7 +17,7 @@ from ..clock import Clock, TrioClock, default_clock
 from ..config import SdkConfig
 from ..errors import ConfigError
 from ..quic.location import is_server, server_of_config, server_of_url
-from ..store.location import locate
+from ..store.location import is_postgres, locate
 from ..store.sqlite import open_sqlite
 from .interrupts import protected_manager
 from .outcome import contains
@@ -81,6 +81,8 @@ def _resolve(
         url = target if isinstance(target, str) else target.url
         if is_server(url):
             return config, clock, _quic(url, config, clock)
+        if is_postgres(url):
+            return config, clock, _postgres(url, config, clock, create)
         location = locate(url)
         return (
             config,
@@ -100,6 +102,17 @@ def _quic(target: str | SdkConfig, config: SdkConfig, clock: Clock) -> Opener:
 
     server = server_of_url(target) if isinstance(target, str) else server_of_config(target)
     return lambda: open_quic(server, config=config, clock=clock)
+
+
+def _postgres(url: str, config: SdkConfig, clock: Clock, create: bool) -> Opener:
+    try:
+        from ..store.postgres import named, open_postgres
+    except ImportError as exc:
+        raise ConfigError(
+            f"{url.partition('://')[0]}:// needs psycopg: pip install 'runtara-trio[postgres]'"
+        ) from exc
+    name = named(url)
+    return lambda: open_postgres(url, name, lease_ms=config.lease_ms, clock=clock, create=create)
 
 
 @asynccontextmanager

@@ -30,6 +30,8 @@ class Holder(msgspec.Struct, frozen=True):
     alive: bool
     until: datetime | None
     """When the lease runs out without a renewal; None where that has no meaning."""
+    certain: bool = True
+    """False: its lock is free, and it may be about to take it again."""
 
 
 class Leases:

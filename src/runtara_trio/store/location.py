@@ -16,9 +16,19 @@ from ..errors import ConfigError
 from ..ids import check_text
 
 OPENS = (
-    "this version opens sqlite:///PATH and :memory:, given as the target or in "
-    "RUNTARA_DATABASE_URL, and servers as quic://HOST:PORT"
+    "this version opens sqlite:///PATH, :memory: and postgresql://HOST/DATABASE, given as the "
+    "target or in RUNTARA_DATABASE_URL, and servers as quic://HOST:PORT"
 )
+
+
+POSTGRES = ("postgresql", "postgres")
+"""The schemes of a server's URL, libpq's own."""
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a URL names a PostgreSQL server."""
+    scheme, separator, _ = url.partition("://")
+    return bool(separator) and scheme in POSTGRES
 
 
 class Location(msgspec.Struct, frozen=True):

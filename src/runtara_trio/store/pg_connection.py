@@ -1,0 +1,259 @@
+"""One connection to a PostgreSQL server, on Trio's own readiness waits.
+
+libpq does the protocol, psycopg's generators say what to wait for; no thread and no asyncio
+takes part. Names are resolved by Trio, because libpq's own resolving would block.
+Parameters and results are binary; the few types that the store uses are packed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import trio
+from psycopg import conninfo, generators, pq
+from psycopg import errors as pg_errors
+from psycopg.waiting import Ready, Wait
+
+BOOL, BYTEA, INT8, TEXT, BYTEAS, INT8S, TEXTS, TIMES = 16, 17, 20, 25, 1001, 1016, 1009, 1184
+"""Object ids of the types."""
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_INT8 = struct.Struct("!q")
+_INTEGERS = {20: _INT8, 21: struct.Struct("!h"), 23: struct.Struct("!i")}
+_LENGTH = struct.Struct("!i")
+
+Parameter = None | str | bytes | int | list[str] | list[bytes] | list[int]
+Row = tuple[Any, ...]
+
+
+class Connection:
+    """An open connection. One statement at a time: who shares it takes turns."""
+
+    def __init__(self, pgconn: pq.abc.PGconn) -> None:
+        self._pgconn = pgconn
+        self._prepared: dict[str, bytes] = {}
+        self.notifications: list[bytes] = []
+        self.broken = False
+        pgconn.notify_handler = lambda notify: self.notifications.append(notify.relname)
+        pgconn.notice_handler = lambda notice: None
+
+    @property
+    def socket(self) -> int:
+        return int(self._pgconn.socket)
+
+    async def run(self, statement: str, *parameters: Parameter) -> list[Row]:
+        """Run one statement, prepared at its first use. Its rows.
+
+        Cancelled on its way, the connection is given up: nobody knows what it is about.
+
+        Raises:
+          psycopg.Error: as the server says.
+        """
+        finished = False
+        try:
+            name = self._prepared.get(statement)
+            if name is None:
+                name = f"s{len(self._prepared)}".encode()
+                types = [_type_of(one) for one in parameters]
+                self._pgconn.send_prepare(name, statement.encode(), types)
+                self._check(await self._results())
+                self._prepared[statement] = name
+            values = [_packed(one) for one in parameters]
+            self._pgconn.send_query_prepared(name, values, [1] * len(values), 1)
+            results = await self._results()
+            finished = True
+        finally:
+            if not finished:
+                self.broken = True
+        self.broken = self._pgconn.status != pq.ConnStatus.OK
+        self._check(results)
+        return _rows(results[-1])
+
+    async def script(self, statements: str) -> None:
+        """Run statements without parameters, in one transaction of their own."""
+        finished = False
+        try:
+            self._pgconn.send_query(statements.encode())
+            results = await self._results()
+            finished = True
+        finally:
+            if not finished:
+                self.broken = True
+        self.broken = self._pgconn.status != pq.ConnStatus.OK
+        self._check(results)
+
+    async def notified(self) -> list[bytes]:
+        """Wait for notifications; their channels."""
+        while not self.notifications:
+            await trio.lowlevel.wait_readable(self.socket)
+            try:
+                self._pgconn.consume_input()
+            except pg_errors.Error:
+                self.broken = True
+                raise
+            while (notify := self._pgconn.notifies()) is not None:
+                self.notifications.append(notify.relname)
+        found, self.notifications[:] = list(self.notifications), []
+        return found
+
+    def close(self) -> None:
+        self.broken = True
+        self._pgconn.finish()
+
+    async def _results(self) -> list[pq.abc.PGresult]:
+        results: list[pq.abc.PGresult] = await _drive(
+            generators.execute(self._pgconn), self._pgconn.socket
+        )
+        return results
+
+    def _check(self, results: list[pq.abc.PGresult]) -> None:
+        for result in results:
+            if result.status not in (
+                pq.ExecStatus.TUPLES_OK,
+                pq.ExecStatus.COMMAND_OK,
+                pq.ExecStatus.EMPTY_QUERY,
+            ):
+                raise pg_errors.error_from_result(result)
+
+
+async def connect(url: str, *, timeout: float) -> Connection:
+    """Open a connection.
+
+    Raises:
+      psycopg.OperationalError: the server refuses it, or there is none.
+      OSError: its name cannot be resolved.
+      TooSlowError: not within ``timeout``.
+    """
+    with trio.fail_after(timeout):
+        pgconn = await _connect(await _resolved(url))
+    return Connection(pgconn)
+
+
+async def _resolved(url: str) -> str:
+    """The parameters of a URL, with the addresses of its hosts."""
+    found = conninfo.conninfo_to_dict(url)
+    host = found.get("host")
+    if not host or found.get("hostaddr") or str(host).startswith(("/", "@")):
+        return conninfo.make_conninfo(url)
+    hosts = str(host).split(",")
+    addresses = []
+    for one in hosts:
+        if one.startswith("/"):
+            return conninfo.make_conninfo(url)
+        resolved = await trio.socket.getaddrinfo(one, None, type=trio.socket.SOCK_STREAM)
+        addresses.append(str(resolved[0][4][0]))
+    return conninfo.make_conninfo(url, hostaddr=",".join(addresses))
+
+
+async def _connect(parameters: str) -> pq.abc.PGconn:
+    generator = generators.connect(parameters)
+    try:
+        descriptor, wait = next(generator)
+        while True:
+            ready = await _wait(descriptor, wait)
+            descriptor, wait = generator.send(ready)
+    except StopIteration as stop:
+        pgconn: pq.abc.PGconn = stop.value
+        return pgconn
+    finally:
+        generator.close()
+
+
+async def _drive(generator: Generator[Wait, Ready, Any], descriptor: int) -> Any:
+    try:
+        wait = next(generator)
+        while True:
+            wait = generator.send(await _wait(descriptor, wait))
+    except StopIteration as stop:
+        return stop.value
+
+
+async def _wait(descriptor: int, wait: Wait) -> Ready:
+    if wait == Wait.R:
+        await trio.lowlevel.wait_readable(descriptor)
+        return Ready.R
+    if wait == Wait.W:
+        await trio.lowlevel.wait_writable(descriptor)
+        return Ready.W
+    ready = []
+
+    async def when(waits: Any, what: Ready, scope: trio.CancelScope) -> None:
+        await waits(descriptor)
+        ready.append(what)
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(when, trio.lowlevel.wait_readable, Ready.R, nursery.cancel_scope)
+        nursery.start_soon(when, trio.lowlevel.wait_writable, Ready.W, nursery.cancel_scope)
+    return Ready.RW if len(ready) == 2 else ready[0]
+
+
+# ---- binary parameters and results
+
+
+def _type_of(value: Parameter) -> int:
+    if isinstance(value, list):
+        if not value or isinstance(value[0], str):
+            return TEXTS
+        return BYTEAS if isinstance(value[0], bytes) else INT8S
+    if isinstance(value, bytes):
+        return BYTEA
+    return INT8 if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _packed(value: Parameter) -> bytes | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, list):
+        return _packed_list(value)
+    return _INT8.pack(value)
+
+
+def _packed_list(values: list[Any]) -> bytes:
+    element = {TEXTS: TEXT, BYTEAS: BYTEA, INT8S: INT8}[_type_of(values)]
+    parts = [struct.pack("!iiiii", 1, 0, element, len(values), 1)]
+    for value in values:
+        data = _packed(value) or b""
+        parts += (_LENGTH.pack(len(data)), data)
+    return b"".join(parts)
+
+
+def _rows(result: pq.abc.PGresult) -> list[Row]:
+    columns = range(result.nfields)
+    loads = [_LOADS.get(result.ftype(column), _text) for column in columns]
+    get = result.get_value
+    return [
+        tuple(
+            [
+                None if (data := get(row, column)) is None else loads[column](data)
+                for column in columns
+            ]
+        )
+        for row in range(result.ntuples)
+    ]
+
+
+def _text(data: bytes) -> str:
+    return data.decode()
+
+
+def _time(data: bytes) -> datetime:
+    with contextlib.suppress(OverflowError):
+        return _EPOCH + timedelta(microseconds=_INT8.unpack(data)[0])
+    return datetime.max.replace(tzinfo=UTC)
+
+
+_LOADS: dict[int, Any] = {
+    BOOL: lambda data: data == b"\1",
+    BYTEA: bytes,
+    TIMES: _time,
+    **{kind: lambda data, form=form: form.unpack(data)[0] for kind, form in _INTEGERS.items()},
+}

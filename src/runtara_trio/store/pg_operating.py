@@ -1,0 +1,269 @@
+"""The answers to an operator's messages on PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ..backend import Handlers
+from ..errors import ServerError, SignalRefused
+from ..ids import signal_id
+from ..messages import (
+    Done,
+    EventPage,
+    InstancePage,
+    ListEvents,
+    ListInstances,
+    Prune,
+    Pruned,
+    SendCustomSignal,
+    SendSignal,
+    ShowInstance,
+    SignalAnswer,
+)
+from ..types import FINISHED, Event, EventType, InstanceDetails, InstanceStatus, InstanceSummary
+from . import rules
+from .pg_rows import LIVING, Stand, from_ms, holder, lock, signal_of
+from .pg_verbs import Work, check_known
+from .rules import Action
+from .transaction import is_ours, status_of
+
+CHANNEL = "runtara_trio"
+"""Where signals are announced, to those who listen."""
+
+_NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
+
+
+async def send_signal(work: Work, message: SendSignal) -> SignalAnswer:
+    instance, asked = message.instance_id, message.type
+    stand = await _known(work, instance)
+    alive = False
+    if stand.owner is not None and stand.ours:
+        found = await holder(work.connection, stand.owner, work.owner.name, work.owner.who)
+        alive = found.alive
+    action, text = rules.decide_signal(
+        instance,
+        asked,
+        rules.standing(stand.status, alive=alive, ours=stand.ours),
+        stand.status,
+        None if stand.signal is None else stand.signal.type,
+    )
+    status = stand.status
+    asked_already = stand.signal is not None and stand.signal.type is asked
+    if action in (Action.DELIVER, Action.WAIT, Action.MARK) and not asked_already:
+        await work.run(
+            "INSERT INTO pending_signals (instance_id, signal_type, payload)"
+            " VALUES ($1, $2::text::signal_type, $3) ON CONFLICT (instance_id) DO UPDATE SET"
+            " signal_type = excluded.signal_type, payload = excluded.payload,"
+            " created_at = now(), acknowledged_at = NULL",
+            instance,
+            asked.value,
+            message.payload,
+        )
+        await work.run(_NOTIFY)
+    if action in (Action.CARRY_OUT, Action.MARK):
+        status = InstanceStatus.CANCELLED
+        await work.run(
+            "UPDATE instances SET status = 'cancelled', finished_at = now(), sleep_until = NULL"
+            " WHERE instance_id = $1",
+            instance,
+        )
+    if action is Action.CARRY_OUT:
+        await work.run("DELETE FROM runtara_trio_leases WHERE instance_id = $1", instance)
+    if action in (Action.CARRY_OUT, Action.WITHDRAW):
+        await work.run("DELETE FROM pending_signals WHERE instance_id = $1", instance)
+    return SignalAnswer(status=status, text=text)
+
+
+async def send_custom_signal(work: Work, message: SendCustomSignal) -> Done:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    stand = await _known(work, instance)
+    ((waiting, taken),) = await work.run(
+        "SELECT (SELECT COALESCE(payload, ''::bytea) FROM pending_checkpoint_signals"
+        " WHERE instance_id = $1 AND checkpoint_id = $2),"
+        " (SELECT state FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $3)",
+        instance,
+        checkpoint_id,
+        signal_id(checkpoint_id),
+    )
+    if rules.decide_custom_signal(
+        instance, checkpoint_id, message.payload, stand.status, waiting, taken
+    ):
+        await work.run(
+            "INSERT INTO pending_checkpoint_signals (instance_id, checkpoint_id, payload)"
+            " VALUES ($1, $2, $3)",
+            instance,
+            checkpoint_id,
+            message.payload,
+        )
+        await work.run(_NOTIFY)
+    return Done()
+
+
+async def list_instances(work: Work, message: ListInstances) -> InstancePage:
+    """The cursor is a time of creation, Unix µs; those of one moment stay on one page."""
+    statuses = None if message.statuses is None else sorted(message.statuses)
+    where = (
+        " WHERE ($1::text IS NULL OR i.tenant_id = $1)"
+        " AND ($2::text IS NULL OR i.created_at < $2::timestamptz)"
+        + ("" if statuses is None else " AND i.status::text = ANY ($3::text[])")
+    )
+    values: list[Any] = [message.tenant_id, _cursor_time(message.before)]
+    if statuses is not None:
+        values.append(statuses)
+    rows = await work.run(
+        f"{_SUMMARY}{where} ORDER BY i.created_at DESC, i.instance_id DESC"
+        f" LIMIT ${len(values) + 1}",
+        *values,
+        message.limit + 1,
+    )
+    page, more = rows[: message.limit], len(rows) > message.limit
+    if more and rows[-1][4] == page[-1][4]:
+        same = f"{_SUMMARY}{where} AND i.created_at = ${len(values) + 1}::text::timestamptz"
+        at = page[-1][4]
+        page = [row for row in page if row[4] != at]
+        page += await work.run(f"{same} ORDER BY i.instance_id DESC", *values, at.isoformat())
+    living = {owner for (owner,) in await work.run(LIVING)}
+    return InstancePage(
+        instances=tuple(_summary(row, living) for row in page),
+        next=_cursor(page[-1][4]) if more else None,
+    )
+
+
+async def show_instance(work: Work, message: ShowInstance) -> InstanceDetails:
+    instance = message.instance_id
+    found = await work.run(f"{_SUMMARY} WHERE i.instance_id = $1", instance)
+    if not found:
+        raise ServerError("show", "SHOW_INSTANCE_ERROR", f"no instance {instance!r}")
+    ((output, error, checkpoints, events),) = await work.run(
+        "SELECT output, error,"
+        " (SELECT count(*) FROM checkpoints c WHERE c.instance_id = i.instance_id),"
+        " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id)"
+        " FROM instances i WHERE i.instance_id = $1",
+        instance,
+    )
+    living = {owner for (owner,) in await work.run(LIVING)}
+    summary = _summary(found[0], living)
+    who = None
+    if summary.held and found[0][8] is not None:
+        who = (await holder(work.connection, found[0][8], work.owner.name, work.owner.who)).who
+    unread = await work.run(
+        "SELECT checkpoint_id FROM pending_checkpoint_signals WHERE instance_id = $1"
+        ' ORDER BY checkpoint_id COLLATE "C" LIMIT 100',
+        instance,
+    )
+    return InstanceDetails(
+        summary=summary,
+        holder=who,
+        output=output,
+        error=error,
+        checkpoints=checkpoints,
+        events=events,
+        unread_signals=tuple(name for (name,) in unread),
+    )
+
+
+async def list_events(work: Work, message: ListEvents) -> EventPage:
+    rows = await work.run(
+        "SELECT id, event_type::text, subtype, checkpoint_id, payload, created_at"
+        " FROM instance_events WHERE instance_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        message.instance_id,
+        message.after,
+        message.limit + 1,
+    )
+    if not rows:
+        await check_known(work, "events", message.instance_id)
+    return EventPage(
+        events=tuple(
+            Event(
+                id=number,
+                type=_event_type(kind),
+                subtype=subtype,
+                checkpoint_id=checkpoint_id,
+                payload=payload or b"",
+                created_at=created_at,
+            )
+            for number, kind, subtype, checkpoint_id, payload, created_at in rows[: message.limit]
+        ),
+        more=len(rows) > message.limit,
+    )
+
+
+async def prune(work: Work, message: Prune) -> Pruned:
+    finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
+    removed = await work.run(
+        "DELETE FROM instances WHERE instance_id IN (SELECT instance_id FROM instances"
+        f" WHERE status IN ({finished}) AND"
+        " COALESCE(finished_at, started_at, created_at) < $1::text::timestamptz LIMIT $2)"
+        " RETURNING 1",
+        from_ms(message.before_ms),
+        message.limit,
+    )
+    return Pruned(removed=len(removed))
+
+
+_SUMMARY = (
+    "SELECT i.instance_id, i.tenant_id, i.status::text, i.checkpoint_id, i.created_at,"
+    " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type::text,"
+    " b.started_at = i.started_at FROM instances i"
+    " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
+    " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
+    " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
+)
+
+
+def _summary(row: tuple[Any, ...], living: set[str]) -> InstanceSummary:
+    instance, tenant, status, checkpoint_id, created, started, finished, sleeps = row[:8]
+    owner, kind, same_start = row[8:]
+    signal = signal_of(kind, None)
+    known = status_of(status)
+    return InstanceSummary(
+        instance_id=instance,
+        tenant_id=tenant,
+        status=known,
+        held=owner in living,
+        ours=is_ours(known, same_start, leased=owner is not None),
+        checkpoint_id=checkpoint_id,
+        created_at=created,
+        started_at=started,
+        finished_at=finished,
+        sleep_until=sleeps,
+        signal=None if signal is None else signal.type,
+    )
+
+
+def _cursor(time: datetime) -> int:
+    since = time - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _cursor_time(cursor: int | None) -> str | None:
+    if cursor is None:
+        return None
+    seconds, micros = divmod(cursor, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros).isoformat()
+
+
+def _event_type(text: str) -> EventType | str:
+    try:
+        return EventType(text)
+    except ValueError:
+        return text  # of a later runtara
+
+
+async def _known(work: Work, instance: str) -> Stand:
+    stand = await lock(work.connection, instance)
+    if stand is None:
+        raise SignalRefused(f"there is no instance {instance!r}; 'list' shows those there are")
+    return stand
+
+
+HANDLERS: Handlers[Work] = {
+    SendSignal: send_signal,
+    SendCustomSignal: send_custom_signal,
+    ListInstances: list_instances,
+    ShowInstance: show_instance,
+    ListEvents: list_events,
+    Prune: prune,
+}
+"""Which function answers which message."""

@@ -1,0 +1,131 @@
+"""Reading and locking instances on PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from ..errors import LeaseLost, ServerError
+from ..types import InstanceStatus, Signal, SignalType
+from .leases import Holder
+from .pg_connection import Connection
+from .pg_owner import LOCK_CLASS
+from .transaction import is_ours, refused, status_of
+
+
+class Stand(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides about an instance; its row is locked until the transaction ends."""
+
+    tenant_id: str
+    status: InstanceStatus
+    epoch: int | None
+    owner: str | None
+    ours: bool
+    """Started last by a register of ours."""
+    signal: Signal | None
+    output: bytes | None
+    error: str | None
+
+
+async def lock(connection: Connection, instance_id: str) -> Stand | None:
+    """Lock an instance's row and read what belongs to it."""
+    # Two statements: what one reads beside the row that it waits for is older than that.
+    found = await connection.run(
+        "SELECT 1 FROM instances WHERE instance_id = $1 FOR UPDATE", instance_id
+    )
+    if not found:
+        return None
+    (
+        (tenant, status, epoch, owner, same_start, kind, payload, output, error),
+    ) = await connection.run(
+        "SELECT i.tenant_id, i.status::text, l.epoch, l.owner, b.started_at = i.started_at,"
+        " s.signal_type::text, s.payload, i.output, i.error FROM instances i"
+        " LEFT JOIN runtara_trio_leases l USING (instance_id)"
+        " LEFT JOIN runtara_trio_starts b USING (instance_id)"
+        " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id"
+        " AND s.acknowledged_at IS NULL WHERE i.instance_id = $1",
+        instance_id,
+    )
+    known = status_of(status)
+    return Stand(
+        tenant_id=tenant,
+        status=known,
+        epoch=epoch,
+        owner=owner,
+        ours=is_ours(known, same_start, leased=epoch is not None),
+        signal=signal_of(kind, payload),
+        output=output,
+        error=error,
+    )
+
+
+async def held(connection: Connection, instance_id: str, lease: int) -> Stand:
+    """The instance, locked, whose lease must be this one. Raises LeaseLost."""
+    stand = await lock(connection, instance_id)
+    if stand is None or stand.epoch != lease:
+        raise LeaseLost(instance_id)
+    return stand
+
+
+async def running(connection: Connection, call: str, instance_id: str, lease: int) -> Stand:
+    """The same, and it must be running. Raises ServerError."""
+    stand = await held(connection, instance_id, lease)
+    error = check_running(call, instance_id, stand.status)
+    if error is not None:
+        raise error
+    return stand
+
+
+def check_running(call: str, instance_id: str, status: str) -> ServerError | None:
+    """The refusal, where another program changed the status: a core, an environment."""
+    if status == "running":
+        return None
+    return refused(call, f"instance {instance_id!r} is {status}, not running")
+
+
+async def holder(connection: Connection, owner: str, me: str | None, who: str) -> Holder:
+    """Who an owner is, and whether it lives.
+
+    It is dead when its lock is free and it has not renewed for half its lease, or not at
+    all for its lease: one that lost its connection may take its lock again.
+    """
+    if owner == me:
+        return Holder(owner, who, True, None)
+    rows = await connection.run(
+        "SELECT holder, renewed_at + lease_ms * interval '1 ms',"
+        " extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000 >= lease_ms,"
+        " extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000 >= lease_ms / 2,"
+        f" {_LOCKED} FROM runtara_trio_owners o WHERE owner = $1",
+        owner,
+    )
+    if not rows:
+        return Holder(owner, "an owner that ended", False, None)
+    ((name, until, expired, half, locked),) = rows
+    alive = not expired and (locked or not half)
+    return Holder(owner, name, alive, until, certain=locked or not alive)
+
+
+_LOCKED = (
+    "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    f" AND classid::bigint = ({LOCK_CLASS}::bigint & 4294967295) AND objid::bigint = o.lock_key)"
+)
+
+LIVING = (
+    "SELECT owner FROM runtara_trio_owners o"
+    " WHERE extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000 < lease_ms"
+    f" AND ({_LOCKED} OR"
+    " extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000 < lease_ms / 2)"
+)
+
+
+def signal_of(kind: str | None, payload: bytes | None) -> Signal | None:
+    """A row of pending_signals."""
+    return None if kind is None else Signal(SignalType(kind), payload or b"")
+
+
+def from_ms(ms: int) -> str:
+    """Unix ms as a text that PostgreSQL reads as a time; the year 9999 is the last."""
+    last = 253402300799000
+    return datetime.fromtimestamp(min(ms, last) / 1000, UTC).isoformat()

