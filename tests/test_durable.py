@@ -275,7 +275,7 @@ class TestKeys:
         ({"delay": -1}, "delay of f must be a finite number"),
         ({"max_delay": float("inf")}, "max_delay of f"),
         ({"timeout": 0}, "timeout of f must be more than 0"),
-        ({"retry_on": trio.Cancelled}, "exception types, which Cancelled is not"),
+        ({"retry_on": trio.Cancelled}, "an exception type, which Cancelled is not"),
         ({"retry_on": (ValueError, 7)}, "retry_on of f"),
         ({"on_retry": 7}, "on_retry of f must be callable"),
         ({"flavor": "curio"}, "flavor of f must be 'trio' or 'asyncio', not 'curio'"),

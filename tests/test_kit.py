@@ -208,7 +208,9 @@ def test_a_program_that_fails_fails_everywhere() -> None:
         await sdk.checkpoint("begun")
         await decline()
 
-    assert check_every_boundary(program).error == "NonRetryable: declined"
+    with pytest.raises(NonRetryable, match="declined"):
+        check_every_boundary(program)
+    assert check_every_boundary(program, may_fail=True).error == "NonRetryable: declined"
 
 
 def test_retries_are_boundaries() -> None:
@@ -255,6 +257,31 @@ def test_the_parts_by_themselves() -> None:
             await operator.send_signal("other", "approve", b"")
 
         run(order, operator=too_late)
+
+
+def test_a_program_that_never_works() -> None:
+    with pytest.raises(TypeError, match="await"):
+        check_every_boundary(lambda sdk: 1)  # type: ignore[arg-type, return-value]
+
+    async def program(sdk: RuntaraSdk) -> None:
+        await sdk.checkpoint("a")
+
+    for faults in ([], ["nonsense"]):
+        with pytest.raises(ConfigError, match="faults"):
+            check_every_boundary(program, faults=faults)  # type: ignore[arg-type]
+
+    async def check(run: Run) -> None:
+        raise AssertionError("never awaited")
+
+    with pytest.raises(TypeError, match="check must not be async"):
+        check_every_boundary(program, check)
+    with pytest.raises(ConfigError, match="the test kit sets revive itself"):
+        run(program, revive=True)
+
+
+async def test_from_inside_trio_it_says_so() -> None:
+    with pytest.raises(SdkError, match="call it from a plain function"):
+        run(order)
 
 
 def test_one_key_for_two_effects() -> None:

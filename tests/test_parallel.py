@@ -55,13 +55,13 @@ class TestScopes:
         assert await ids(memory) == [
             "a",
             "runtara_trio::deadline::ship/soon",
+            "runtara_trio::ended::ship/soon",
             "runtara_trio::signal::ship/signal",
             "runtara_trio::wake::ship/nap",
             "ship/a",
             "ship/a%2Fb%25/c%2Fd",
             "ship/durable::work::[7]",
             "ship/nap",
-            "ship/soon",
         ]
 
     async def test_no_two_paths_meet(self, memory: SharedBackend) -> None:
@@ -119,6 +119,14 @@ class TestScopes:
                     await sdk.checkpoint("b")
                 await outer.checkpoint("c")
         assert await ids(memory) == ["b"]
+
+    async def test_each_block_around_a_task_has_a_path(self, memory: SharedBackend) -> None:
+        async with block(memory) as outer:
+            with outer.scope("a"):
+                async with block(memory, "inner") as inner:
+                    with inner.scope("b"):
+                        await outer.checkpoint("c")
+        assert await ids(memory) == ["a/c"]
 
     async def test_a_path_that_is_too_long_is_refused(self, memory: SharedBackend) -> None:
         async with block(memory) as sdk:
@@ -351,6 +359,57 @@ class TestMap:
                     async for _ in results:
                         pass
         assert sdk.outcome is Outcome.COMPLETED
+
+    async def test_no_error_is_lost(self, memory: SharedBackend) -> None:
+        """Whoever is the last: Trio runs tasks in another order each time."""
+
+        async def work(n: int) -> int:
+            await trio.lowlevel.checkpoint()
+            if n == 2:
+                await trio.lowlevel.checkpoint()
+                raise KeyError(n)
+            return n
+
+        async with block(memory) as sdk:
+            for _ in range(200):
+                with pytest.RaisesGroup(KeyError):
+                    async with sdk.map(work, [1, 2]) as results:
+                        async for _ in results:
+                            pass
+
+    async def test_inside_a_durable_call_the_numbers_are_its_own(
+        self, memory: SharedBackend
+    ) -> None:
+        """A call that is found opens nothing, and one that is tried again opens it again."""
+        attempts = []
+
+        @durable(delay=0, key="{city}")
+        async def trip(city: str, *, crash: bool) -> list[str]:
+            sdk = current_sdk()
+            attempts.append(city)
+
+            async def book(what: str) -> str:
+                saved = await sdk.checkpoint("booked", f"{what} in {city}")
+                return saved.decode(str)
+
+            async with sdk.map(book, ["flight", "hotel"]) as results:
+                booked = sorted([result async for result in results])
+            async with sdk.open_nursery() as nursery:
+                nursery.start_soon(book, "car")
+            if crash:
+                stop.cancel()
+            if len(attempts) == 1:
+                raise OSError
+            return booked
+
+        for crash in (True, False):
+            with trio.CancelScope() as stop:
+                async with block(memory):
+                    rome = await trip("Rome", crash=False)
+                    oslo = await trip("Oslo", crash=crash)
+        assert rome == ["flight in Rome", "hotel in Rome"]
+        assert oslo == ["flight in Oslo", "hotel in Oslo"]
+        assert len([one for one in await ids(memory) if one.endswith("/booked")]) == 6
 
     async def test_a_replay_reads_pages(self, memory: SharedBackend) -> None:
         count = 10_000

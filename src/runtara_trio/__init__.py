@@ -6,7 +6,7 @@
     sdk                  what users call: open_runtara, RuntaraSdk, durable, Operator
     engine               what decides: services, signals → scopes, boundaries, outcome, stop
     -------------------- the seam: backend
-    store                SQLite: a file, or in memory
+    store                SQLite: a file, or in memory; PostgreSQL
     quic                 a runtara-core's client, and our server
     wire                 frames and messages of the instance protocol
     messages, types, errors, ids, codec, clock, config     plain values

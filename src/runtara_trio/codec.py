@@ -106,6 +106,20 @@ def encode(codec: Codec, name: str, value: Any) -> bytes:
     return data
 
 
+def check_type(codec: Codec, name: str, wanted: Any) -> None:
+    """Whether the codec can decode such a type at all, if it can tell. Raises CodecError."""
+    check = getattr(codec, "check", None)
+    if check is None:
+        return
+    try:
+        check(wanted)
+    except Exception as exc:
+        raise CodecError(
+            f"{name}: {type(codec).__name__} cannot decode a "
+            f"{getattr(wanted, '__name__', wanted)}: {exc}"
+        ) from exc
+
+
 def decode(codec: Codec, name: str, data: bytes, wanted: type[T]) -> T:
     """The value of type ``wanted`` in ``data``. Raises CodecError."""
     try:

@@ -97,6 +97,11 @@ def signal_record(payload: bytes) -> bytes:
     return b"\1" + payload
 
 
+def ended_id(checkpoint_id: str) -> str:
+    """Where it is stored how the work under a deadline ended: byte 1 in time, 0 too late."""
+    return f"{RESERVED}ended::{checkpoint_id}"
+
+
 TIMED_OUT = b"\0"
 """What is stored for one that nobody waits for any more."""
 
@@ -138,7 +143,7 @@ def users_id(stored: str) -> str | None:
     """The user's id that something was stored for: itself, its wake time, its signal, a
     retry of it. None: a record of the SDK's own."""
     kind, named = own_record(stored)
-    if kind not in ("", "wake", "signal", "deadline", "timeout"):
+    if kind not in ("", "wake", "signal", "deadline", "ended", "timeout"):
         return None
     step, separator, attempt = named.rpartition("::retry::")
     return step if separator and attempt.isdecimal() else named

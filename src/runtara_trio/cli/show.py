@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..ids import own_record, users_id
+from ..ids import TIMED_OUT, own_record, users_id
 from ..types import CheckpointRecord, Event, InstanceDetails, InstanceStatus, InstanceSummary
 
 _COLOURS = {
@@ -154,10 +154,14 @@ def checkpoint_json(one: CheckpointRecord) -> dict[str, Any]:
 def state_of(one: CheckpointRecord) -> bytes:
     """The state; of the SDK's own records what they stand for."""
     kind, _ = own_record(one.checkpoint_id)
-    if kind == "wake" and len(one.state) == 8:
+    if kind in ("wake", "deadline", "timeout") and len(one.state) == 8:
         moment = datetime.fromtimestamp(int.from_bytes(one.state, "big") / 1000, UTC)
         return f"{_time(moment)} UTC".encode()
-    return one.state[1:] if kind == "signal" else one.state
+    if kind == "ended":
+        return b"in time" if one.state == b"\1" else b"too late"
+    if kind == "signal":
+        return b"(timed out)" if one.state == TIMED_OUT else one.state[1:]
+    return one.state
 
 
 def _first_line(data: bytes) -> str:
@@ -173,6 +177,8 @@ def note(one: InstanceSummary, now: datetime) -> str:
         parts.append(
             "its process has died: start it to go on" if one.ours else "a runtara-core runs it"
         )
+    if one.status is InstanceStatus.SUSPENDED and one.held:
+        parts.append("held: resume lets it go on")
     if one.signal is not None:
         parts.append(f"{one.signal.value} pending")
     if one.sleep_until is not None and one.sleep_until > now and not one.status.finished:

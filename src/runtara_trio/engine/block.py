@@ -251,7 +251,12 @@ class Block(Watched):
     def _begin_hold(self) -> None:
         assert self._signals.pause is not None
         self._hold = Hold(
-            self.shared, self.instance_id, self.tenant_id, self._lease, self._signals.pause
+            self.shared,
+            self.instance_id,
+            self.tenant_id,
+            self._lease,
+            self._signals.pause,
+            self._recorder.timeout,
         )
         self.shared.start_soon(self._be_held, self._hold)
 

@@ -24,8 +24,15 @@ class Hold:
     """One pause of one block, from its settling to its end."""
 
     def __init__(
-        self, shared: SharedBackend, instance_id: str, tenant_id: str, lease: int, pause: Signal
+        self,
+        shared: SharedBackend,
+        instance_id: str,
+        tenant_id: str,
+        lease: int,
+        pause: Signal,
+        timeout: float,
     ) -> None:
+        """``timeout``: seconds that what cannot wait for a backend waits for it all the same."""
         self._shared = shared
         self._instance_id = instance_id
         self._tenant_id = tenant_id
@@ -33,6 +40,8 @@ class Hold:
         self.pause = pause
         self.signal: Signal | None = None
         """What ended it, if a signal did."""
+        self._going_on = trio.CancelScope()
+        self._timeout = timeout
         self._over = trio.Event()
         self.done = trio.Event()
         """The instance runs again, or is not ours any more."""
@@ -41,6 +50,10 @@ class Hold:
         """Something ends it. A cancel outranks what came before."""
         if self.signal is None or (signal is not None and signal.type is SignalType.CANCEL):
             self.signal = signal or self.signal
+        if signal is None or signal.type is SignalType.CANCEL:
+            self._going_on.deadline = min(
+                self._going_on.deadline, trio.current_time() + self._timeout
+            )
         self._over.set()
 
     async def run(self) -> None:
@@ -59,10 +72,10 @@ class Hold:
         )
         logs.held(instance_id=self._instance_id)
         await self._over.wait()
+        message = GoOn(instance_id=self._instance_id, tenant_id=self._tenant_id, lease=self._lease)
         try:
-            await self._send(
-                GoOn(instance_id=self._instance_id, tenant_id=self._tenant_id, lease=self._lease)
-            )
+            with self._going_on:
+                await self._send(message)
         except InstanceFinished as exc:
             if exc.status != InstanceStatus.CANCELLED:
                 raise LeaseLost(self._instance_id) from exc

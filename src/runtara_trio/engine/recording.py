@@ -26,12 +26,12 @@ LATER = 1.0
 class Recorder:
     """Records one block's outcome. Its methods run in tasks of the services."""
 
-    __slots__ = ("_instance_id", "_shared", "_timeout", "tried")
+    __slots__ = ("_instance_id", "_shared", "timeout", "tried")
 
     def __init__(self, shared: SharedBackend, instance_id: str, timeout: float) -> None:
         self._shared = shared
         self._instance_id = instance_id
-        self._timeout = timeout
+        self.timeout = timeout
         self.tried: tuple[InstanceStatus, ...] = ()
         """What was sent, and may have arrived."""
 
@@ -43,7 +43,7 @@ class Recorder:
           OutcomeNotRecorded: not within the timeout.
         """
         failure: SdkError | None = None
-        with trio.move_on_after(self._timeout):
+        with trio.move_on_after(self.timeout):
             while True:
                 try:
                     return await self._shared.request(message)
@@ -58,14 +58,14 @@ class Recorder:
         self._add(message.status)
         raise OutcomeNotRecorded(
             f"instance {self._instance_id!r}: {message.status} could not be recorded within "
-            f"{self._timeout:g} s"
+            f"{self.timeout:g} s"
             + (": no answer" if failure is None else f": {failure}")
             + "; its next start goes on from its last checkpoint"
         ) from failure
 
     async def within_timeout(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait for something as long as for an outcome, and no longer."""
-        with trio.move_on_after(self._timeout):
+        with trio.move_on_after(self.timeout):
             await wait()
 
     async def carried_out(self) -> InstanceStatus | None:

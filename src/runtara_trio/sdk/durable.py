@@ -20,6 +20,7 @@ from ..messages import Checkpoint
 from . import retry
 from .current import current_sdk
 from .keys import Key, Keys
+from .paths import below
 from .retry import Retry, RetryOn, RetryPolicy
 from .returning import Returns
 from .runtara_sdk import RuntaraSdk
@@ -220,11 +221,13 @@ class Durable:
         if stored is not None:
             await trio.lowlevel.checkpoint()
             await block.boundary.reach()
+            result = self._returns.decode(sdk._codec, checkpoint_id, stored)
         else:
             async with block.boundary.step(checkpoint_id):
-                attempt = functools.partial(self._attempt, sdk, args, kwargs)
+                attempt = functools.partial(self._attempt, sdk, checkpoint_id, args, kwargs)
                 value = await retry.run(block, self._how, self._name, checkpoint_id, attempt)
                 data = self._returns.encode(sdk._codec, checkpoint_id, value)
+                result = self._returns.decode(sdk._codec, checkpoint_id, data)
                 reply = await block.save(
                     Checkpoint(
                         instance_id=block.instance_id,
@@ -234,12 +237,16 @@ class Durable:
                     )
                 )
                 block.deliver(reply.pending_signal, reply.look)
-                stored = reply.state if reply.found else data
-        return self._returns.decode(sdk._codec, checkpoint_id, stored)
+                if reply.found:  # by another client of a core, which knows no leases
+                    result = self._returns.decode(sdk._codec, checkpoint_id, reply.state)
+        return result
 
-    async def _attempt(self, sdk: RuntaraSdk, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._flavor == "trio":
-            return await self._function(*args, **kwargs)
-        if self._flavor == "asyncio":
-            return await sdk.asyncio(self._function, *args, **kwargs)
-        return await run_in_thread.get()(functools.partial(self._function, *args, **kwargs))
+    async def _attempt(
+        self, sdk: RuntaraSdk, checkpoint_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        with below(sdk._path.inside(checkpoint_id)):
+            if self._flavor == "trio":
+                return await self._function(*args, **kwargs)
+            if self._flavor == "asyncio":
+                return await sdk.asyncio(self._function, *args, **kwargs)
+            return await run_in_thread.get()(functools.partial(self._function, *args, **kwargs))

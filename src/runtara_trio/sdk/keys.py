@@ -70,7 +70,10 @@ class Keys:
             if not isinstance(key, str):
                 raise ConfigError(f"key of {self._name} returned {key!r}, which is no str")
             return key
-        bound = self._signature.bind(*args, **kwargs)
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as exc:
+            raise TypeError(f"{self._name}(): {exc}") from None
         bound.apply_defaults()
         if self._key is not None:
             try:

@@ -121,11 +121,13 @@ async def map_items(
     """Call ``function`` with each item, at most ``limit`` at once."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ConfigError(f"limit must be a whole number from 1, not {limit!r}")
+    if key is not None and not callable(key):
+        raise ConfigError(f"key of a map must be a callable of an item, not {key!r}")
     listed = list(items)
     own = parent.next_name("map", "map") if name is None else check_name(name)
     names = [f"item:{number}" for number in range(len(listed))]
     if key is not None:
-        names = [check_name(key(item)) for item in listed]
+        names = [check_name(key(item), "key of a map's item") for item in listed]
         _check_different(names, listed)
     path = parent.begin(own)
     todo = iter(zip(names, listed, strict=True))
@@ -135,7 +137,7 @@ async def map_items(
                 send, receive = trio.open_memory_channel[ResultT](limit)
 
                 async def work(mine: trio.MemorySendChannel[ResultT]) -> None:
-                    async with mine:
+                    with mine:  # an await here would let the end overtake an error
                         for part, item in todo:
                             with below(path.child(part)):
                                 result = await function(item)

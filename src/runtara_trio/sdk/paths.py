@@ -8,6 +8,7 @@ task that opened the path.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,15 +19,18 @@ from ..engine.block import Block
 from ..errors import ConfigError, SdkError
 from ..ids import check_text, escape
 
+_LONGEST_CALL = 256  # bytes of a call's id in a path
+
 
 class Path:
     """One place in the tree, and the task that opened it."""
 
-    __slots__ = ("_block", "_counts", "_names", "_open", "_task", "prefix")
+    __slots__ = ("_block", "_call", "_counts", "_names", "_open", "_task", "prefix")
 
-    def __init__(self, block: Block, prefix: str = "") -> None:
+    def __init__(self, block: Block, prefix: str = "", call: str = "") -> None:
         self.prefix = prefix
         """What stands before the ids here: empty, or ending in a slash."""
+        self._call = call
         self._block = block
         self._task = trio.lowlevel.current_task()
         self._open: set[str] = set()
@@ -37,6 +41,17 @@ class Path:
         """The same, opened by the calling task."""
         self._task = trio.lowlevel.current_task()
         return self
+
+    def inside(self, checkpoint_id: str) -> Path:
+        """The same place inside a durable call: what is numbered there is the call's own.
+
+        A call that is found in a replay does not open what it opened, and one that is tried
+        again opens it again: the numbers of others must not change with that.
+        """
+        leaf = escape(checkpoint_id.removeprefix(self.prefix))
+        if len(leaf.encode()) > _LONGEST_CALL:
+            leaf = hashlib.sha256(leaf.encode()).hexdigest()
+        return Path(self._block, self.prefix, f"{leaf}/")
 
     def of(self, block: Block) -> bool:
         return self._block is block
@@ -80,27 +95,27 @@ class Path:
             )
         number = self._counts.get(kind, 0)
         self._counts[kind] = number + 1
-        return f"{kind}:{number}"
+        return f"{self._call}{kind}:{number}"
 
 
-_path: ContextVar[Path | None] = ContextVar("runtara_trio_path", default=None)
+_paths: ContextVar[tuple[Path, ...]] = ContextVar("runtara_trio_paths", default=())
+"""Where the task works in each of the blocks around it."""
 
 
 def current_path(block: Block, root: Path) -> Path:
     """The path of the calling task in a block, whose own is ``root``."""
-    path = _path.get()
-    return path if path is not None and path.of(block) else root
+    return next((path for path in reversed(_paths.get()) if path.of(block)), root)
 
 
 @contextmanager
 def below(path: Path) -> Iterator[None]:
     """Put the calling task at a path."""
-    before = _path.get()
-    _path.set(path)
+    before = _paths.get()
+    _paths.set((*before, path))
     try:
         yield
     finally:
-        _path.set(before)
+        _paths.set(before)
 
 
 @contextmanager
@@ -114,11 +129,11 @@ def scope(parent: Path, name: str) -> Iterator[None]:
         parent.end(name)
 
 
-def check_name(name: object) -> str:
+def check_name(name: object, called: str = "name") -> str:
     """A part of a path, escaped. Raises ConfigError."""
-    text = check_text("name", name)
+    text = check_text(called, name)
     if not text:
-        raise ConfigError("name is empty; a path needs one")
+        raise ConfigError(f"{called} is empty; a path needs one")
     return escape(text)
 
 

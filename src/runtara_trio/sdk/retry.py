@@ -6,8 +6,8 @@ function no more attempts than it has; a long wait before the next one outlives 
 
 from __future__ import annotations
 
-import contextlib
 import inspect
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -90,8 +90,8 @@ def policy(name: str, **values: Any) -> RetryPolicy:
         wrong = not issubclass(kind, Exception) if isinstance(kind, type) else len(kinds) > 1
         if wrong or not (kind is None or callable(kind)):
             raise ConfigError(
-                f"retry_on of {name} must be exception types, which Cancelled is not, or a "
-                f"predicate, not {retry_on!r}"
+                f"retry_on of {name} must be an exception type, which Cancelled is not, a tuple "
+                f"of them, or a predicate, not {retry_on!r}"
             )
     for field in ("delay", "max_delay"):
         check_seconds(f"{field} of {name}", values[field])
@@ -114,10 +114,10 @@ async def run(
     if number:
         await _wait(block, how, checkpoint_id, number, resumed=True)
     while True:
-        limit = contextlib.nullcontext() if how.timeout is None else trio.fail_after(how.timeout)
         try:
-            with limit:
+            with trio.move_on_after(math.inf if how.timeout is None else how.timeout):
                 return await attempt()
+            raise trio.TooSlowError(f"{function} took longer than timeout={how.timeout:g} s")
         except Exception as exc:
             if number >= how.max_retries or not how.retries(exc):
                 raise

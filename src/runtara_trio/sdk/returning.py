@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, Union
 
-from ..codec import Codec, decode, encode
+from ..codec import Codec, check_type, decode, encode
 from ..errors import CodecError, ConfigError
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -56,15 +56,8 @@ class Returns:
             return
         if not self._resolved:
             self._resolved = self._resolve(None)
-        check = getattr(codec, "check", None)
-        if check is not None:
-            try:
-                check(self._type)
-            except Exception as exc:
-                raise CodecError(
-                    f"the durable function {self._name} cannot run: {type(codec).__name__} "
-                    f"cannot decode its result, {_shown(self._type)}: {exc}"
-                ) from exc
+        name = f"the durable function {self._name} cannot run, for its result"
+        check_type(codec, name, self._type)
         self._checked = codec
 
     def encode(self, codec: Codec, checkpoint_id: str, value: Any) -> bytes:
@@ -95,7 +88,3 @@ class Returns:
 
     def _named(self, checkpoint_id: str) -> str:
         return f"the result of the durable function {self._name} ({checkpoint_id!r})"
-
-
-def _shown(wanted: Any) -> str:
-    return str(getattr(wanted, "__name__", wanted))

@@ -14,7 +14,7 @@ import trio
 
 from .. import logs
 from ..clock import check_seconds
-from ..codec import JSON, Codec, decode, encode
+from ..codec import JSON, Codec, check_type, decode, encode
 from ..engine import deadlines
 from ..engine.block import Block
 from ..errors import ConfigError, InstanceCancelled, InstancePaused, SdkError
@@ -267,6 +267,7 @@ class RuntaraSdk:
           ConfigError: a timeout that is none.
         """
         limit = None if timeout is None else check_seconds("timeout", timeout)
+        check_type(self._codec, f"signal {checkpoint_id!r}", type)
         full_id = self._id(checkpoint_id)
         payload = await waiting.wait_for_signal(self._block, full_id, limit)
         return decode(self._codec, f"signal {full_id!r}", payload, type)

@@ -13,14 +13,14 @@ from ..engine import deadlines
 from ..engine.block import Block
 from ..engine.deadlines import Deadline
 from ..errors import StoreError
-from ..ids import deadline_id, timeout_id
+from ..ids import deadline_id, ended_id, timeout_id
 from ..messages import Checkpoint, SignalTaken, Sleep, TakeSignal
 
 LOOK_AGAIN = 60.0
 """Seconds after which a wait is checked against the wall clock: it may have jumped."""
 
 IN_TIME, TOO_LATE = b"\1", b"\0"
-"""How the work under a deadline ended, as it is saved under the deadline's id."""
+"""How the work under a deadline ended, as it is saved."""
 
 
 async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) -> None:
@@ -111,7 +111,8 @@ async def deadline(
     How it ended is saved as well: what was done in time stays so, however late it is when a
     replay comes there.
     """
-    ended = await block.find(checkpoint_id)
+    block.past.touch(checkpoint_id)
+    ended = await block.find(ended_id(checkpoint_id))
     until = await _saved_time(block, deadline_id(checkpoint_id), seconds)
     await block.boundary.reach()
     scope = trio.CancelScope()
@@ -139,7 +140,7 @@ async def deadline(
             Checkpoint(
                 instance_id=block.instance_id,
                 lease=block.writing(),
-                checkpoint_id=checkpoint_id,
+                checkpoint_id=ended_id(checkpoint_id),
                 state=TOO_LATE if scope.cancelled_caught else IN_TIME,
             )
         )

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import outcome
 import psycopg
 import trio
@@ -55,18 +56,36 @@ _HANDLERS = {**pg_verbs.HANDLERS, **pg_operating.HANDLERS}
 
 
 class _Job:
-    __slots__ = ("again", "custom", "message", "task")
+    """A message on its way, and who waits for its answer. Nobody, once that is cancelled: it
+    is carried out all the same."""
 
-    def __init__(self, message: Checkpoint | GetCheckpoint, task: trio.lowlevel.Task) -> None:
+    __slots__ = ("again", "message", "task")
+
+    def __init__(self, message: Any) -> None:
         self.message = message
-        self.task: trio.lowlevel.Task | None = task
+        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self.again = False
+
+    async def answered(self) -> Any:
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            self.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def answer(self, result: outcome.Outcome[Any]) -> None:
+        if self.task is not None:
+            trio.lowlevel.reschedule(self.task, result)
+            self.task = None
 
 
 class PostgresStore:
     """A backend on a PostgreSQL server; open it with :func:`open_postgres`."""
 
-    def __init__(self, url: str, name: str, *, lease_ms: int, create: bool) -> None:
+    def __init__(
+        self, url: str, name: str, nursery: trio.Nursery, *, lease_ms: int, create: bool
+    ) -> None:
+        self._nursery = nursery
         self._url = url
         self._name = name
         self._create = create
@@ -74,7 +93,7 @@ class PostgresStore:
         self._owner = Owner(url, lease_ms, self._lost)
         self._looks = itertools.count(1)
         self._ready = False
-        self._owned = False
+        self._owned = trio.Event()
         self._preparing = trio.Lock()
         self._turns = trio.Semaphore(CONNECTIONS)
         self._idle: list[Connection] = []
@@ -86,22 +105,33 @@ class PostgresStore:
 
     async def request(self, message: Request[ReplyT], /) -> ReplyT:
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            with trio.CancelScope() as patience:
-                patience.deadline = trio.current_time() + PATIENCE
-                reply: ReplyT = await self._asked(message)
-                return reply
-        except (psycopg.Error, OSError, trio.TooSlowError) as exc:
-            raise translated(exc, self._name) from exc
-        raise StoreError(
-            f"{self._name}: no answer within {PATIENCE:g} s; it may have been carried out",
-            transient=True,
-        )
+        job = _Job(message)
+        if isinstance(message, _BATCHED) and self._ready:
+            self._jobs.append(job)
+            self._more.set()
+        else:
+            self._nursery.start_soon(self._carry_out, job)
+        reply: ReplyT = await job.answered()
+        return reply
+
+    async def _carry_out(self, job: _Job) -> None:
+        """Answer one message, within the patience that there is for a server."""
+        with trio.move_on_after(PATIENCE):
+            try:
+                await self._prepared(job.message)
+                if isinstance(job.message, _BATCHED):
+                    self._jobs.append(job)
+                    self._more.set()
+                    return
+                result: Any = outcome.Value(await self._asked(job.message))
+            except Exception as exc:
+                result = outcome.Error(translated(exc, self._name))
+            job.answer(result)
+            return
+        text = f"{self._name}: no answer within {PATIENCE:g} s; it may have been carried out"
+        job.answer(outcome.Error(StoreError(text, transient=True)))
 
     async def _asked(self, message: Request[Any]) -> Any:
-        await self._prepared(message)
-        if isinstance(message, _BATCHED):
-            return await self._queued(message)
         again = False
         while True:
             try:
@@ -161,7 +191,7 @@ class PostgresStore:
     async def _prepared(self, message: Request[Any]) -> None:
         """The tables are there, and for a lease this process is an owner."""
         takes = isinstance(message, (Register, TakeLease))
-        if self._ready and (self._owned or not takes):
+        if self._ready and (self._owned.is_set() or not takes):
             return
         async with self._preparing:
             if not self._ready:
@@ -174,22 +204,11 @@ class PostgresStore:
                             )
                         await pg_schema.create(connection, self._name)
                 self._ready = True
-            if takes and not self._owned:
+            if takes and not self._owned.is_set():
                 await trio.to_thread.run_sync(self._owner.start)
-                self._owned = True
+                self._owned.set()
 
     # ---- the queue
-
-    async def _queued(self, message: Checkpoint | GetCheckpoint) -> Any:
-        job = _Job(message, trio.lowlevel.current_task())
-        self._jobs.append(job)
-        self._more.set()
-
-        def abort(_: Any) -> trio.lowlevel.Abort:
-            job.task = None  # it is carried out all the same, if it is on its way
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        return await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def work_off(self) -> None:
         """Send what is queued, batch by batch. Runs until cancelled."""
@@ -210,12 +229,12 @@ class PostgresStore:
                 if is_lost(exc):
                     for job in jobs:
                         job.again = True
-                    self._jobs[:0] = [job for job in jobs if job.task is not None]
+                    self._jobs[:0] = jobs
                     await trio.sleep(AGAIN)
                 elif len(jobs) > 1:  # one of them: each by itself
                     await self._one_by_one(jobs)
                 else:
-                    _answer(jobs[0], outcome.Error(translated(exc, self._name)))
+                    jobs[0].answer(outcome.Error(translated(exc, self._name)))
 
     def _next_batch(self) -> list[_Job]:
         """What is queued, of one kind, each (instance, id) once."""
@@ -242,16 +261,16 @@ class PostgresStore:
                 try:
                     await self._send(connection, [job])
                 except psycopg.Error as exc:
-                    _answer(job, outcome.Error(translated(exc, self._name)))
+                    job.answer(outcome.Error(translated(exc, self._name)))
         finally:
             connection.close()
 
     async def _send(self, connection: Connection, jobs: Sequence[_Job]) -> None:
         look = next(self._looks)
         if isinstance(jobs[0].message, GetCheckpoint):
-            found = await pg_saving.get(connection, [job.message for job in jobs])  # type: ignore[misc]
+            found = await pg_saving.get(connection, [job.message for job in jobs])
             for job, state in zip(jobs, found, strict=True):
-                _answer(job, _outcome(state))
+                job.answer(_outcome(state))
             return
         messages: list[Any] = [job.message for job in jobs]
         answers = await pg_saving.save(connection, messages, look, again=jobs[0].again)
@@ -259,24 +278,25 @@ class PostgresStore:
             if answer is None:
                 self._jobs.append(job)
             elif custom and isinstance(answer, CheckpointReply):
-                signal = await self._custom(job.message)
-                _answer(job, outcome.Value(_with(answer, signal)))
+                self._nursery.start_soon(self._add_signal, job, answer)
             else:
-                _answer(job, _outcome(answer))
+                job.answer(_outcome(answer))
 
-    async def _custom(self, message: Any) -> CustomSignal | None:
+    async def _add_signal(self, job: _Job, reply: CheckpointReply) -> None:
         """The custom signal for a checkpoint's id; taken and saved before it is answered."""
-        taken = await self._in_transaction(
-            TakeSignal(
-                instance_id=message.instance_id,
-                lease=message.lease,
-                checkpoint_id=message.checkpoint_id,
-            ),
-            again=False,
+        message = job.message
+        take = TakeSignal(
+            instance_id=message.instance_id,
+            lease=message.lease,
+            checkpoint_id=message.checkpoint_id,
         )
-        if taken.payload is None:
-            return None
-        return CustomSignal(message.checkpoint_id, taken.payload)
+        try:
+            payload = (await self._asked(take)).payload
+        except Exception as exc:
+            job.answer(outcome.Error(translated(exc, self._name)))
+            return
+        signal = None if payload is None else CustomSignal(message.checkpoint_id, payload)
+        job.answer(outcome.Value(msgspec.structs.replace(reply, custom_signal=signal)))
 
     # ---- signals
 
@@ -303,9 +323,7 @@ class PostgresStore:
         last: Any = None
         while True:
             try:
-                if not self._owned:
-                    await trio.sleep(AGAIN / 2)
-                    continue
+                await self._owned.wait()
                 if connection is None or connection.broken:
                     connection = await self._connect()
                     await connection.run(f"LISTEN {CHANNEL}")
@@ -348,7 +366,7 @@ class PostgresStore:
         """Give up what is held: it is free at once."""
         for connection in self._idle:
             connection.close()
-        if self._owned:
+        if self._owned.is_set():
             await trio.to_thread.run_sync(self._owner.stop)
 
 
@@ -356,24 +374,8 @@ def patience_is_over() -> bool:
     return trio.current_effective_deadline() <= trio.current_time() + 2 * AGAIN
 
 
-def _answer(job: _Job, result: outcome.Outcome[Any]) -> None:
-    if job.task is not None:
-        trio.lowlevel.reschedule(job.task, result)
-        job.task = None
-
-
 def _outcome(answer: Any) -> outcome.Outcome[Any]:
     return outcome.Error(answer) if isinstance(answer, BaseException) else outcome.Value(answer)
-
-
-def _with(reply: CheckpointReply, signal: CustomSignal | None) -> CheckpointReply:
-    return CheckpointReply(
-        found=reply.found,
-        state=reply.state,
-        pending_signal=reply.pending_signal,
-        look=reply.look,
-        custom_signal=signal,
-    )
 
 
 @asynccontextmanager
@@ -382,16 +384,16 @@ async def open_postgres(
 ) -> AsyncIterator[PostgresStore]:
     """Open a store. The server is asked by the first request, its tables are made by the
     first register; with ``create`` by the first request."""
-    store = PostgresStore(url, name, lease_ms=lease_ms, create=create)
-    try:
-        async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
+        store = PostgresStore(url, name, nursery, lease_ms=lease_ms, create=create)
+        try:
             nursery.start_soon(store.work_off)
             nursery.start_soon(store.watch)
             yield store
+        finally:
             nursery.cancel_scope.cancel()
-    finally:
-        with trio.CancelScope(shield=True):
-            await store.close()
+            with trio.CancelScope(shield=True):
+                await store.close()
 
 
 def named(url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -37,6 +38,7 @@ def check_every_boundary(
     operator: Script | None = None,
     faults: Iterable[Fault] = tuple(Fault),
     only: str | None = None,
+    may_fail: bool = False,
     **options: Any,
 ) -> Run:
     """Run a program undisturbed, and then once for every boundary and every fault there.
@@ -57,6 +59,8 @@ def check_every_boundary(
       operator: what people do meanwhile; see :func:`run`.
       faults: which ones; all of them.
       only: the name of one case, as a failure gives it.
+      may_fail: the program is one that fails, undisturbed too; in every case it must then
+        fail with the same text. False: what it raises undisturbed is raised.
       options: for ``open_runtara``: ``signals``, ``on_pause``, ``pause_grace``, ``codec``.
 
     Returns:
@@ -64,14 +68,17 @@ def check_every_boundary(
 
     Raises:
       BoundaryFailure: the first case that differs, with its name and how to run it alone.
-      ConfigError: ``only`` names no case.
+      ConfigError: ``only`` names no case, or ``faults`` holds what is none.
     """
+    wanted = _checked(faults)
     undisturbed = run(program, operator=operator, **options)
+    if undisturbed.failure is not None and not may_fail:
+        raise undisturbed.failure
     if undisturbed.conflicts:
         raise AssertionError(f"undisturbed: {_conflicts(undisturbed)}")
     if check is not None:
-        check(undisturbed)
-    cases = [Case(fault, boundary) for boundary in undisturbed.boundaries for fault in faults]
+        _look(check, undisturbed)
+    cases = [Case(fault, boundary) for boundary in undisturbed.boundaries for fault in wanted]
     if only is not None:
         named = [case for case in cases if str(case) == only]
         if not named:
@@ -90,11 +97,28 @@ def check_every_boundary(
             raise BoundaryFailure(case, "; ".join(problems), undisturbed, disturbed)
         if check is not None:
             try:
-                check(disturbed)
+                _look(check, disturbed)
             except Exception as exc:
                 problem = f"the check fails: {type(exc).__name__}: {exc}"
                 raise BoundaryFailure(case, problem, undisturbed, disturbed) from exc
     return undisturbed
+
+
+def _checked(faults: Iterable[Fault]) -> list[Fault]:
+    try:
+        wanted = [Fault(fault) for fault in faults]
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(f"faults must be some of {', '.join(Fault)}, not {faults!r}") from exc
+    if not wanted:
+        raise ConfigError("faults is empty: nothing would be tried")
+    return wanted
+
+
+def _look(check: Check, run: Run) -> None:
+    made = check(run)
+    if inspect.iscoroutine(made):
+        made.close()
+        raise TypeError("check must not be async: it would never be awaited")
 
 
 def differences(undisturbed: Run, disturbed: Run) -> list[str]:

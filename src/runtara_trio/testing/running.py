@@ -16,7 +16,7 @@ from ..clock import TrioClock
 from ..config import SdkConfig
 from ..engine.opening import open_backend
 from ..engine.services import SharedBackend
-from ..errors import InstanceFinished, LeaseLost, RequestTimeout, SdkError
+from ..errors import ConfigError, InstanceFinished, LeaseLost, RequestTimeout, SdkError
 from ..messages import GetStatus
 from ..sdk.durable import run_in_thread
 from ..sdk.instance import open_runtara
@@ -55,6 +55,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     output: bytes | None
     error: str | None
     """Of a failed one, ``Type: message``."""
+    failure: Exception | None
+    """What it raised, the last time that it failed."""
     effects: dict[str, Any]
     """What it did to the world: :func:`effect`, by key."""
     conflicts: tuple[str, ...]
@@ -92,6 +94,11 @@ def run(
 
     Raises whatever a program raises that is not recorded as its failure.
     """
+    if _in_trio():
+        raise SdkError("this runs Trio itself: call it from a plain function, not an async one")
+    taken = {"instance_id", "tenant_id", "revive", "register", "stop_signals"} & set(options)
+    if taken:
+        raise ConfigError(f"the test kit sets {', '.join(sorted(taken))} itself")
     running = _Running(program, operator, case, options)
     return trio.run(running.run, clock=MockClock(autojump_threshold=0))
 
@@ -112,6 +119,7 @@ class _Running:
         self._boundaries = Boundaries()
         self._result: Any = None
         self._returned = False
+        self._raised: Exception | None = None
         self._revive = False
         self._fired = False
         self._failure: Exception | None = None
@@ -135,12 +143,16 @@ class _Running:
                 returned=self._returned,
                 output=info.output,
                 error=None if info.error is None else info.error.partition("\n")[0],
+                failure=self._raised,
                 effects=self._world.effects,
                 conflicts=tuple(self._world.conflicts),
                 boundaries=tuple(self._boundaries.names),
                 starts=starts.unwrap(),
             )
-        raise TimeoutError(f"the program hangs: it did not end within {LONGEST:g} mocked seconds")
+        raise TimeoutError(
+            f"the program hangs: it did not end within {LONGEST:g} mocked seconds, or waits for a "
+            "thread or a socket, for which a mocked clock does not wait"
+        )
 
     async def _until_ended(self, store: Backend) -> int:
         for start in range(1, MOST_STARTS + 1):
@@ -186,6 +198,7 @@ class _Running:
                 return
             if not entered or not isinstance(exc, Exception) or _holds(exc, LeaseLost):
                 raise
+            self._raised = exc
             # It is recorded as failed; one that did not hear of an event's fate goes on.
             self._revive = process.fired and _holds(exc, RequestTimeout)
 
@@ -196,6 +209,14 @@ class _Running:
             # What it is refused because of a fault is no mistake of its own.
             if self._case is None or not isinstance(exc, SdkError):
                 self._failure = exc
+
+
+def _in_trio() -> bool:
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _inline(function: Callable[[], Any]) -> Any:
