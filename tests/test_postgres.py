@@ -27,6 +27,7 @@ from runtara_trio import (
     open_runtara,
 )
 from runtara_trio.messages import Checkpoint, Register
+from runtara_trio.store.location import without_password
 
 from .places import client as core_client
 from .places import free_port, postgres_place, running_core
@@ -240,6 +241,20 @@ class TestAServerThatRefuses:
         finally:
             admin(postgres_server, "DROP ROLE few")
 
+    async def test_a_wrong_password(self, own_server: Server) -> None:
+        admin(own_server.url, "CREATE ROLE locked LOGIN PASSWORD 'right'")
+        with psycopg.connect(own_server.url, autocommit=True) as connection:
+            (file,) = connection.execute("SHOW hba_file").fetchone() or ("",)
+            rules = Path(file).read_text()
+            Path(file).write_text(f"local all locked scram-sha-256\n{rules}")
+            connection.execute("SELECT pg_reload_conf()")
+        url = own_server.url.replace("postgres:@", "locked:wrong@").replace(
+            "postgres@", "locked:wrong@"
+        )
+        error = await self.open(url, "check the user and the password of the URL")
+        assert "wrong" not in str(error)
+        assert not error.transient
+
     async def test_a_url_that_is_none(self) -> None:
         with pytest.raises(ConfigError, match="cannot read the URL of a PostgreSQL"):
             async with open_backend("postgresql://[x"):
@@ -248,6 +263,16 @@ class TestAServerThatRefuses:
     async def test_the_password_is_in_no_message(self) -> None:
         url = f"postgresql://me:secret@localhost:{free_port()}/shop"
         assert "secret" not in str(await self.open(url, "PostgreSQL shop"))
+        assert without_password(url) == url.replace("secret", "***")
+        assert (
+            without_password("postgresql://h/d?password=secret&a=b")
+            == "postgresql://h/d?password=***&a=b"
+        )
+        assert without_password("sqlite:///a@b:c.db") == "sqlite:///a@b:c.db"
+        with pytest.raises(ConfigError) as caught:
+            async with open_backend("postgresql://me:secret@[x/shop"):
+                raise AssertionError("not reached")
+        assert "secret" not in str(caught.value)
 
 
 class TestTables:

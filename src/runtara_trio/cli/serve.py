@@ -14,6 +14,7 @@ from ..quic.location import SCHEME
 from ..quic.server import bind, open_server
 from ..quic.serving import Limits
 from ..quic.tls import Identity, load_identity, make_identity
+from ..store.location import without_password
 
 
 def identity_of(certificate: Path | None, key: Path | None, host: str) -> Identity:
@@ -50,7 +51,7 @@ async def run_server(
         ) as server,
     ):
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        click.echo(f"serving {config.store} on {SCHEME}{shown}:{address[1]}")
+        click.echo(f"serving {without_password(config.url)} on {SCHEME}{shown}:{address[1]}")
         click.echo(f"certificate pin={identity.pin}")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:

@@ -8,6 +8,7 @@ runtara-core's ``sqlite://x.db?mode=rwc`` is taken too. runtara-core itself read
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -29,6 +30,12 @@ def is_postgres(url: str) -> bool:
     """Whether a URL names a PostgreSQL server."""
     scheme, separator, _ = url.partition("://")
     return bool(separator) and scheme in POSTGRES
+
+
+def without_password(text: str) -> str:
+    """A URL, or a text with one in it, without passwords."""
+    text = re.sub(r"(://[^:/?#@\s]*):[^/?#\s]*@", r"\1:***@", text)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
 
 class Location(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ from ..messages import (
 )
 from ..types import CustomSignal, Signal
 from . import pg_connection, pg_operating, pg_saving, pg_schema, pg_verbs
+from .location import without_password
 from .pg_connection import Connection
 from .pg_failures import is_lost, translated
 from .pg_operating import CHANNEL
@@ -405,7 +406,8 @@ def named(url: str) -> str:
     try:
         found = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error as exc:
-        raise ConfigError(f"cannot read the URL of a PostgreSQL: {str(exc).strip()}") from exc
+        text = without_password(str(exc).strip())
+        raise ConfigError(f"cannot read the URL of a PostgreSQL: {text}") from None
     host = found.get("host") or "the local socket"
     port = f":{found['port']}" if found.get("port") else ""
     return f"PostgreSQL {found.get('dbname') or 'database'} on {host}{port}"
