@@ -115,6 +115,13 @@ def bench_steps(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_postgres(session: nox.Session) -> None:
+    """Checkpoints on PostgreSQL; writes docs/benchmarks-postgres.md."""
+    install(session, "bench")
+    session.run("python", "-m", "bench.postgres", *session.posargs)
+
+
+@nox.session
 def bench_quic(session: nox.Session) -> None:
     """Calls over QUIC, beside the stock Rust SDK; writes docs/benchmarks-quic.md."""
     stock = build_stock(session)

@@ -1,4 +1,6 @@
-"""DBOS's steps, in a process of their own: ``python -m bench.dbos_steps FILE MODE COUNT TASKS``.
+"""DBOS's steps, in a process of their own: ``python -m bench.dbos_steps PLACE MODE COUNT TASKS``.
+
+PLACE is a SQLite file, or the URL of a PostgreSQL database.
 
 MODE ``fresh``: a workflow of so many steps, so many at once. ``stored``: the same, and then
 it dies. ``recover``: a new process recovers that workflow, which finds all its steps.
@@ -37,11 +39,11 @@ async def work(count: int, tasks: int, dies: bool) -> float:
     return seconds
 
 
-async def main(file: str, mode: str, count: int, tasks: int) -> None:
+async def main(place: str, mode: str, count: int, tasks: int) -> None:
     DBOS(
         config={
             "name": "bench",
-            "system_database_url": f"sqlite:///{file}",
+            "system_database_url": place if "://" in place else f"sqlite:///{place}",
             "log_level": "ERROR",
             "run_admin_server": False,
         }

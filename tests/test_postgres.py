@@ -28,6 +28,7 @@ from runtara_trio import (
 )
 from runtara_trio.messages import Checkpoint, Register
 from runtara_trio.store.location import without_password
+from runtara_trio.store.pg_connection import Connection
 
 from .places import client as core_client
 from .places import free_port, postgres_place, running_core
@@ -184,6 +185,43 @@ class TestConnectionsThatAreLost:
             )
             assert not (await backend.request(message)).found
             assert (await backend.request(message)).found
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+async def test_an_answer_that_is_lost(
+    url: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The n-th commit is made, and nobody hears of it: nothing is doubled, nothing skipped."""
+    run, commits = Connection.run, []
+
+    async def loses(self: Connection, statement: str, *parameters: Any) -> Any:
+        rows = await run(self, statement, *parameters)
+        if statement == "COMMIT":
+            commits.append(statement)
+            if len(commits) == number:
+                self.broken = True
+                raise psycopg.OperationalError("the connection was lost")
+        return rows
+
+    async with open_backend(url) as backend:
+        monkeypatch.setattr(Connection, "run", loses)
+        async with block(backend) as sdk:  # 1: the register
+            await Operator(backend).send_signal("i", "approve", b"yes")  # 2
+            await sdk.sleep(0.01, "nap")  # 3
+            assert await sdk.wait_for_signal("approve") == b"yes"  # 4
+            await sdk.record_retry_attempt("a", 1, "why")  # 5
+            assert not (await sdk.checkpoint("a", b"1")).found
+            await sdk.completed("done")  # 6
+        assert len(commits) >= 6
+        assert sdk.outcome is Outcome.COMPLETED
+        monkeypatch.setattr(Connection, "run", run)
+        details = await Operator(backend).show("i")
+        assert details.summary.status == "completed"
+        assert not details.summary.held
+        assert details.unread_signals == ()
+        events = [one.type for one in (await Operator(backend).events("i")).events]
+        assert events[-1] == "completed"
+        assert events.count("completed") == 1
 
 
 class TestAServerThatRefuses:

@@ -175,6 +175,10 @@ async def _forget_the_end(work: Work, instance: str) -> None:
 
 async def record_outcome(work: Work, message: RecordOutcome) -> OutcomeReply:
     instance, status, payload = message.instance_id, message.status, message.payload
+    if work.again:
+        before = await lock(work.connection, instance)
+        if before is not None and before.epoch is None and before.status is status:
+            return OutcomeReply(cancel=None)  # it had been recorded, and the answer was lost
     stand = await held(work.connection, instance, message.lease)
     signal = stand.signal
     if message.unless_cancelled and signal is not None and signal.type is SignalType.CANCEL:
@@ -207,6 +211,10 @@ async def record_outcome(work: Work, message: RecordOutcome) -> OutcomeReply:
 
 async def hold(work: Work, message: Hold) -> Done:
     instance = message.instance_id
+    if work.again:
+        before = await held(work.connection, instance, message.lease)
+        if before.status is InstanceStatus.SUSPENDED:
+            return Done()
     await running(work.connection, "instance_event", instance, message.lease)
     await work.run("UPDATE instances SET status = 'suspended' WHERE instance_id = $1", instance)
     await _add_event(work, instance, "suspended", message.reason)
