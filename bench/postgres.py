@@ -16,6 +16,7 @@ import time
 import uuid
 from datetime import date
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import trio
@@ -82,7 +83,7 @@ def dbos(url: str, tasks: int) -> float:
     name = f"dbos{uuid.uuid4().hex[:8]}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    place = url.replace("/postgres", f"/{name}", 1)
+    place = urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     count = 500 if tasks == 1 else 32 * tasks
     program = (sys.executable, "-m", "bench.dbos_steps")
     done = subprocess.run(

@@ -99,6 +99,19 @@ def test_the_benchmarks_are_of_this_bench() -> None:
         assert title in page
 
 
+@pytest.mark.parametrize(
+    ("page", "title", "columns"),
+    [
+        ("benchmarks-steps", "What durable calls cost", "| at once | calls | calls/s |"),
+        ("benchmarks-postgres", "What PostgreSQL costs", "| tasks | checkpoints/s | plain"),
+    ],
+)
+def test_the_other_benchmarks_are_too(page: str, title: str, columns: str) -> None:
+    text = (DOCS / f"{page}.md").read_text()
+    assert text.startswith(f"# {title}\n\nMeasured on ")
+    assert columns in text
+
+
 def test_the_core_of_the_pages_is_the_one_that_is_tested() -> None:
     (block,) = [block for block in blocks(DOCS / "server.md") if block.language == "sh"]
     (version,) = re.findall(
