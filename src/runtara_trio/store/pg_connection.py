@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,8 +53,7 @@ class Connection:
         Raises:
           psycopg.Error: as the server says.
         """
-        finished = False
-        try:
+        with self._broken_if_cut():
             name = self._prepared.get(statement)
             if name is None:
                 name = f"s{len(self._prepared)}".encode()
@@ -65,26 +64,22 @@ class Connection:
             values = [_packed(one) for one in parameters]
             self._pgconn.send_query_prepared(name, values, [1] * len(values), 1)
             results = await self._results()
-            finished = True
-        finally:
-            if not finished:
-                self.broken = True
-        self.broken = self._pgconn.status != pq.ConnStatus.OK
         self._check(results)
         return _rows(results[-1])
 
     async def script(self, statements: str) -> None:
         """Run statements without parameters, in one transaction of their own."""
-        finished = False
-        try:
+        with self._broken_if_cut():
             self._pgconn.send_query(statements.encode())
             results = await self._results()
-            finished = True
-        finally:
-            if not finished:
-                self.broken = True
-        self.broken = self._pgconn.status != pq.ConnStatus.OK
         self._check(results)
+
+    @contextlib.contextmanager
+    def _broken_if_cut(self) -> Iterator[None]:
+        """What does not end, by an error of the connection or a cancel, leaves it unusable."""
+        self.broken = True
+        yield
+        self.broken = self._pgconn.status != pq.ConnStatus.OK
 
     async def notified(self) -> list[bytes]:
         """Wait for notifications; their channels."""

@@ -50,7 +50,7 @@ from ..types import CheckpointRecord, InstanceInfo, InstanceStatus, Signal, Sign
 from . import rules
 from .pg_connection import Connection
 from .pg_owner import Owner
-from .pg_rows import Stand, from_ms, held, holder, lock, running, signal_of
+from .pg_rows import Stand, check_running, from_ms, held, holder, lock, running, signal_of
 from .transaction import status_of, unknown
 
 
@@ -236,9 +236,9 @@ async def take_lease(work: Work, message: TakeLease) -> LeaseTaken:
     stand = await lock(work.connection, instance)
     if stand is None:
         raise unknown(message.call, instance)
-    suspended = message.suspended and stand.status is InstanceStatus.SUSPENDED
-    if not suspended:
-        await _check_runs(message.call, instance, stand)
+    error = check_running(message.call, instance, stand.status)
+    if error is not None and not (message.suspended and stand.status is InstanceStatus.SUSPENDED):
+        raise error
     try:
         await _taken_from(work, instance, stand, message.replaces)
     except InstanceBusy as exc:
@@ -253,14 +253,6 @@ async def take_lease(work: Work, message: TakeLease) -> LeaseTaken:
             instance,
         )
     return LeaseTaken(lease=epoch)
-
-
-async def _check_runs(call: str, instance: str, stand: Stand) -> None:
-    from .pg_rows import check_running
-
-    error = check_running(call, instance, stand.status)
-    if error is not None:
-        raise error
 
 
 async def free_lease(work: Work, message: FreeLease) -> Done:
