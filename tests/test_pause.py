@@ -16,6 +16,8 @@ from runtara_trio import (
     Outcome,
     RuntaraSdk,
     SharedBackend,
+    current_sdk,
+    durable,
 )
 
 from .places import Place
@@ -391,3 +393,36 @@ async def test_a_hold_keeps_the_lease(place: Place) -> None:
     events = (await operator.events("i")).events
     assert [one.type for one in events] == ["started", "suspended", "started", "completed"]
     assert (await operator.show("i")).summary.signal is None
+
+
+@pytest.mark.parametrize("on_pause", ["suspend", "hold"])
+async def test_steps_that_share_a_run_do_not_keep_a_pause(
+    autojump_clock: MockClock, memory: SharedBackend, on_pause: str
+) -> None:
+    """All wait for one call, which waits for a signal: nothing is half done."""
+    operator = Operator(memory)
+
+    @durable
+    async def shared() -> bytes:
+        return await current_sdk().wait_for_signal("go")
+
+    @durable
+    async def outer(n: int) -> bytes:
+        return await shared()
+
+    async def operate() -> None:
+        await trio.sleep(1)
+        await operator.pause("i")
+        await trio.sleep(1)
+        assert (await operator.show("i")).summary.status is InstanceStatus.SUSPENDED
+        if on_pause == "hold":
+            await operator.resume("i")
+            await operator.send_signal("i", "go", b"yes")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(operate)
+        async with block(memory, on_pause=on_pause, pause_grace=1000) as sdk:
+            async with trio.open_nursery() as steps:
+                for n in range(3):
+                    steps.start_soon(outer, n)
+    assert sdk.outcome is (Outcome.COMPLETED if on_pause == "hold" else Outcome.PAUSED)
