@@ -26,7 +26,8 @@ from runtara_trio import (
     open_backend,
     open_runtara,
 )
-from runtara_trio.messages import Checkpoint, Register
+from runtara_trio.messages import Checkpoint, GetStatus, Register
+from runtara_trio.store import postgres
 from runtara_trio.store.location import without_password
 from runtara_trio.store.pg_connection import Connection
 
@@ -165,6 +166,23 @@ class TestConnectionsThatAreLost:
             found = await self.count(place.backend, 64, 60)
             assert found == [False] * (64 * 60)
             assert await sql(place.backend, "SELECT count(*) FROM checkpoints") == [(64 * 60,)]
+
+    async def test_a_server_that_stays_away(
+        self, own_server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever waits is told, and what comes after the server is back is saved."""
+        monkeypatch.setattr(postgres, "PATIENCE", 0.3)
+        async with postgres_place(own_server.url) as place:
+            reply = await place.backend.request(Register(instance_id="i", tenant_id="t"))
+            message = Checkpoint(instance_id="i", lease=reply.lease, checkpoint_id="a", state=b"1")
+            await trio.to_thread.run_sync(own_server.shut_down_at_once)
+            for asked in (message, GetStatus(instance_id="i")):
+                with trio.fail_after(20), pytest.raises(StoreError) as caught:
+                    await place.backend.request(asked)
+                assert caught.value.transient
+            await trio.to_thread.run_sync(own_server.start)
+            monkeypatch.undo()
+            assert not (await place.backend.request(message)).found
 
     async def test_an_event_of_unknown_fate_raises(self, url: str) -> None:
         async with open_backend(url) as backend, block(backend) as sdk:

@@ -60,12 +60,13 @@ class _Job:
     """A message on its way, and who waits for its answer. Nobody, once that is cancelled: it
     is carried out all the same."""
 
-    __slots__ = ("again", "message", "task")
+    __slots__ = ("again", "message", "task", "until")
 
     def __init__(self, message: Any) -> None:
         self.message = message
         self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self.again = False
+        self.until = trio.current_time() + PATIENCE
 
     async def answered(self) -> Any:
         def abort(_: Any) -> trio.lowlevel.Abort:
@@ -231,14 +232,21 @@ class PostgresStore:
                     connection.close()
                     connection = None
                 if is_lost(exc):
-                    for job in jobs:
-                        job.again = True
-                    self._jobs[:0] = jobs
+                    self._put_back(jobs, exc)
                     await trio.sleep(AGAIN)
                 elif len(jobs) > 1:  # one of them: each by itself
                     await self._one_by_one(jobs)
                 else:
                     jobs[0].answer(outcome.Error(translated(exc, self._name)))
+
+    def _put_back(self, jobs: Sequence[_Job], exc: Exception) -> None:
+        """They are sent again, unless the server has been away for too long."""
+        late = [job for job in jobs if job.until <= trio.current_time()]
+        for job in late:
+            job.answer(outcome.Error(translated(exc, self._name)))
+        for job in jobs:
+            job.again = True
+        self._jobs[:0] = [job for job in jobs if job not in late]
 
     def _next_batch(self) -> list[_Job]:
         """What is queued, of one kind, each (instance, id) once."""
