@@ -148,7 +148,6 @@ class TestAReplayAfterTheDeadline:
                 lambda sdk: sdk.wait_for_signal("never"),
                 lambda sdk: step("new"),
                 lambda sdk: sdk.checkpoint("new"),
-                lambda sdk: sdk.custom_event("new"),
             )
         ):
             ran.clear()
@@ -168,6 +167,37 @@ class TestAReplayAfterTheDeadline:
             assert len(ran) == seen, "new work began after the deadline"
             assert trio.current_time() - before <= 1  # at once, or after a second of nothing
             assert sdk.outcome is Outcome.COMPLETED
+
+    async def test_an_event_is_not_the_end_of_it(
+        self, autojump_clock: MockClock, memory: SharedBackend
+    ) -> None:
+        """Of an event nobody knows whether it is new."""
+
+        async def program(sdk: RuntaraSdk) -> list[bytes | None]:
+            got = []
+            async with sdk.deadline("hour", 3600):
+                await sdk.custom_event("progress")
+                assert await sdk.get_checkpoint("nothing") is None
+                got.append((await sdk.checkpoint("a", b"1")).decode(bytes))
+                await trio.sleep_forever()
+            return got
+
+        with trio.move_on_after(60):
+            async with block(memory) as sdk:
+                await program(sdk)
+        await trio.sleep(7200)
+        async with block(memory) as sdk:
+            assert await program(sdk) == [b"1"]
+
+    async def test_what_was_too_late_stays_so(
+        self, autojump_clock: MockClock, memory: SharedBackend
+    ) -> None:
+        for seconds in (3600, 0):  # the second time the body is quick
+            async with block(memory) as sdk:
+                async with sdk.deadline("hour", 60) as scope:
+                    await trio.sleep(seconds)
+                assert scope.cancelled_caught
+                await sdk.suspended()
 
     async def test_work_that_was_not_begun_does_not_begin(
         self, autojump_clock: MockClock, memory: SharedBackend

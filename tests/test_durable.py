@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -260,6 +261,8 @@ class TestKeys:
                 await plain()
             with pytest.raises(ConfigError, match="NUL"):
                 await plain("a\0")
+            with pytest.raises(TypeError, match="only finite numbers"):
+                await plain(float("nan"))
         assert await ids(memory) == []
 
 
@@ -341,6 +344,32 @@ async def test_two_functions_of_one_name_are_an_error(memory: SharedBackend) -> 
         assert await make(1)() == 1  # the same function, made again
         with pytest.raises(SdkError, match=r"two durable functions .* 'f'.*name="):
             await make(2)()
+
+
+async def test_functions_behind_one_decorator_are_not_one(memory: SharedBackend) -> None:
+    def traced(function: Any) -> Any:
+        @functools.wraps(function)
+        async def call(*args: Any) -> Any:
+            return await function(*args)
+
+        return call
+
+    class Bank:
+        @durable
+        @traced
+        async def charge(self) -> str:
+            return "bank"
+
+    class Card:
+        @durable
+        @traced
+        async def charge(self) -> str:
+            return "card"
+
+    async with block(memory):
+        assert await Bank().charge() == "bank"
+        with pytest.raises(SdkError, match="two durable functions"):
+            await Card().charge()
 
 
 class Unknown:

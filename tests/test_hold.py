@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from runtara_trio import (
     ConfigError,
     InstanceStatus,
     LeaseLost,
+    Operator,
     Outcome,
     RuntaraSdk,
     SharedBackend,
@@ -22,7 +24,7 @@ from runtara_trio import (
     durable,
     open_backend,
 )
-from runtara_trio.messages import GoOn, Hold
+from runtara_trio.messages import GoOn, Hold, RecordOutcome
 from runtara_trio.types import Signal, SignalType
 
 from .support import Watched, block
@@ -246,8 +248,6 @@ async def test_a_wrong_value_is_refused(memory: SharedBackend) -> None:
 async def test_the_grace_ends_what_reaches_no_boundary(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:
-    from runtara_trio import Operator
-
     start = trio.current_time()
     async with block(memory, on_pause="hold", pause_grace=7) as sdk:
         await Operator(memory).pause("i")
@@ -259,8 +259,6 @@ async def test_the_grace_ends_what_reaches_no_boundary(
 async def test_steps_end_first_and_nested_ones_wait(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:
-    from runtara_trio import Operator
-
     done = []
 
     @durable
@@ -292,14 +290,69 @@ async def test_steps_end_first_and_nested_ones_wait(
     assert trio.current_time() - start == pytest.approx(104)
 
 
+async def test_a_pause_beside_the_end_changes_nothing(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    """The body says that it has completed while another task parks for a pause."""
+    watched = Watched(memory)
+    slow = trio.Event()
+    watched.before = lambda message: slow if isinstance(message, RecordOutcome) else None
+
+    async with trio.open_nursery() as nursery, open_backend(watched) as shared:
+        async with block(shared, on_pause="hold") as sdk, trio.open_nursery() as tasks:
+            tasks.start_soon(sdk.completed, "done")
+            tasks.start_soon(sdk.wait_for_signal, "never")
+            await trio.testing.wait_all_tasks_blocked()
+            watched.push(_batch(Signal(SignalType.PAUSE, b"pause")))
+            await trio.sleep(1)
+            slow.set()
+            await trio.sleep(1)
+            tasks.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+    assert sdk.outcome is Outcome.COMPLETED
+    assert not watched.sent(Hold)
+
+
+async def test_a_scope_around_reaches_what_is_parked_in_a_shield(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    with trio.move_on_after(20) as around:
+        async with block(memory, on_pause="hold") as sdk:
+            with trio.CancelScope(shield=True):
+                await Operator(memory).pause("i")
+                await trio.sleep(1)
+                await sdk.check_paused()
+            await trio.sleep_forever()
+    assert around.cancelled_caught
+    assert sdk.outcome is Outcome.STOPPED
+    assert trio.current_time() < 30
+
+
+async def test_reads_do_not_keep_a_hold_waiting(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    async def reads() -> None:
+        while True:
+            await sdk.get_status()
+            await trio.sleep(0.001)
+
+    async with block(memory, on_pause="hold") as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(reads)
+        nursery.start_soon(reads)
+        nursery.start_soon(sdk.sleep, 3600, "nap")
+        await Operator(memory).pause("i")
+        await trio.sleep(1)
+        assert (await sdk.get_status()).status == "suspended"
+        await Operator(memory).cancel("i")
+    assert sdk.outcome is Outcome.CANCELLED
+
+
 class Faulty:
     """What a backend that fails does to a hold."""
 
     @staticmethod
     async def run(memory: SharedBackend, before: Callable[[Any], Any]) -> RuntaraSdk:
         """A hold of 10 s that a resume ends."""
-        from runtara_trio import Operator
-
         watched = Watched(memory)
         watched.before = before
 

@@ -104,6 +104,18 @@ class TestScopes:
                     await child()
                 nursery.cancel_scope.cancel()
 
+    async def test_also_from_inside_two_durable_calls(self, memory: SharedBackend) -> None:
+        @durable(max_retries=0)
+        async def call(n: int) -> None:
+            with current_sdk().scope("same"):
+                await trio.sleep(0.01)
+
+        async with block(memory):
+            with pytest.RaisesGroup(pytest.RaisesExc(SdkError, match="'same' is open already")):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(call, 1)
+                    nursery.start_soon(call, 2)
+
     @pytest.mark.parametrize("name", ["", 7, "a\0", "\ud800"])
     async def test_a_name_that_is_none(self, memory: SharedBackend, name: Any) -> None:
         async with block(memory) as sdk:

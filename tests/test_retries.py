@@ -221,6 +221,21 @@ async def crash(memory: SharedBackend, call: Any, when: Callable[[], bool]) -> N
                     process.cancel()
 
 
+async def test_the_attempts_of_a_call_are_all_that_it_has(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    """Made again in the same run, a call that has failed gets the attempt that is left."""
+    flaky, ran = failing(99)
+    counts = []
+    async with block(memory):
+        for _ in range(3):
+            before = len(ran)
+            with pytest.raises(Flaky):
+                await flaky()
+            counts.append(len(ran) - before)
+    assert counts == [4, 1, 1]
+
+
 class TestOverCrashes:
     async def test_attempts_count(self, autojump_clock: MockClock, memory: SharedBackend) -> None:
         flaky, ran = failing(99)

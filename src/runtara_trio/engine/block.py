@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
-from types import CodeType
 from typing import Any
 
 import trio
@@ -25,7 +25,7 @@ from .boundary import Boundary
 from .hints import Hints
 from .holding import Hold
 from .outcome import Facts, decide, local_stop, manual_signal
-from .past import Past
+from .past import Past, leaves_trace
 from .recording import Recorder
 from .services import SharedBackend, Watched
 from .sharing import Runs
@@ -69,7 +69,7 @@ class Block(Watched):
         self.hints = Hints()
         self.past = Past(instance_id, shared.request)
         self.runs = Runs(self.boundary)
-        self._names: dict[str, CodeType] = {}
+        self._names: dict[str, object] = {}
         self.at_end: list[Callable[[], Awaitable[None]]] = []
         """What ends after the body, and before the outcome is recorded."""
 
@@ -118,8 +118,10 @@ class Block(Watched):
 
     def claim_name(self, name: str, function: Callable[..., Any]) -> None:
         """A durable function is used under this name. Raises SdkError: another one has it."""
-        code = function.__code__
-        if self._names.setdefault(name, code) is not code:
+        # A function that is made anew from the same source, in a helper say, is the same.
+        original: Any = inspect.unwrap(function)
+        same = (original.__code__, original.__module__, original.__qualname__)
+        if self._names.setdefault(name, same) != same:
             raise SdkError(
                 f"two durable functions of this block are called {name!r}, and would share their "
                 "results; give one of them @durable(name=...)"
@@ -146,6 +148,8 @@ class Block(Watched):
     async def _send(
         self, send: Callable[[Request[ReplyT]], Awaitable[ReplyT]], message: Request[ReplyT]
     ) -> ReplyT:
+        if not message.writes:  # a hold need not wait for it
+            return await send(message)
         self._under_way += 1
         try:
             return await send(message)
@@ -153,13 +157,17 @@ class Block(Watched):
             self.lose(self._lease)
             raise
         finally:
-            self._under_way -= 1
-            if self._quiet is not None and not self._under_way:
-                self._quiet.set()
+            self._went()
+
+    def _went(self) -> None:
+        """Something that writes has been answered."""
+        self._under_way -= 1
+        if self._quiet is not None and not self._under_way:
+            self._quiet.set()
 
     async def _before_writing(self, message: Request[Any]) -> None:
         """Tell a deadline that is over what is new, and wait for the end of a hold."""
-        if deadlines.replaying():
+        if deadlines.replaying() and leaves_trace(message):
             deadlines.note(await self.past.trace(message))
         if self._hold is not None:
             await self._until_running()
@@ -218,7 +226,11 @@ class Block(Watched):
             self._take(signal)
         elif signal.type is not SignalType.PAUSE:
             self._hold.end(signal)
-        elif signal != self._hold.pause:  # a second one: it is paused
+        elif signal == self._hold.pause:
+            pass
+        elif self._hold.ending:
+            self._hold.then = signal
+        else:  # a second one: it is paused
             self.shared.start_soon(self._acknowledge, signal)
 
     def _take(self, signal: Signal) -> None:
@@ -265,7 +277,8 @@ class Block(Watched):
             while self._under_way:  # what was sent before must not come after
                 self._quiet = trio.Event()
                 await self._quiet.wait()
-            await hold.run()
+            if self._said is None:  # else it ended beside the pause
+                await hold.run()
         except LeaseLost:
             self._mark_lost()
         finally:
@@ -275,6 +288,8 @@ class Block(Watched):
             self._signals.end(Cause.STOP)
         if hold.signal is not None:
             self._take(hold.signal)
+        if hold.then is not None:
+            self._take(hold.then)
 
     async def _until_running(self) -> None:
         """Park while the instance is held. Where nothing parks any more, end the hold."""
@@ -326,11 +341,12 @@ class Block(Watched):
         Raises:
           OutcomeNotRecorded: not within ``final_timeout``.
         """
-        lease = self.writing()
+        self.writing()
         if self._hold is not None:
             await self._until_running()
         deadlines.new_work()
         await trio.lowlevel.checkpoint_if_cancelled()
+        lease = self.writing()
         message = RecordOutcome(
             instance_id=self.instance_id,
             lease=lease,
@@ -339,6 +355,7 @@ class Block(Watched):
             signal=signal or self._signals.pause,
         )
         self._saying = status
+        self._under_way += 1
         try:
             await self.shared.uninterrupted(self._record_said, message)
         except LeaseLost:
@@ -346,6 +363,7 @@ class Block(Watched):
             raise
         finally:
             self._saying = None
+            self._went()
 
     async def _record_said(self, message: RecordOutcome) -> None:
         """Record what the body says; kept here, where no Ctrl-C can come between."""

@@ -32,6 +32,9 @@ from .. import logs
 LOOK_AGAIN = 0.05
 """Seconds between two looks at the steps while a pause is asked."""
 
+HELD_LOOK = 0.5
+"""The same while it holds."""
+
 
 @cache
 def _nursery_exit() -> CodeType:
@@ -93,11 +96,11 @@ class Boundary:
 
     async def look_again(self) -> None:
         """Settle a pause that nothing else would; ends with the pause or the scope."""
-        while self.pause_requested and not self.settled and not self._is_cancelled():
-            await trio.sleep(LOOK_AGAIN)
+        while self.pause_requested and not self._is_cancelled():
+            # Also while it is held: a scope around the block tells shielded tasks nothing.
+            await trio.sleep(HELD_LOOK if self.settled else LOOK_AGAIN)
             self._settle()
-        if not self.settled:
-            self.release()
+        self.release()
 
     def withdraw(self) -> bool:
         """A resume came. False where the pause has cancelled the scope already."""

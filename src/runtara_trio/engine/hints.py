@@ -29,6 +29,8 @@ class Hints:
             yield event
         finally:
             waiters.discard(event)
+            if not waiters and self._waiters.get(checkpoint_id) is waiters:
+                del self._waiters[checkpoint_id]
 
     def give(self, checkpoint_id: str) -> None:
         """A signal may be there."""
@@ -42,7 +44,4 @@ class Hints:
 
     def last_has_gone(self, checkpoint_id: str) -> bool:
         """Whether nobody waits for this id any more."""
-        if self._waiters.get(checkpoint_id):
-            return False
-        self._waiters.pop(checkpoint_id, None)
-        return True
+        return checkpoint_id not in self._waiters

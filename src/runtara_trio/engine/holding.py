@@ -40,6 +40,8 @@ class Hold:
         self.pause = pause
         self.signal: Signal | None = None
         """What ended it, if a signal did."""
+        self.then: Signal | None = None
+        """A pause that came while it was ending: a new one."""
         self._going_on = trio.CancelScope()
         self._timeout = timeout
         self._over = trio.Event()
@@ -55,6 +57,11 @@ class Hold:
                 self._going_on.deadline, trio.current_time() + self._timeout
             )
         self._over.set()
+
+    @property
+    def ending(self) -> bool:
+        """Something has ended it, and the instance is on its way to run again."""
+        return self._over.is_set()
 
     async def run(self) -> None:
         """Suspend the instance, wait for the end, and set it running.

@@ -25,6 +25,12 @@ _TRACES: dict[type[Request[Any]], Callable[[str], str]] = {
 """Where a message that was answered before has left its trace."""
 
 
+def leaves_trace(message: Request[Any]) -> bool:
+    """Whether it can be told later that a message was answered. Of others, such as an event,
+    nobody knows whether they are new."""
+    return type(message) in _TRACES
+
+
 class Past:
     """The past of one block's instance."""
 

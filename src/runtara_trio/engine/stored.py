@@ -65,6 +65,8 @@ class Stored:
             except NotSupported:
                 self._paged = False
                 return await self._ask(checkpoint_id)
+        if not area.covers(checkpoint_id):
+            return await self._ask(checkpoint_id)
         state = area.states.pop(checkpoint_id, None)
         self._bytes -= len(state or b"")
         return state
@@ -76,7 +78,7 @@ class Stored:
 
     async def _read(self, area: _Area, checkpoint_id: str) -> None:
         async with area.reading:
-            while not area.covers(checkpoint_id):
+            while not area.covers(checkpoint_id) and self._bytes <= MOST_BYTES:
                 page = await self._request(
                     ReadCheckpoints(
                         instance_id=self._instance_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import string
 from collections.abc import Callable
 from typing import Any
@@ -94,6 +95,8 @@ class Keys:
 
     def _json(self, name: str, value: object) -> str:
         try:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError("JSON has only finite numbers")
             return msgspec.json.encode(value, order="deterministic").decode()
         except Exception as exc:
             raise TypeError(

@@ -51,7 +51,9 @@ class Path:
         leaf = escape(checkpoint_id.removeprefix(self.prefix))
         if len(leaf.encode()) > _LONGEST_CALL:
             leaf = hashlib.sha256(leaf.encode()).hexdigest()
-        return Path(self._block, self.prefix, f"{leaf}/")
+        path = Path(self._block, self.prefix, f"{leaf}/")
+        path._open = self._open
+        return path
 
     def of(self, block: Block) -> bool:
         return self._block is block

@@ -157,6 +157,7 @@ async def _recorded(block: Block, checkpoint_id: str, most: int) -> int:
 
 
 async def _record(block: Block, checkpoint_id: str, number: int, error: Exception) -> None:
+    block.past.touch(retry_id(checkpoint_id, number))
     text = f"{type(error).__name__}: {error}".replace("\0", "\\x00")[:_LONGEST_ERROR]
     await block.save(
         RecordRetry(

@@ -204,9 +204,9 @@ class RuntaraSdk:
         message = GetCheckpoint(instance_id=self.instance_id, checkpoint_id=checkpoint_id)
         self._block.past.touch(checkpoint_id)
         reply = await self._block.request(message)
-        deadlines.note(reply.state if reply.found else None)
         if not reply.found:
             return None
+        deadlines.replayed()
         return decode(self._codec, f"checkpoint {checkpoint_id!r}", reply.state, type)
 
     def step(self, checkpoint_id: str | None = None) -> AbstractAsyncContextManager[None]:

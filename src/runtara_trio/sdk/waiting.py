@@ -131,6 +131,9 @@ async def deadline(
                 block.shared.start_soon(_keep, scope, keeping, clock, until)
         try:
             yield scope
+            if ended == TOO_LATE:  # it was cancelled then, so it is now
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
         finally:
             deadlines.leave(before)
             keeping.cancel()

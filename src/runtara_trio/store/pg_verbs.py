@@ -107,6 +107,7 @@ async def register(work: Work, message: Register) -> Registered:
     if revived:
         await _forget_the_end(work, instance)
     epoch = await _take(work, instance)
+    await work.run("UPDATE instances SET sleep_until = NULL WHERE instance_id = $1", instance)
     await _set_running(work, instance, message.checkpoint_id)
     return Registered(
         lease=epoch,
@@ -148,7 +149,7 @@ async def _take(work: Work, instance: str) -> int:
 
 async def _set_running(work: Work, instance: str, checkpoint_id: str | None) -> None:
     await work.run(
-        "WITH started AS (UPDATE instances SET status = 'running', sleep_until = NULL,"
+        "WITH started AS (UPDATE instances SET status = 'running',"
         " started_at = now() WHERE instance_id = $1 RETURNING instance_id, started_at),"
         " event AS (INSERT INTO instance_events (instance_id, event_type, checkpoint_id)"
         " VALUES ($1, 'started', $2))"

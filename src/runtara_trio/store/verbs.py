@@ -96,6 +96,8 @@ def register(tx: Transaction, message: Register) -> Registered:
             " VALUES (?, ?, 'running', ?)",
             (instance, message.tenant_id, tx.now_text),
         )
+    else:  # what it slept is over, or is said again
+        tx.db.execute("UPDATE instances SET sleep_until = NULL WHERE instance_id = ?", (instance,))
     revived = row is not None and row.status.finished
     if revived:
         _forget_the_end(tx, instance)
@@ -183,10 +185,7 @@ def go_on(tx: Transaction, message: GoOn) -> Done:
 
 
 def _set_running(tx: Transaction, instance: str, checkpoint_id: str | None) -> None:
-    tx.db.execute(
-        "UPDATE instances SET status = 'running', sleep_until = NULL WHERE instance_id = ?",
-        (instance,),
-    )
+    tx.db.execute("UPDATE instances SET status = 'running' WHERE instance_id = ?", (instance,))
     tx.leases.mark_ours(tx.db, instance, started_text(tx.now))
     add_event(tx, instance, "started", checkpoint_id=checkpoint_id)
 
