@@ -189,6 +189,34 @@ class TestAReplayAfterTheDeadline:
         async with block(memory) as sdk:
             assert await program(sdk) == [b"1"]
 
+    async def test_tasks_beside_each_other_get_back_all_that_they_had(
+        self, autojump_clock: MockClock, memory: SharedBackend
+    ) -> None:
+        """One has nothing more to replay: the other has, in whatever order they run."""
+
+        @durable
+        async def step(n: int) -> int:
+            if n == 99:
+                await trio.sleep_forever()
+            return n
+
+        async def program(sdk: RuntaraSdk) -> list[int]:
+            got: list[int] = []
+
+            async def steps() -> None:
+                for n in range(5):
+                    got.append(await step(n))  # noqa: PERF401
+
+            async with sdk.deadline("hour", 3600), trio.open_nursery() as nursery:
+                nursery.start_soon(step, 99)
+                nursery.start_soon(steps)
+            return got
+
+        for _ in range(20):
+            async with block(memory) as sdk:
+                assert await program(sdk) == [0, 1, 2, 3, 4]
+                await sdk.suspended()
+
     async def test_what_was_too_late_stays_so(
         self, autojump_clock: MockClock, memory: SharedBackend
     ) -> None:

@@ -300,8 +300,9 @@ async def test_a_pause_beside_the_end_changes_nothing(
 
     async with trio.open_nursery() as nursery, open_backend(watched) as shared:
         async with block(shared, on_pause="hold") as sdk, trio.open_nursery() as tasks:
-            tasks.start_soon(sdk.completed, "done")
             tasks.start_soon(sdk.wait_for_signal, "never")
+            await trio.testing.wait_all_tasks_blocked()
+            tasks.start_soon(sdk.completed, "done")
             await trio.testing.wait_all_tasks_blocked()
             watched.push(_batch(Signal(SignalType.PAUSE, b"pause")))
             await trio.sleep(1)

@@ -168,7 +168,7 @@ class Block(Watched):
     async def _before_writing(self, message: Request[Any]) -> None:
         """Tell a deadline that is over what is new, and wait for the end of a hold."""
         if deadlines.replaying() and leaves_trace(message):
-            deadlines.note(await self.past.trace(message))
+            await deadlines.note(await self.past.trace(message))
         if self._hold is not None:
             await self._until_running()
 
@@ -344,7 +344,7 @@ class Block(Watched):
         self.writing()
         if self._hold is not None:
             await self._until_running()
-        deadlines.new_work()
+        await deadlines.new_work()
         await trio.lowlevel.checkpoint_if_cancelled()
         lease = self.writing()
         message = RecordOutcome(

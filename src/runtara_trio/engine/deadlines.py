@@ -15,18 +15,23 @@ from contextvars import ContextVar
 import trio
 
 IDLE = 1.0
-"""Seconds of Trio's clock."""
+"""Seconds of Trio's clock without a replay."""
+
+SETTLED = 0.05
+"""The same, once a task has come to something new."""
 
 
 class Deadline:
     """One deadline of a run."""
 
-    __slots__ = ("over", "scope")
+    __slots__ = ("ending", "over", "scope")
 
     def __init__(self, scope: trio.CancelScope, *, over: bool) -> None:
         self.scope = scope
         self.over = over
         """It had passed when this run came to it."""
+        self.ending = False
+        """A task has come to something new: it ends once nobody replays any more."""
 
 
 _around: ContextVar[tuple[Deadline, ...]] = ContextVar("runtara_trio_deadlines", default=())
@@ -52,19 +57,29 @@ def replaying() -> bool:
 def replayed() -> None:
     """Something stored was handed out: the replay goes on."""
     for deadline in _waiting():
-        deadline.scope.deadline = trio.current_time() + IDLE
+        left = SETTLED if deadline.ending else IDLE
+        deadline.scope.deadline = trio.current_time() + left
 
 
-def new_work() -> None:
-    """The replay has ended: what is over cancels now."""
-    for deadline in _waiting():
-        deadline.scope.cancel()
+async def new_work() -> None:
+    """The calling task's replay has ended: nothing new begins, and what is over cancels it.
+
+    It waits for the tasks beside it, which may have something to get back yet.
+    """
+    waiting = _waiting()
+    for deadline in waiting:
+        deadline.ending = True
+    replayed()
+    while waiting:
+        await trio.sleep_until(max(deadline.scope.deadline for deadline in waiting))
+        # Only inside a shield it comes this far.
+        waiting = [one for one in waiting if not one.scope.cancel_called]
 
 
-def note(state: bytes | None) -> None:
+async def note(state: bytes | None) -> None:
     """What was found under an id: stored, it is a replay; None, it is new work."""
     if state is None:
-        new_work()
+        await new_work()
     else:
         replayed()
 

@@ -212,7 +212,7 @@ class Durable:
         kwargs: dict[str, Any],
     ) -> Any:
         stored = await block.find(checkpoint_id)
-        deadlines.note(stored)
+        await deadlines.note(stored)
         logs.checkpoint(
             instance_id=block.instance_id,
             checkpoint_id=checkpoint_id,

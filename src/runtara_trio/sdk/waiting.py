@@ -40,7 +40,7 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
     left = _left(clock, reply.wake_at_ms)
     logs.sleeping(instance_id=block.instance_id, checkpoint_id=checkpoint_id, seconds=left)
     if left > 0:
-        deadlines.new_work()
+        await deadlines.new_work()
     with block.boundary.waiting():
         while (left := _left(clock, reply.wake_at_ms)) > 0:  # noqa: ASYNC110
             await trio.sleep(_next_look(clock, left))
