@@ -24,6 +24,16 @@ def block(backend: Any, instance_id: str = "i", **options: Any) -> Any:
     return open_runtara(backend, instance_id=instance_id, tenant_id="t", **options)
 
 
+class Wall:
+    """A wall clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.offset = 1_700_000_000.0
+
+    def now(self) -> float:
+        return self.offset + trio.current_time()
+
+
 async def sql(backend: Any, statement: str) -> list[tuple[Any, ...]]:
     """What somebody else's hand does to a store."""
     store = backend._backend

@@ -21,21 +21,11 @@ from runtara_trio import (
 )
 from runtara_trio.ids import deadline_id, ended_id
 
-from .support import block
+from .support import Wall, block
 
 
 async def ids(backend: SharedBackend) -> list[str]:
     return [one.checkpoint_id for one in (await Operator(backend).checkpoints("i")).checkpoints]
-
-
-class Wall:
-    """A wall clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.offset = 1_700_000_000.0
-
-    def now(self) -> float:
-        return self.offset + trio.current_time()
 
 
 async def test_it_cancels_in_time(autojump_clock: MockClock, memory: SharedBackend) -> None:

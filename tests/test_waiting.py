@@ -25,17 +25,7 @@ from runtara_trio.ids import wake_id
 from runtara_trio.messages import StopWaiting
 
 from .places import Place
-from .support import Watched, block
-
-
-class Wall:
-    """A wall clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.offset = 1_700_000_000.0
-
-    def now(self) -> float:
-        return self.offset + trio.current_time()
+from .support import Wall, Watched, block
 
 
 async def test_a_sleep_takes_its_time(autojump_clock: MockClock, memory: SharedBackend) -> None:

@@ -77,6 +77,11 @@ def escape(part: str) -> str:
     return part.replace("%", "%25").replace("/", "%2F").replace(":", "%3A")
 
 
+def escape_slashes(part: str) -> str:
+    """An id that stands below a path: ``%`` and ``/`` percent-escaped."""
+    return part.replace("%", "%25").replace("/", "%2F")
+
+
 def step_key(instance_id: str, checkpoint_id: str) -> str:
     """One text for an instance and a checkpoint id; two different pairs never share one."""
     return f"{escape(instance_id)}/{checkpoint_id}"

@@ -128,7 +128,7 @@ def local_stop(error: BaseException | None) -> str | None:
 
 def manual_signal(error: BaseException | None) -> tuple[bool, bool]:
     """(cancelled, paused): whether what left the body is one of these, or a group of them."""
-    leaves = list(_leaves(error))
+    leaves = leaves_of(error)
     kinds = (InstanceCancelled, InstancePaused)
     if not leaves or not all(isinstance(leaf, kinds) for leaf in leaves):
         return False, False
@@ -155,12 +155,13 @@ _LONGEST_TEXT = 1 << 20
 
 
 def _first(error: BaseException | None, wanted: type[BaseException]) -> BaseException | None:
-    return next((leaf for leaf in _leaves(error) if isinstance(leaf, wanted)), None)
+    return next((leaf for leaf in leaves_of(error) if isinstance(leaf, wanted)), None)
 
 
-def _leaves(error: BaseException | None) -> list[BaseException]:
+def leaves_of(error: BaseException | None) -> list[BaseException]:
+    """The exceptions in a group, however deep; one that is none is its own."""
     if error is None:
         return []
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+        return [leaf for part in error.exceptions for leaf in leaves_of(part)]
     return [error]

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigError
-from ..ids import DURABLE, MAX_CHECKPOINT_ID, check_text, escape
+from ..ids import DURABLE, MAX_CHECKPOINT_ID, check_text, escape, escape_slashes
 
 Key = str | Callable[..., str] | None
 
@@ -61,8 +61,8 @@ class Keys:
           ConfigError: ``key`` cannot be made for this call.
         """
         key = check_text(f"the key of {self._name}", self._key_of(args, kwargs))
-        if prefix:
-            key = key.replace("%", "%25").replace("/", "%2F") if self._key is not None else key
+        if prefix and self._key is not None:  # a default key has none
+            key = escape_slashes(key)
         return shortened(prefix + self._head + key)
 
     def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ import trio
 
 from ..engine.block import Block
 from ..errors import ConfigError, SdkError
-from ..ids import check_text, escape
+from ..ids import check_text, escape, escape_slashes
 
 _LONGEST_CALL = 256  # bytes of a call's id in a path
 
@@ -143,4 +143,4 @@ def joined(path: Path, checkpoint_id: str) -> str:
     """An id at a path. There its own slashes are escaped, so that no two ids meet."""
     if not path.prefix:
         return checkpoint_id
-    return path.prefix + checkpoint_id.replace("%", "%25").replace("/", "%2F")
+    return path.prefix + escape_slashes(checkpoint_id)

@@ -18,6 +18,7 @@ import trio
 from .. import logs
 from ..clock import check_seconds
 from ..engine.block import Block
+from ..engine.outcome import leaves_of
 from ..errors import ConfigError, NonRetryable, SdkError
 from ..ids import retry_id
 from ..messages import RecordRetry
@@ -68,7 +69,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def retries(self, error: Exception) -> bool:
         """Whether this error is worth another attempt."""
-        leaves = list(_leaves(error))
+        leaves = leaves_of(error)
         if any(isinstance(leaf, NonRetryable) for leaf in leaves):
             return False
         if self.retry_on is None:
@@ -187,9 +188,3 @@ async def _wait(
         with block.boundary.waiting():
             await trio.sleep(0 if resumed else seconds)
         await block.boundary.reach()
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for part in error.exceptions for leaf in _leaves(part)]
-    return [error]

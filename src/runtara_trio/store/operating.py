@@ -18,7 +18,7 @@ from ..messages import (
     ShowInstance,
     SignalAnswer,
 )
-from ..types import FINISHED, Event, EventType, InstanceDetails, InstanceStatus, InstanceSummary
+from ..types import FINISHED, Event, InstanceDetails, InstanceStatus, InstanceSummary
 from . import rules
 from .rules import Action
 from .schema import parse_time
@@ -28,6 +28,7 @@ from .transaction import (
     as_bytes,
     check_known,
     delete_signal,
+    event_type,
     is_ours,
     read_row,
     signal_of,
@@ -160,7 +161,7 @@ def list_events(tx: Transaction, message: ListEvents) -> EventPage:
         events=tuple(
             Event(
                 id=number,
-                type=_event_type(kind),
+                type=event_type(kind),
                 subtype=subtype,
                 checkpoint_id=checkpoint_id,
                 payload=as_bytes(payload),
@@ -227,13 +228,6 @@ def _summary(row: tuple[object, ...], living: set[str]) -> InstanceSummary:
         sleep_until=parse_time(_text(sleeps)),
         signal=None if signal is None else signal.type,
     )
-
-
-def _event_type(text: str) -> EventType | str:
-    try:
-        return EventType(text)
-    except ValueError:
-        return text  # of a later runtara
 
 
 def _text(value: object) -> str | None:

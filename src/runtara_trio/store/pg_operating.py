@@ -21,12 +21,12 @@ from ..messages import (
     ShowInstance,
     SignalAnswer,
 )
-from ..types import FINISHED, Event, EventType, InstanceDetails, InstanceStatus, InstanceSummary
+from ..types import FINISHED, Event, InstanceDetails, InstanceStatus, InstanceSummary
 from . import rules
-from .pg_rows import LIVING, Stand, from_ms, holder, lock, signal_of
+from .pg_rows import LIVING, Stand, from_ms, holder, lock
 from .pg_verbs import Work, check_known
 from .rules import Action
-from .transaction import is_ours, status_of
+from .transaction import event_type, is_ours, signal_of, status_of
 
 CHANNEL = "runtara_trio"
 """Where signals are announced, to those who listen."""
@@ -177,7 +177,7 @@ async def list_events(work: Work, message: ListEvents) -> EventPage:
         events=tuple(
             Event(
                 id=number,
-                type=_event_type(kind),
+                type=event_type(kind),
                 subtype=subtype,
                 checkpoint_id=checkpoint_id,
                 payload=payload or b"",
@@ -242,13 +242,6 @@ def _cursor_time(cursor: int | None) -> str | None:
         return None
     seconds, micros = divmod(cursor, 1_000_000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros).isoformat()
-
-
-def _event_type(text: str) -> EventType | str:
-    try:
-        return EventType(text)
-    except ValueError:
-        return text  # of a later runtara
 
 
 async def _known(work: Work, instance: str) -> Stand:

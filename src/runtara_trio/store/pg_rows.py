@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ..errors import LeaseLost, ServerError
-from ..types import InstanceStatus, Signal, SignalType
+from ..errors import LeaseLost
+from ..types import InstanceStatus, Signal
 from .leases import Holder
 from .pg_connection import Connection
 from .pg_owner import LOCK_CLASS
-from .transaction import is_ours, refused, status_of
+from .transaction import check_running, is_ours, signal_of, status_of
 
 
 class Stand(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,17 +71,8 @@ async def held(connection: Connection, instance_id: str, lease: int) -> Stand:
 async def running(connection: Connection, call: str, instance_id: str, lease: int) -> Stand:
     """The same, and it must be running. Raises ServerError."""
     stand = await held(connection, instance_id, lease)
-    error = check_running(call, instance_id, stand.status)
-    if error is not None:
-        raise error
+    check_running(call, instance_id, stand.status)
     return stand
-
-
-def check_running(call: str, instance_id: str, status: str) -> ServerError | None:
-    """The refusal, where another program changed the status: a core, an environment."""
-    if status == "running":
-        return None
-    return refused(call, f"instance {instance_id!r} is {status}, not running")
 
 
 async def holder(connection: Connection, owner: str, me: str | None, who: str) -> Holder:
@@ -94,8 +85,7 @@ async def holder(connection: Connection, owner: str, me: str | None, who: str) -
         return Holder(owner, who, True, None)
     rows = await connection.run(
         "SELECT holder, renewed_at + lease_ms * interval '1 ms',"
-        " extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000 >= lease_ms,"
-        " extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000 >= lease_ms / 2,"
+        f" {_AGE} >= lease_ms, {_AGE} >= lease_ms / 2,"
         f" {_LOCKED} FROM runtara_trio_owners o WHERE owner = $1",
         owner,
     )
@@ -106,6 +96,7 @@ async def holder(connection: Connection, owner: str, me: str | None, who: str) -
     return Holder(owner, name, alive, until, certain=locked or not alive)
 
 
+_AGE = "extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000"
 _LOCKED = (
     "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -114,15 +105,8 @@ _LOCKED = (
 
 LIVING = (
     "SELECT owner FROM runtara_trio_owners o"
-    " WHERE extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000 < lease_ms"
-    f" AND ({_LOCKED} OR"
-    " extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000 < lease_ms / 2)"
+    f" WHERE {_AGE} < lease_ms AND ({_LOCKED} OR {_AGE} < lease_ms / 2)"
 )
-
-
-def signal_of(kind: str | None, payload: bytes | None) -> Signal | None:
-    """A row of pending_signals."""
-    return None if kind is None else Signal(SignalType(kind), payload or b"")
 
 
 def from_ms(ms: int) -> str:

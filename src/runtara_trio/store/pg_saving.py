@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import LeaseLost
+from ..errors import LeaseLost, ServerError
 from ..ids import signal_id
 from ..messages import Checkpoint, CheckpointReply, GetCheckpoint, StoredState
 from .pg_connection import Connection, Row
-from .pg_rows import check_running, signal_of
-from .transaction import unknown
+from .transaction import check_running, signal_of, unknown
 
 _SAVE = """
 WITH input AS (
@@ -93,8 +92,9 @@ def _answer(message: Checkpoint, row: Row, look: int, *, again: bool) -> Saved:
     _, held, status, saved, state, kind, payload, _ = row
     if not held or status is None:
         return LeaseLost(message.instance_id)
-    refused = check_running("checkpoint", message.instance_id, status)
-    if refused is not None:
+    try:
+        check_running("checkpoint", message.instance_id, status)
+    except ServerError as refused:
         return refused
     if not saved and state is None:
         return None  # a rival's, committed since

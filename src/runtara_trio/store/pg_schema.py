@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..errors import StoreError
 from .pg_connection import Connection
+from .schema import check_core
 
 VERSION = 1
 LOCK = "hashtextextended('runtara_trio schema', 0)"
@@ -187,7 +188,7 @@ async def is_ready(connection: Connection, name: str) -> bool:
                     "SELECT version, checksum FROM _sqlx_migrations"
                 )
             }
-        _check_core(found, name)
+        check_core(found, CORE_MIGRATIONS, name, "a database, or a schema, of its own")
     if ours:
         ((version,),) = await connection.run("SELECT version FROM runtara_trio_schema")
         if version > VERSION:
@@ -196,22 +197,6 @@ async def is_ready(connection: Connection, name: str) -> bool:
                 f"{VERSION}); upgrade runtara-trio"
             )
     return bool(core and ours)
-
-
-def _check_core(found: set[tuple[int, str]], name: str) -> None:
-    expected = {(version, checksum) for version, _, checksum in CORE_MIGRATIONS}
-    if found > expected:
-        raise StoreError(f"{name} is of a newer runtara-core than 1.4.1; use a newer runtara-trio")
-    if found and found < expected:
-        raise StoreError(
-            f"{name} is of an older runtara-core than 1.4.1; start runtara-core 1.4.1 on it "
-            "once, which brings it up to date"
-        )
-    if found != expected:
-        raise StoreError(
-            f"{name} has a table 'instances' that is not runtara-core 1.4.1's; "
-            "give the store a database, or a schema, of its own"
-        )
 
 
 async def create(connection: Connection, name: str) -> None:

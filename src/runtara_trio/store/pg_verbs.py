@@ -50,8 +50,8 @@ from ..types import CheckpointRecord, InstanceInfo, InstanceStatus, Signal, Sign
 from . import rules
 from .pg_connection import Connection
 from .pg_owner import Owner
-from .pg_rows import Stand, check_running, from_ms, held, holder, lock, running, signal_of
-from .transaction import status_of, unknown
+from .pg_rows import Stand, from_ms, held, holder, lock, running
+from .transaction import check_running, signal_of, status_of, unknown
 
 
 class Doubtful(Exception):
@@ -237,9 +237,8 @@ async def take_lease(work: Work, message: TakeLease) -> LeaseTaken:
     stand = await lock(work.connection, instance)
     if stand is None:
         raise unknown(message.call, instance)
-    error = check_running(message.call, instance, stand.status)
-    if error is not None and not (message.suspended and stand.status is InstanceStatus.SUSPENDED):
-        raise error
+    if not (message.suspended and stand.status is InstanceStatus.SUSPENDED):
+        check_running(message.call, instance, stand.status)
     try:
         await _taken_from(work, instance, stand, message.replaces)
     except InstanceBusy as exc:

@@ -39,8 +39,8 @@ from .pg_connection import Connection
 from .pg_failures import is_lost, translated
 from .pg_operating import CHANNEL
 from .pg_owner import Owner
-from .pg_rows import signal_of
 from .pg_verbs import Doubtful, Work
+from .transaction import signal_of
 
 CONNECT_TIMEOUT = 10.0
 PATIENCE = 20.0

@@ -15,7 +15,7 @@ from ..errors import LeaseLost
 from ..ids import RESERVED, TIMED_OUT, signal_id, signal_payload, signal_record
 from ..messages import Checkpoint, CheckpointReply
 from ..types import CustomSignal
-from .transaction import Known, Transaction, as_bytes, refused, signal_of
+from .transaction import Known, Transaction, as_bytes, check_running, signal_of
 
 _SIGNALS_FROM = signal_id("")
 _SIGNALS_TO = RESERVED + "signal:;"  # the first text behind all that begin so
@@ -104,12 +104,6 @@ def check_held(instance: str, lease: int, epoch: int | None) -> None:
     """Raises LeaseLost where the message's lease is not the instance's."""
     if epoch != lease:
         raise LeaseLost(instance)
-
-
-def check_running(call: str, instance: str, status: str) -> None:
-    """Raises ServerError where another program changed the status: a core, an environment."""
-    if status != "running":
-        raise refused(call, f"instance {instance!r} is {status}, not running")
 
 
 def _read_known(tx: Transaction, instance: str) -> Known:

@@ -13,6 +13,7 @@ since), and one row of the schema's version and the last epoch.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -174,25 +175,13 @@ def check_version(db: sqlite3.Connection, path: str) -> bool:
     names = tables(db)
     if "instances" not in names:
         return False
-    expected = {(version, checksum) for version, _, checksum in CORE_MIGRATIONS}
     found: set[tuple[int, str]] = set()
     if "_sqlx_migrations" in names:
         found = {
             (version, bytes(checksum).hex())
             for version, checksum in db.execute("SELECT version, checksum FROM _sqlx_migrations")
         }
-    if found > expected:
-        raise StoreError(f"{path} is of a newer runtara-core than 1.4.1; use a newer runtara-trio")
-    if found and found < expected:
-        raise StoreError(
-            f"{path} is of an older runtara-core than 1.4.1; start runtara-core 1.4.1 on it "
-            "once, which brings it up to date"
-        )
-    if found != expected:
-        raise StoreError(
-            f"{path} has a table 'instances' that is not runtara-core 1.4.1's; "
-            "give the store a file of its own"
-        )
+    check_core(found, CORE_MIGRATIONS, path, "a file of its own")
     if "runtara_trio_schema" in names:
         (version,) = db.execute("SELECT version FROM main.runtara_trio_schema").fetchone()
         if version > VERSION:
@@ -201,6 +190,25 @@ def check_version(db: sqlite3.Connection, path: str) -> bool:
                 f"{VERSION}); upgrade runtara-trio"
             )
     return True
+
+
+def check_core(
+    found: set[tuple[int, str]], migrations: Iterable[tuple[int, str, str]], name: str, place: str
+) -> None:
+    """Whether core's records (version, checksum) are those of 1.4.1. Raises StoreError."""
+    expected = {(version, checksum) for version, _, checksum in migrations}
+    if found > expected:
+        raise StoreError(f"{name} is of a newer runtara-core than 1.4.1; use a newer runtara-trio")
+    if found and found < expected:
+        raise StoreError(
+            f"{name} is of an older runtara-core than 1.4.1; start runtara-core 1.4.1 on it "
+            "once, which brings it up to date"
+        )
+    if found != expected:
+        raise StoreError(
+            f"{name} has a table 'instances' that is not runtara-core 1.4.1's; "
+            f"give the store {place}"
+        )
 
 
 def create(db: sqlite3.Connection) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 import msgspec
 
 from ..errors import ServerError
-from ..types import InstanceStatus, Signal, SignalType
+from ..types import EventType, InstanceStatus, Signal, SignalType
 from .leases import Leases
 from .schema import time_text
 
@@ -92,6 +92,12 @@ def refused(call: str, text: str) -> ServerError:
     return ServerError(call, f"{call.upper()}_ERROR", text)
 
 
+def check_running(call: str, instance: str, status: str) -> None:
+    """Raises ServerError where another program changed the status: a core, an environment."""
+    if status != "running":
+        raise refused(call, f"instance {instance!r} is {status}, not running")
+
+
 def unknown(call: str, instance_id: str) -> ServerError:
     """The error of a call for an instance that is not there."""
     return refused(call, f"no instance {instance_id!r}")
@@ -109,6 +115,13 @@ def status_of(text: str) -> InstanceStatus:
         return InstanceStatus(text)
     except ValueError:
         return InstanceStatus.UNKNOWN
+
+
+def event_type(text: str) -> EventType | str:
+    try:
+        return EventType(text)
+    except ValueError:
+        return text  # of a later runtara
 
 
 def as_bytes(value: object) -> bytes:

@@ -51,7 +51,7 @@ from ..types import (
 )
 from . import rules
 from .leases import Holder
-from .saving import check_held, check_running, checkpoint, save, stored, take
+from .saving import check_held, checkpoint, save, stored, take
 from .schema import parse_time, started_text, time_text
 from .transaction import (
     Row,
@@ -59,6 +59,7 @@ from .transaction import (
     add_event,
     as_bytes,
     check_known,
+    check_running,
     delete_signal,
     read_row,
     status_of,

@@ -15,6 +15,7 @@ from ..backend import Backend
 from ..clock import TrioClock
 from ..config import SdkConfig
 from ..engine.opening import open_backend
+from ..engine.outcome import contains
 from ..engine.services import SharedBackend
 from ..errors import ConfigError, InstanceFinished, LeaseLost, RequestTimeout, SdkError
 from ..messages import GetStatus
@@ -196,11 +197,11 @@ class _Running:
         except BaseException as exc:
             if process.dead:
                 return
-            if not entered or not isinstance(exc, Exception) or _holds(exc, LeaseLost):
+            if not entered or not isinstance(exc, Exception) or contains(exc, LeaseLost):
                 raise
             self._raised = exc
             # It is recorded as failed; one that did not hear of an event's fate goes on.
-            self._revive = process.fired and _holds(exc, RequestTimeout)
+            self._revive = process.fired and contains(exc, RequestTimeout)
 
     async def _operate(self, script: Script, operator: Operator) -> None:
         try:
@@ -221,9 +222,3 @@ def _in_trio() -> bool:
 
 async def _inline(function: Callable[[], Any]) -> Any:
     return function()
-
-
-def _holds(error: BaseException, wanted: type[BaseException]) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return any(_holds(part, wanted) for part in error.exceptions)
-    return isinstance(error, wanted)
