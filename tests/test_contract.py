@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from runtara_trio import (
+    ConfigError,
     EventType,
     InstanceStatus,
     LeaseLost,
@@ -449,7 +450,10 @@ async def test_the_list_is_paged_newest_first(backend: SharedBackend) -> None:
         names += [one.instance_id for one in page.instances]
     assert names == ["i4", "i3", "i2", "i1", "i0"]
     assert all(one.held for one in page.instances)
+    with pytest.raises(ConfigError, match="the next of an earlier page, not 'yesterday'"):
+        await operator.list(before="yesterday")
     assert (await operator.list(tenant_id="nobody")).instances == ()
+    assert (await operator.list(statuses=[])).instances == ()
     assert (await operator.list(statuses=[InstanceStatus.FAILED])).instances == ()
     assert len((await operator.list(statuses=[InstanceStatus.RUNNING])).instances) == 5
 

@@ -352,20 +352,85 @@ class TestTables:
                 await backend.request(Register(instance_id="i", tenant_id="t"))
 
 
-async def test_one_heartbeat_event_an_instance(url: str) -> None:
+async def test_an_environment_finds_one_fresh_event_an_instance(url: str) -> None:
+    """It fails what has had none for 120 s. Its tables and records are there beside core's."""
     config = SdkConfig(store=url, heartbeat_interval_ms=20)
+    beat = "SELECT created_at FROM instance_events WHERE event_type = 'heartbeat'"
     async with open_backend(config) as backend, block(backend) as sdk:
-        beats: list[Any] = []
+        owner = "SELECT 1 FROM runtara_trio_owners WHERE heartbeat_at IS NOT NULL"
         with trio.fail_after(20):
-            while len({str(row) for row in beats}) < 3:
-                beats += await sql(
-                    backend, "SELECT created_at FROM instance_events WHERE event_type = 'heartbeat'"
-                )
+            while not await sql(backend, owner):
                 await trio.sleep(0.01)
-        assert await sql(
-            backend, "SELECT count(*) FROM instance_events WHERE event_type = 'heartbeat'"
-        ) == [(1,)]
+        assert await sql(backend, beat) == []  # nobody looks for it
+        admin(url, "CREATE TABLE container_registry (instance_id TEXT PRIMARY KEY)")
+        admin(
+            url,
+            "INSERT INTO _sqlx_migrations VALUES"
+            " (20250101000000, 'environment schema', now(), true, 'x', 0)",
+        )
+        seen = set()
+        with trio.fail_after(20):
+            while len(seen) < 3:
+                seen.update(await sql(backend, beat))
+                await trio.sleep(0.01)
+        assert len(await sql(backend, beat)) == 1
     assert sdk.outcome is Outcome.COMPLETED
+    async with open_runtara(config, instance_id="another", tenant_id="t") as sdk:
+        await sdk.checkpoint("a")
+
+
+class TestOwners:
+    config_of = staticmethod(lambda url: SdkConfig(store=url, lease_ms=600))
+    KEY = "SELECT lock_key FROM runtara_trio_owners"
+
+    async def test_it_renews_while_a_session_of_its_own_that_was_cut_has_the_lock(
+        self, url: str
+    ) -> None:
+        async with open_backend(self.config_of(url)) as backend, block(backend) as sdk:
+            ((key,),) = await sql(backend, self.KEY)
+            with psycopg.connect(url, autocommit=True) as cut:
+                cut.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+                    f" AND objid = {key}"
+                )
+                cut.execute(f"SELECT pg_advisory_lock(hashtext('runtara_trio owner'), {key})")
+                seen = set()
+                with trio.fail_after(20):
+                    while len(seen) < 4:
+                        seen.update(
+                            await sql(backend, "SELECT renewed_at FROM runtara_trio_owners")
+                        )
+                        await trio.sleep(0.01)
+        assert sdk.outcome is Outcome.COMPLETED
+
+    async def test_what_the_dead_left_is_tidied(self, url: str) -> None:
+        for name in ("a", "b"):
+            async with start("worker.py", url, name, "wait", 200) as program:
+                await program.line("running new")
+                await program.kill()
+        async with open_backend(self.config_of(url)) as backend:
+            for name in ("a", "b"):
+                with trio.fail_after(20):
+                    while (await Operator(backend).show(name)).summary.held:
+                        await trio.sleep(0.02)
+            async with block(backend, "a"):
+                assert len(await sql(backend, self.KEY)) == 3  # a's and b's hold their leases
+        async with open_backend(self.config_of(url)) as backend, block(backend, "c"):
+            assert len(await sql(backend, self.KEY)) == 2  # b's is asked for who held it
+
+
+async def test_prune_leaves_what_is_revived_meanwhile(url: str) -> None:
+    async with open_backend(url) as backend:
+        for name in ("i", "j"):
+            async with block(backend, name) as sdk:
+                await sdk.checkpoint("a")
+        with psycopg.connect(url) as other:
+            other.execute("UPDATE instances SET status = 'running' WHERE instance_id = 'i'")
+            with trio.fail_after(10):
+                assert await Operator(backend).prune(0) == 1
+            other.commit()
+        (left,) = (await Operator(backend).list()).instances
+    assert left.instance_id == "i"
 
 
 async def test_a_writer_that_does_not_notify_is_seen(url: str) -> None:

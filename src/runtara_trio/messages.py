@@ -326,15 +326,15 @@ class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
 class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[InstanceSummary, ...]
     """The newest first."""
-    next: int | None
-    """The ``before`` of the next page; None where this is the last."""
+    next: str | None
+    """The ``before`` of the next page, whatever it says; None where this is the last."""
 
 
 class ListInstances(Request[InstancePage], frozen=True, kw_only=True):
     writes: ClassVar[bool] = False
     statuses: frozenset[InstanceStatus] | None = None
     tenant_id: str | None = None
-    before: int | None = None
+    before: str | None = None
     limit: int = 100
 
 

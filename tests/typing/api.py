@@ -81,7 +81,7 @@ async def operate() -> None:
         seam: Backend = backend
         operator = Operator(seam)
         assert_type((await operator.cancel("order-7")).text, str)
-        assert_type((await operator.list()).next, int | None)
+        assert_type((await operator.list()).next, str | None)
         assert_type(await operator.prune(86400), int)
         async with open_runtara(backend, signals="manual") as sdk:
             await sdk.check_cancelled()

@@ -93,10 +93,14 @@ class Operator:
         *,
         statuses: Iterable[InstanceStatus] | None = None,
         tenant_id: str | None = None,
-        before: int | None = None,
+        before: str | None = None,
         limit: int = 100,
     ) -> InstancePage:
-        """Instances, the newest first; ``page.next`` is the ``before`` of the next page."""
+        """Instances, the newest first; ``page.next`` is the ``before`` of the next page.
+
+        Raises:
+          ConfigError: bad arguments; a ``before`` that is no page's ``next``.
+        """
         try:
             wanted = None if statuses is None else frozenset(map(InstanceStatus, statuses))
         except ValueError as exc:
@@ -105,7 +109,7 @@ class Operator:
             ListInstances(
                 statuses=wanted,
                 tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
-                before=None if before is None else _check_number("before", before),
+                before=None if before is None else check_text("before", before),
                 limit=_check_limit(limit),
             )
         )

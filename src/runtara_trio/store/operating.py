@@ -102,7 +102,7 @@ def list_instances(tx: Transaction, message: ListInstances) -> InstancePage:
         values.append(message.tenant_id)
     if message.before is not None:
         wanted.append("i.rowid < ?")
-        values.append(message.before)
+        values.append(_rowid(message.before))
     if message.statuses is not None:
         wanted.append(f"i.status IN ({', '.join('?' * len(message.statuses))})")
         values += sorted(message.statuses)
@@ -113,8 +113,14 @@ def list_instances(tx: Transaction, message: ListInstances) -> InstancePage:
     living = tx.leases.living(tx.db)
     return InstancePage(
         instances=tuple(_summary(row, living) for row in rows[: message.limit]),
-        next=rows[message.limit - 1][0] if len(rows) > message.limit else None,
+        next=str(rows[message.limit - 1][0]) if len(rows) > message.limit else None,
     )
+
+
+def _rowid(cursor: str) -> int:
+    if not (cursor.isdecimal() and int(cursor) < 2**63):
+        raise rules.no_page(cursor)
+    return int(cursor)
 
 
 def show_instance(tx: Transaction, message: ShowInstance) -> InstanceDetails:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from ..backend import Handlers
@@ -101,32 +102,22 @@ async def send_custom_signal(work: Work, message: SendCustomSignal) -> Done:
 
 
 async def list_instances(work: Work, message: ListInstances) -> InstancePage:
-    """The cursor is a time of creation, Unix µs; those of one moment stay on one page."""
-    statuses = None if message.statuses is None else sorted(message.statuses)
-    where = (
-        " WHERE ($1::text IS NULL OR i.tenant_id = $1)"
-        " AND ($2::text IS NULL OR i.created_at < $2::timestamptz)"
-        + ("" if statuses is None else " AND i.status::text = ANY ($3::text[])")
-    )
-    values: list[Any] = [message.tenant_id, _cursor_time(message.before)]
-    if statuses is not None:
-        values.append(statuses)
+    wanted = InstanceStatus if message.statuses is None else message.statuses
+    stored = [status for status in sorted(wanted) if status is not InstanceStatus.UNKNOWN]
+    if not stored:
+        return InstancePage(instances=(), next=None)
+    at, last = _place(message.before)
+    await work.run(_PLAN_FOR_VALUES)
     rows = await work.run(
-        f"{_SUMMARY}{where} ORDER BY i.created_at DESC, i.instance_id DESC"
-        f" LIMIT ${len(values) + 1}",
-        *values,
-        message.limit + 1,
+        f"{_SUMMARY} WHERE i.instance_id IN ({_page_of(stored)})"
+        " ORDER BY i.created_at DESC, i.instance_id DESC",
+        *(message.tenant_id, at, last, message.limit + 1),
     )
-    page, more = rows[: message.limit], len(rows) > message.limit
-    if more and rows[-1][4] == page[-1][4]:
-        same = f"{_SUMMARY}{where} AND i.created_at = ${len(values) + 1}::text::timestamptz"
-        at = page[-1][4]
-        page = [row for row in page if row[4] != at]
-        page += await work.run(f"{same} ORDER BY i.instance_id DESC", *values, at.isoformat())
     living = {owner for (owner,) in await work.run(LIVING)}
+    instances = tuple(_summary(row, living) for row in rows[: message.limit])
     return InstancePage(
-        instances=tuple(_summary(row, living) for row in page),
-        next=_cursor(page[-1][4]) if more else None,
+        instances=instances,
+        next=_cursor(instances[-1]) if len(rows) > message.limit else None,
     )
 
 
@@ -191,15 +182,37 @@ async def list_events(work: Work, message: ListEvents) -> EventPage:
 
 async def prune(work: Work, message: Prune) -> Pruned:
     finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
+    ended = "COALESCE(finished_at, started_at, created_at)"  # a core's cancel leaves it empty
+    await work.run(_PLAN_FOR_VALUES)
     removed = await work.run(
-        "DELETE FROM instances WHERE instance_id IN (SELECT instance_id FROM instances"
-        f" WHERE status IN ({finished}) AND"
-        " COALESCE(finished_at, started_at, created_at) < $1::text::timestamptz LIMIT $2)"
-        " RETURNING 1",
+        # Locked where it is looked at: one that is revived meanwhile is not removed.
+        "DELETE FROM instances WHERE instance_id = ANY (ARRAY(SELECT instance_id FROM instances"
+        f" WHERE status IN ({finished}) AND {ended} < $1::text::timestamptz"
+        f" ORDER BY {ended} LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1",
         from_ms(message.before_ms),
         message.limit,
     )
     return Pruned(removed=len(removed))
+
+
+_PLAN_FOR_VALUES = "SET LOCAL plan_cache_mode = force_custom_plan"
+"""Which plan is best depends on the values: how many are of a status, how many are wanted."""
+
+
+def _page_of(statuses: Iterable[InstanceStatus]) -> str:
+    """The query for the ids of a page: of tenant $1, before the time $2 and id $3, $4 of them.
+
+    Each status by itself: an index of status and creation gives it in this order, and none
+    is read that is of another.
+    """
+    order = "ORDER BY created_at DESC, instance_id DESC LIMIT $4"
+    each = " UNION ALL ".join(
+        f"(SELECT instance_id, created_at FROM instances WHERE status = '{status.value}'"
+        " AND ($1::text IS NULL OR tenant_id = $1)"
+        f" AND (created_at, instance_id) < ($2::text::timestamptz, $3) {order})"
+        for status in statuses
+    )
+    return f"SELECT instance_id FROM ({each}) AS each {order}"
 
 
 _SUMMARY = (
@@ -232,16 +245,20 @@ def _summary(row: tuple[Any, ...], living: set[str]) -> InstanceSummary:
     )
 
 
-def _cursor(time: datetime) -> int:
-    since = time - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+def _cursor(last: InstanceSummary) -> str:
+    return f"{last.created_at} {last.instance_id}"
 
 
-def _cursor_time(cursor: int | None) -> str | None:
+def _place(cursor: str | None) -> tuple[str, str]:
+    """The time of creation and the id before which a page begins."""
     if cursor is None:
-        return None
-    seconds, micros = divmod(cursor, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros).isoformat()
+        return "infinity", ""
+    day, time, instance = (*cursor.split(" ", 2), "", "")[:3]
+    try:
+        datetime.fromisoformat(f"{day} {time}")
+    except ValueError as exc:
+        raise rules.no_page(cursor) from exc
+    return f"{day} {time}", instance
 
 
 async def _known(work: Work, instance: str) -> Stand:

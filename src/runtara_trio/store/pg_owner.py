@@ -22,6 +22,19 @@ AGAIN = 0.5
 
 LOCK_CLASS = "hashtext('runtara_trio owner')"
 
+AGE = "extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000"
+LOCKED = (
+    "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    f" AND classid::bigint = ({LOCK_CLASS}::bigint & 4294967295) AND objid::bigint = o.lock_key)"
+)
+"""Of an owner ``o``: ms since its renewal, and whether its lock is held."""
+
+_TIDY = (
+    f"DELETE FROM runtara_trio_owners o WHERE {AGE} >= lease_ms AND NOT {LOCKED}"
+    " AND NOT EXISTS (SELECT 1 FROM runtara_trio_leases l WHERE l.owner = o.owner)"
+)
+"""What processes that died have left."""
 
 _PATIENCE = {"connect_timeout": "10", "tcp_user_timeout": "10000", "keepalives_idle": "5"}
 """A connection that was cut must be noticed, and made anew, before the lease runs out."""
@@ -43,6 +56,7 @@ class Owner:
         self.held: dict[str, int] = {}
         """Instance id to epoch, of what this owner has taken and not released."""
         self._key = 0
+        self._locked = False
 
     def start(self) -> None:
         """Become an owner; blocks until the row is there. In a thread.
@@ -105,7 +119,8 @@ class Owner:
                 assert row is not None
                 self._key = int(row[0]) % 2**31
                 self.name = f"postgres-{row[0]}"
-            connection.execute(f"SELECT pg_advisory_lock({LOCK_CLASS}, %s::int)", (self._key,))
+                connection.execute(_TIDY)
+            self._locked = False
             self._renew(connection)
         except BaseException:
             connection.close()
@@ -113,6 +128,12 @@ class Owner:
         return connection
 
     def _renew(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        if not self._locked:
+            # Not waited for: a session of ours that was cut may hold it for a while yet.
+            locked = connection.execute(
+                f"SELECT pg_try_advisory_lock({LOCK_CLASS}, %s::int)", (self._key,)
+            ).fetchone()
+            self._locked = locked == (True,)
         connection.execute(
             "INSERT INTO runtara_trio_owners (owner, holder, lock_key, renewed_at, lease_ms)"
             " VALUES (%s, %s, %s, clock_timestamp(), %s) ON CONFLICT (owner) DO UPDATE"

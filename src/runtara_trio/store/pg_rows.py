@@ -10,7 +10,7 @@ from ..errors import LeaseLost
 from ..types import InstanceStatus, Signal
 from .leases import Holder
 from .pg_connection import Connection
-from .pg_owner import LOCK_CLASS
+from .pg_owner import AGE, LOCKED
 from .transaction import check_running, is_ours, signal_of, status_of
 
 
@@ -85,8 +85,8 @@ async def holder(connection: Connection, owner: str, me: str | None, who: str) -
         return Holder(owner, who, True, None)
     rows = await connection.run(
         "SELECT holder, renewed_at + lease_ms * interval '1 ms',"
-        f" {_AGE} >= lease_ms, {_AGE} >= lease_ms / 2,"
-        f" {_LOCKED} FROM runtara_trio_owners o WHERE owner = $1",
+        f" {AGE} >= lease_ms, {AGE} >= lease_ms / 2,"
+        f" {LOCKED} FROM runtara_trio_owners o WHERE owner = $1",
         owner,
     )
     if not rows:
@@ -96,16 +96,9 @@ async def holder(connection: Connection, owner: str, me: str | None, who: str) -
     return Holder(owner, name, alive, until, certain=locked or not alive)
 
 
-_AGE = "extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000"
-_LOCKED = (
-    "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    f" AND classid::bigint = ({LOCK_CLASS}::bigint & 4294967295) AND objid::bigint = o.lock_key)"
-)
-
 LIVING = (
     "SELECT owner FROM runtara_trio_owners o"
-    f" WHERE {_AGE} < lease_ms AND ({_LOCKED} OR {_AGE} < lease_ms / 2)"
+    f" WHERE {AGE} < lease_ms AND ({LOCKED} OR {AGE} < lease_ms / 2)"
 )
 
 

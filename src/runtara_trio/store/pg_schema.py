@@ -41,7 +41,10 @@ CREATE TABLE instances (
     input BYTEA,
     CONSTRAINT valid_attempt CHECK (attempt BETWEEN 1 AND max_attempts)
 );
-CREATE INDEX idx_instances_created ON instances (created_at);
+CREATE INDEX runtara_trio_by_status ON instances (status, created_at);
+CREATE INDEX runtara_trio_by_tenant ON instances (tenant_id, status, created_at);
+CREATE INDEX runtara_trio_ended ON instances (COALESCE(finished_at, started_at, created_at))
+    WHERE status IN ('cancelled', 'completed', 'failed');
 CREATE TABLE checkpoints (
     id BIGSERIAL PRIMARY KEY,
     instance_id TEXT NOT NULL REFERENCES instances ON DELETE CASCADE,
@@ -62,7 +65,9 @@ CREATE TABLE instance_events (
     subtype TEXT,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-CREATE INDEX idx_instance_events_instance ON instance_events (instance_id);
+CREATE INDEX runtara_trio_events_of ON instance_events (instance_id, id);
+CREATE INDEX runtara_trio_heartbeats ON instance_events (instance_id)
+    WHERE subtype = 'runtara_trio';
 CREATE TABLE pending_signals (
     instance_id TEXT PRIMARY KEY REFERENCES instances ON DELETE CASCADE,
     signal_type signal_type NOT NULL,
@@ -140,6 +145,10 @@ CORE_MIGRATIONS = (
 )
 """Version, description and SHA-384 of core's migrations; one that differs, and core refuses."""
 
+FIRST_OF_ENVIRONMENT = 20250101000000
+"""The first version among the migrations of a runtara-environment, which keeps its own
+tables beside core's."""
+
 OUR_TABLES = """
 CREATE TABLE IF NOT EXISTS runtara_trio_schema (
     version INTEGER NOT NULL,
@@ -185,7 +194,8 @@ async def is_ready(connection: Connection, name: str) -> bool:
             found = {
                 (version, checksum.hex())
                 for version, checksum in await connection.run(
-                    "SELECT version, checksum FROM _sqlx_migrations"
+                    "SELECT version, checksum FROM _sqlx_migrations WHERE version < $1",
+                    FIRST_OF_ENVIRONMENT,
                 )
             }
         check_core(found, CORE_MIGRATIONS, name, "a database, or a schema, of its own")

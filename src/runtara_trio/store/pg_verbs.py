@@ -292,22 +292,22 @@ async def get_status(work: Work, message: GetStatus) -> InstanceInfo:
 
 
 async def heartbeats(work: Work, message: Heartbeats) -> Done:
-    """One fresh event an instance, which a runtara-environment looks for."""
+    """Where a runtara-environment works, one fresh event an instance, which it looks for."""
     await work.run(
         "WITH beating AS (SELECT instance_id FROM instances"
-        " WHERE instance_id = ANY ($1::text[]) AND status = 'running'),"
+        " WHERE to_regclass('container_registry') IS NOT NULL"
+        " AND instance_id = ANY ($1::text[]) AND status = 'running'),"
         " old AS (SELECT e.instance_id, max(e.id) AS id FROM instance_events e"
         " JOIN beating USING (instance_id) WHERE e.event_type = 'heartbeat'"
         " AND e.subtype = 'runtara_trio' GROUP BY e.instance_id),"
         " fresh AS (UPDATE instance_events e SET created_at = now() FROM old"
-        " WHERE e.id = old.id RETURNING e.instance_id)"
-        " INSERT INTO instance_events (instance_id, event_type, subtype)"
+        " WHERE e.id = old.id RETURNING e.instance_id),"
+        " first AS (INSERT INTO instance_events (instance_id, event_type, subtype)"
         " SELECT instance_id, 'heartbeat', 'runtara_trio' FROM beating"
-        " WHERE instance_id NOT IN (SELECT instance_id FROM old)",
+        " WHERE instance_id NOT IN (SELECT instance_id FROM old))"
+        " UPDATE runtara_trio_owners SET heartbeat_at = now() WHERE owner = $2",
         list(message.instance_ids),
-    )
-    await work.run(
-        "UPDATE runtara_trio_owners SET heartbeat_at = now() WHERE owner = $1", work.owner.name
+        work.owner.name,
     )
     return Done()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-from ..errors import InstanceFinished, RegistrationError, SignalRefused
+from ..errors import ConfigError, InstanceFinished, RegistrationError, SignalRefused
 from ..ids import TIMED_OUT, signal_record
 from ..types import InstanceStatus, SignalType
 
@@ -180,3 +180,8 @@ def check_register(
         )
     if status.finished and not revive:
         raise InstanceFinished(instance_id, status, output, error)
+
+
+def no_page(cursor: str) -> ConfigError:
+    """The error of a list that begins nowhere."""
+    return ConfigError(f"before must be the next of an earlier page, not {cursor!r}")
