@@ -28,6 +28,7 @@ from .places import (
     SERVED,
     STORES,
     Place,
+    Shared,
     core_place,
     postgres_place,
     served_place,
@@ -86,6 +87,16 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             opening = core_place(kind, tmp_path)
     async with opening as opened:
         yield opened
+
+
+@pytest.fixture(params=["file", "postgres"])
+async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shared]:
+    """Each store that several processes can open."""
+    if request.param == "file":
+        yield Shared(f"sqlite:///{tmp_path}/store.db")
+    else:
+        async with postgres_place(request.getfixturevalue("postgres_server")) as opened:
+            yield Shared(opened.url)
 
 
 @pytest.fixture

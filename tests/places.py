@@ -7,6 +7,7 @@ call that sends a signal: its operator writes to its database, as our command li
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from runtara_trio.quic.server import bind, open_server
 from runtara_trio.quic.serving import Limits
 
 from .quic import IDENTITY
+from .support import Program
 
 STORES = ["memory", "file", "postgres"]
 SERVED = "served"
@@ -100,6 +102,29 @@ async def core_place(kind: str, folder: Path) -> AsyncIterator[Place]:
         async with running_core(url, port), client(f"127.0.0.1:{port}") as backend:
             yield Place(backend, PostgresOperator(url), f"quic://127.0.0.1:{port}")
         await trio.to_thread.run_sync(_sql, server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class Shared:
+    """A store that several processes open: a file, or a schema on a PostgreSQL server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def expire(self, program: Program) -> None:
+        """What is left of a killed program's lease passes by: on a file it ended with it."""
+        if self.url.startswith("postgres"):
+            await trio.to_thread.run_sync(
+                _sql,
+                self.url,
+                "UPDATE runtara_trio_owners SET renewed_at = renewed_at - interval '1 day'"
+                f" WHERE holder LIKE 'process {program.pid} %'",
+            )
+
+    def program(self, example: Path, folder: Path) -> Path:
+        """An example that has this store's URL instead of its own."""
+        text = re.sub(r"sqlite:///\w+\.db", self.url, example.read_text())
+        (folder / example.name).write_text(text)
+        return folder / example.name
 
 
 def core_program() -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-import sqlite3
-from pathlib import Path
 
-from .support import start
+from runtara_trio import Operator, open_backend
+
+from .places import Shared
+from .support import sql, start
 
 KILLS = 200
 
@@ -16,22 +17,24 @@ def state(name: str, number: int) -> bytes:
     return f"{name}/{number}:".encode() * (1 + number % 50)
 
 
-async def test_killed_two_hundred_times(tmp_path: Path, url: str) -> None:
+async def test_killed_two_hundred_times(shared: Shared) -> None:
     draw = random.Random(20)
     acknowledged: set[str] = set()
     for _ in range(KILLS):
-        async with start("acknowledge.py", url) as program:
-            await program.line("running")  # at once: nobody waits for a lease to run out
+        async with start("acknowledge.py", shared.url) as program:
+            await program.line("running")
             for _ in range(draw.randint(0, 12)):
                 await program.line("saved")
             await program.kill()
+            await shared.expire(program)
             lines = [*program.lines, *await program.rest()]
             assert not [line for line in lines if line.startswith("wrong")]
             acknowledged |= {line.split()[1] for line in lines if line.startswith("saved")}
-    db = sqlite3.connect(tmp_path / "store.db")
-    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    found = dict(db.execute("SELECT checkpoint_id, state FROM checkpoints").fetchall())
-    db.close()
+    async with open_backend(shared.url) as backend:
+        await Operator(backend).show("i")
+        if shared.url.startswith("sqlite"):
+            assert await sql(backend, "PRAGMA integrity_check") == [("ok",)]
+        found = dict(await sql(backend, "SELECT checkpoint_id, state FROM checkpoints"))
     assert acknowledged <= set(found)
     assert len(acknowledged) > KILLS
     for checkpoint_id, stored in found.items():

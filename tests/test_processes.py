@@ -1,4 +1,4 @@
-"""Several processes on one file: takeover, fencing, signals. Real kills, real stops."""
+"""Several processes on one store: takeover, fencing, signals. Real kills, real stops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from runtara_trio import (
 )
 from runtara_trio.store import owners
 
-from .support import Program, start
+from .places import Shared
+from .support import Program, sql, start
 
 SOON = 0.15  # seconds: a signal from another process reaches the body within this
 
@@ -33,9 +34,13 @@ def side_files(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in tmp_path.iterdir() if "-owner-" in path.name)
 
 
-def stop(program: Program, tmp_path: Path) -> None:
+def stop(program: Program, shared: Shared) -> None:
     """SIGSTOP, but not inside a commit: there SQLite's own lock would keep all others out."""
-    db = sqlite3.connect(tmp_path / "store.db", isolation_level=None, timeout=0)
+    if not shared.url.startswith("sqlite"):
+        program.send(signal.SIGSTOP)
+        os.waitpid(program.pid, os.WUNTRACED)
+        return
+    db = sqlite3.connect(shared.url.removeprefix("sqlite:///"), isolation_level=None, timeout=0)
     while True:
         program.send(signal.SIGSTOP)
         os.waitpid(program.pid, os.WUNTRACED)  # it stops when it is its turn to run
@@ -63,26 +68,25 @@ async def test_a_killed_process_is_taken_over_at_once(tmp_path: Path, url: str) 
     assert side_files(tmp_path) == []  # the dead one's too
 
 
-async def test_a_program_killed_and_killed_goes_on_each_time(url: str) -> None:
+async def test_a_program_killed_and_killed_goes_on_each_time(shared: Shared) -> None:
     for run in range(5):
-        async with start("worker.py", url, "i", "wait") as program:
+        async with start("worker.py", shared.url, "i", "wait") as program:
             await program.line("running new" if run == 0 else "running again")
             await program.kill()
+            await shared.expire(program)
 
 
 @pytest.mark.parametrize("late", ["write", "wait"])
-async def test_a_stopped_holder_is_fenced_when_it_comes_back(
-    tmp_path: Path, url: str, late: str
-) -> None:
+async def test_a_stopped_holder_is_fenced_when_it_comes_back(shared: Shared, late: str) -> None:
     """SIGSTOP past its lease and taken over: nothing that it writes gets through."""
     mode = "sleep" if late == "wait" else "write-after-cont"
-    async with start("worker.py", url, "i", mode, 300) as holder:
+    async with start("worker.py", shared.url, "i", mode, 300) as holder:
         await holder.line("running new" if late == "wait" else "listening")
-        stop(holder, tmp_path)
+        stop(holder, shared)
         with trio.fail_after(20):
             while True:  # until the lease has run out
                 try:
-                    async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+                    async with open_runtara(shared.url, instance_id="i", tenant_id="t") as sdk:
                         holder.send(signal.SIGCONT)
                         ended = await holder.line("ended")
                         await sdk.checkpoint("ours", b"x")
@@ -92,18 +96,18 @@ async def test_a_stopped_holder_is_fenced_when_it_comes_back(
         assert ended.endswith("lost")
         await holder.wait()
     assert sdk.outcome is Outcome.COMPLETED
-    with sqlite3.connect(tmp_path / "store.db") as db:
-        names = {name for (name,) in db.execute("SELECT checkpoint_id FROM checkpoints")}
+    async with open_backend(shared.url) as backend:
+        page = await Operator(backend).checkpoints("i")
+    names = {one.checkpoint_id for one in page.checkpoints}
     assert "late" not in names
     assert "ours" in names
-    db.close()
 
 
-async def test_an_expired_lease_that_nobody_took_stays_valid(tmp_path: Path, url: str) -> None:
-    async with start("worker.py", url, "i", "write-after-cont", 100) as program:
+async def test_an_expired_lease_that_nobody_took_stays_valid(shared: Shared) -> None:
+    async with start("worker.py", shared.url, "i", "write-after-cont", 100) as program:
         await program.line("listening")
-        stop(program, tmp_path)
-        async with open_backend(url) as backend:
+        stop(program, shared)
+        async with open_backend(shared.url) as backend:
             operator = Operator(backend)
             with trio.fail_after(20):
                 while (await operator.show("i")).summary.held:
@@ -112,13 +116,14 @@ async def test_an_expired_lease_that_nobody_took_stays_valid(tmp_path: Path, url
         assert (await program.line("ended")).endswith("completed")
 
 
-async def test_a_forked_child_does_not_keep_the_lease(url: str) -> None:
-    async with start("worker.py", url, "i", "fork") as program:
+async def test_a_forked_child_does_not_keep_the_lease(shared: Shared) -> None:
+    async with start("worker.py", shared.url, "i", "fork") as program:
         await program.line("running new")
         child = int((await program.line("child")).split()[1])
         try:
             await program.kill()
-            async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+            await shared.expire(program)
+            async with open_runtara(shared.url, instance_id="i", tenant_id="t") as sdk:
                 assert (await sdk.checkpoint("first")).found
         finally:
             os.kill(child, signal.SIGKILL)
@@ -135,11 +140,11 @@ async def test_a_forked_child_does_not_keep_the_lease(url: str) -> None:
     ],
 )
 async def test_signals_from_another_process_reach_the_body_soon(
-    url: str, kind: str, mode: str
+    shared: Shared, kind: str, mode: str
 ) -> None:
-    async with start("worker.py", url, "i", mode) as program:
+    async with start("worker.py", shared.url, "i", mode) as program:
         await program.line("running new")
-        async with open_backend(url) as backend:
+        async with open_backend(shared.url) as backend:
             before = time.time()
             await getattr(Operator(backend), kind)("i")
             _, ended, outcome = (await program.line("ended")).split()
@@ -148,95 +153,97 @@ async def test_signals_from_another_process_reach_the_body_soon(
         assert await program.wait() == 0
 
 
-async def test_sigterm_ends_a_program_as_stopped(url: str) -> None:
-    async with start("worker.py", url, "i", "wait") as program:
+async def test_sigterm_ends_a_program_as_stopped(shared: Shared) -> None:
+    async with start("worker.py", shared.url, "i", "wait") as program:
         await program.line("running new")
         program.send(signal.SIGTERM)
         assert (await program.line("ended")).endswith("stopped")
         assert await program.wait() == 128 + signal.SIGTERM
-    async with open_backend(url) as backend:
+    async with open_backend(shared.url) as backend:
         details = await Operator(backend).show("i")
         events = (await Operator(backend).events("i")).events
     assert details.summary.status is InstanceStatus.SUSPENDED
     assert events[-1].payload == b"stopped by SIGTERM"
 
 
-async def test_ctrl_c_ends_a_program_as_stopped(url: str) -> None:
-    async with start("worker.py", url, "i", "sleep") as program:
+async def test_ctrl_c_ends_a_program_as_stopped(shared: Shared) -> None:
+    async with start("worker.py", shared.url, "i", "sleep") as program:
         await program.line("running new")
         program.send(signal.SIGINT)
         assert (await program.line("ended")).endswith("stopped")
         assert await program.wait() != 0
 
 
-async def test_a_dead_instance_is_cancelled_at_once(url: str) -> None:
-    async with start("worker.py", url, "i", "wait") as program:
+async def test_a_dead_instance_is_cancelled_at_once(shared: Shared) -> None:
+    async with start("worker.py", shared.url, "i", "wait") as program:
         await program.line("running new")
         await program.kill()
-    async with open_backend(url) as backend:
+        await shared.expire(program)
+    async with open_backend(shared.url) as backend:
         answer = await Operator(backend).cancel("i")
         assert answer.status is InstanceStatus.CANCELLED
         assert (await Operator(backend).show("i")).summary.held is False
 
 
-async def test_the_lease_is_renewed_while_the_loop_is_blocked(url: str) -> None:
+async def test_the_lease_is_renewed_while_the_loop_is_blocked(shared: Shared) -> None:
     """By the database thread, which needs no free loop."""
-    async with start("worker.py", url, "i", "block", 300) as program:
+    async with start("worker.py", shared.url, "i", "block", 300) as program:
         await program.line("running new")
         await program.line("blocking")
-        async with open_backend(url) as backend:
-            db = backend._backend._database  # type: ignore[attr-defined]
+        async with open_backend(shared.url) as backend:
             await Operator(backend).show("i")
             seen = set()
             with trio.fail_after(20):
                 while len(seen) < 8:  # two leases long
-                    row = db.file.db.execute("SELECT renewed_ms FROM runtara_trio_owners")
-                    seen.add(row.fetchone()[0])
+                    seen.update(await sql(backend, "SELECT * FROM runtara_trio_owners"))
                     assert (await Operator(backend).show("i")).summary.held
         program.send(signal.SIGKILL)
 
 
-async def test_first_starts_may_race(url: str) -> None:
-    """Eight processes make the same file."""
+async def test_first_starts_may_race(shared: Shared) -> None:
+    """Eight processes make the same tables."""
     async with trio.open_nursery() as nursery:
 
         async def run(name: str) -> None:
-            async with start("worker.py", url, name, "return") as program:
+            async with start("worker.py", shared.url, name, "return") as program:
                 await program.line("running new")
                 assert await program.wait() == 0
 
         for number in range(8):
             nursery.start_soon(run, f"i{number}")
-    async with open_backend(url) as backend:
+    async with open_backend(shared.url) as backend:
         instances = (await Operator(backend).list()).instances
     assert {one.status for one in instances} == {InstanceStatus.COMPLETED}
     assert len(instances) == 8
 
 
-async def test_two_processes_share_a_file(url: str) -> None:
+async def test_two_processes_share_a_store(shared: Shared) -> None:
     """Their writes take turns; none is lost."""
 
     async def run(name: str) -> None:
-        async with start("worker.py", url, name, "write-100") as program:
+        async with start("worker.py", shared.url, name, "write-100") as program:
             await program.line("running new")
             assert await program.wait() == 0
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run, "a")
         nursery.start_soon(run, "b")
-    async with open_backend(url) as backend:
+    async with open_backend(shared.url) as backend:
         for name in ("a", "b"):
             assert (await Operator(backend).show(name)).checkpoints == 101
 
 
-async def test_a_block_that_loses_its_lease_in_a_wait_is_told_by_the_renewal(url: str) -> None:
-    config = SdkConfig(store=url, lease_ms=100)
+async def test_a_block_that_loses_its_lease_in_a_wait_is_told_by_the_renewal(
+    shared: Shared,
+) -> None:
+    config = SdkConfig(store=shared.url, lease_ms=100)
     with pytest.raises(LeaseLost):
         async with open_runtara(config, instance_id="i", tenant_id="t") as sdk:
-            async with open_backend(url) as other:
+            async with open_backend(shared.url) as other:
                 await Operator(other).show("i")
-                db = other._backend._database.file.db  # type: ignore[attr-defined]
-                db.execute("UPDATE runtara_trio_leases SET owner = 'other', epoch = epoch + 9")
+                await sql(
+                    other, "UPDATE runtara_trio_leases SET owner = 'other', epoch = epoch + 9"
+                )
             with trio.fail_after(20):
                 await trio.sleep_forever()
     assert sdk.outcome is Outcome.LOST
@@ -282,41 +289,43 @@ async def test_what_dead_owners_left_is_tidied_by_the_next_start(tmp_path: Path,
         assert (await sdk.checkpoint("first")).found
 
 
-async def test_attempts_survive_a_kill(url: str) -> None:
+async def test_attempts_survive_a_kill(shared: Shared) -> None:
     """Failed twice, killed in the third attempt: two attempts are left."""
-    async with start("durably.py", url, "i", "flaky") as first:
+    async with start("durably.py", shared.url, "i", "flaky") as first:
         await first.line("third")
         await first.kill()
+        await shared.expire(first)
         await first.rest()
     assert first.lines.count("attempt") == 3
-    async with start("durably.py", url, "i", "flaky") as second:
+    async with start("durably.py", shared.url, "i", "flaky") as second:
         assert await second.wait() == 1
     assert second.lines.count("attempt") == 2
     assert "OSError: as always" in second.lines[-1]
 
 
-async def test_a_signal_is_used_once_though_its_taker_is_killed(url: str) -> None:
+async def test_a_signal_is_used_once_though_its_taker_is_killed(shared: Shared) -> None:
     """Killed between taking a signal and using it."""
-    async with start("durably.py", url, "i", "take") as first:
+    async with start("durably.py", shared.url, "i", "take") as first:
         await first.line("waits")
-        async with open_backend(url) as backend:
+        async with open_backend(shared.url) as backend:
             await Operator(backend).send_signal("i", "approve", b"first")
             assert await first.line("took") == "took first"
             await first.kill()
+            await shared.expire(first)
             with pytest.raises(SignalRefused, match="answered already"):
                 await Operator(backend).send_signal("i", "approve", b"second")
             await Operator(backend).send_signal("i", "approve", b"first")  # the very same
-    async with start("durably.py", url, "i", "signal") as second:
+    async with start("durably.py", shared.url, "i", "signal") as second:
         assert await second.wait() == 0
     assert second.lines[-3:] == ["took first", "used first", "outcome completed"]
-    async with open_backend(url) as backend:
+    async with open_backend(shared.url) as backend:
         assert (await Operator(backend).show("i")).unread_signals == ()
 
 
-async def test_a_kill_while_held(url: str) -> None:
-    async with start("durably.py", url, "i", "hold") as first:
+async def test_a_kill_while_held(shared: Shared) -> None:
+    async with start("durably.py", shared.url, "i", "hold") as first:
         await first.line("saved 5")
-        async with open_backend(url) as backend:
+        async with open_backend(shared.url) as backend:
             operator = Operator(backend)
             await operator.pause("i")
             with trio.fail_after(20):
@@ -324,23 +333,24 @@ async def test_a_kill_while_held(url: str) -> None:
                     await trio.lowlevel.checkpoint()
             assert (await operator.show("i")).summary.held
             await first.kill()
+            await shared.expire(first)
             assert not (await operator.show("i")).summary.held
         await first.rest()
-    async with start("durably.py", url, "i", "hold") as second:
+    async with start("durably.py", shared.url, "i", "hold") as second:
         last = int(first.lines[-1].split()[1])
         first_new = await second.line("saved")
         assert int(first_new.split()[1]) in (last + 1, last + 2)  # saved, and not said
-        async with open_backend(url) as backend:
+        async with open_backend(shared.url) as backend:
             await Operator(backend).cancel("i")
         assert await second.wait() == 0
         assert second.lines[-1] == "outcome cancelled"
 
 
-async def test_a_map_that_is_killed_again_and_again(url: str) -> None:
+async def test_a_map_that_is_killed_again_and_again(shared: Shared) -> None:
     """What was saved is not done again, whatever order the tasks run in."""
     parts: list[str] = []
     for stop_after in (40, 100, 200, None):
-        async with start("durably.py", url, "i", "map") as program:
+        async with start("durably.py", shared.url, "i", "map") as program:
             if stop_after is None:
                 assert await program.wait() == 0
             else:
@@ -348,6 +358,7 @@ async def test_a_map_that_is_killed_again_and_again(url: str) -> None:
                 for _ in range(stop_after):
                     await program.line("part")
                 await program.kill()
+                await shared.expire(program)
                 await program.rest()
         parts += [line for line in program.lines if line.startswith("part")]
     assert program.lines[-2:] == [f"sum {499 * 500 // 2}", "outcome completed"]

@@ -8,7 +8,9 @@ Parameters and results are binary; the few types that the store uses are packed 
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
+import weakref
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +32,23 @@ Parameter = None | str | bytes | int | list[str] | list[bytes] | list[int]
 Row = tuple[Any, ...]
 
 
+_open: weakref.WeakSet[pq.abc.PGconn] = weakref.WeakSet()
+
+
+def keep_from_children(pgconn: pq.abc.PGconn) -> None:
+    """Close a connection's socket in forked children: its server must see this process end."""
+    _open.add(pgconn)
+
+
+def _close_in_child() -> None:
+    for pgconn in list(_open):
+        with contextlib.suppress(OSError, pg_errors.Error):
+            os.close(pgconn.socket)
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 class Connection:
     """An open connection. One statement at a time: who shares it takes turns."""
 
@@ -38,6 +57,7 @@ class Connection:
         self._prepared: dict[str, bytes] = {}
         self.notifications: list[bytes] = []
         self.broken = False
+        keep_from_children(pgconn)
         pgconn.notify_handler = lambda notify: self.notifications.append(notify.relname)
         pgconn.notice_handler = lambda notice: None
 

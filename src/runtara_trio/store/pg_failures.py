@@ -9,9 +9,17 @@ from psycopg import errors
 from ..errors import SdkError, StoreError
 
 
+_ENDED = (
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.CannotConnectNow,
+    errors.IdleInTransactionSessionTimeout,
+)
+
+
 def is_lost(exc: BaseException) -> bool:
     """Whether the connection is what failed, and not the statement."""
-    if isinstance(exc, (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)):
+    if isinstance(exc, _ENDED):
         return True
     return isinstance(exc, (psycopg.OperationalError, OSError)) and not getattr(
         exc, "sqlstate", None

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import psycopg
 
 from .. import logs
+from .pg_connection import keep_from_children
 
 AGAIN = 0.5
 """Seconds before the server is tried again."""
@@ -111,6 +112,7 @@ class Owner:
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
         connection = psycopg.connect(self._url, autocommit=True, **_PATIENCE)  # type: ignore[arg-type]
+        keep_from_children(connection.pgconn)
         try:
             if self.name is None:
                 row = connection.execute(

@@ -93,6 +93,7 @@ class PostgresStore:
         self._create = create
         self._token = trio.lowlevel.current_trio_token()
         self._owner = Owner(url, lease_ms, self._lost)
+        self._lease_ms = lease_ms
         self._looks = itertools.count(1)
         self._ready = False
         self._owned = trio.Event()
@@ -191,6 +192,8 @@ class PostgresStore:
         connection = await pg_connection.connect(self._url, timeout=CONNECT_TIMEOUT)
         # Planned anew for each of its parameters, a batch takes three times as long.
         await connection.run("SET plan_cache_mode = force_generic_plan")
+        # A process that is stopped inside a transaction would lock others out for good.
+        await connection.run(f"SET idle_in_transaction_session_timeout = {self._lease_ms}")
         return connection
 
     async def _prepared(self, message: Request[Any]) -> None:
