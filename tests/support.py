@@ -38,7 +38,7 @@ async def sql(backend: Any, statement: str) -> list[tuple[Any, ...]]:
     """What somebody else's hand does to a store."""
     store = backend._backend
     if isinstance(store, PostgresStore):
-        async with store._connection() as connection:
+        async with store._pool.lent() as connection:
             return await connection.run(statement)
     rows: list[tuple[Any, ...]] = store._database.file.db.execute(statement).fetchall()
     return rows

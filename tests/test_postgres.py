@@ -26,7 +26,7 @@ from runtara_trio import (
     open_runtara,
 )
 from runtara_trio.messages import Checkpoint, GetStatus, Register
-from runtara_trio.store import postgres
+from runtara_trio.store import pg_pool, pg_queue, postgres
 from runtara_trio.store.location import without_password
 from runtara_trio.store.pg_connection import Connection
 
@@ -64,6 +64,30 @@ def with_option(url: str, option: str) -> str:
 def admin(url: str, statement: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)
+
+
+def cut(backend: SharedBackend) -> None:
+    """End the connections that nobody uses just now."""
+    store: Any = backend._backend
+    for connection in store._pool._idle:
+        admin(store._pool._url, f"SELECT pg_terminate_backend({connection._pgconn.backend_pid})")
+
+
+def lose_commit(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
+    """The n-th commit from now on is made, and nobody hears of it."""
+    run, commits = Connection.run, []
+
+    async def loses(self: Connection, statement: str, *parameters: Any) -> Any:
+        rows = await run(self, statement, *parameters)
+        if statement == "COMMIT":
+            commits.append(statement)
+            if len(commits) == number:
+                self.broken = True
+                raise psycopg.OperationalError("the connection was lost")
+        return rows
+
+    monkeypatch.setattr(Connection, "run", loses)
+    return commits
 
 
 class TestSeveralProcesses:
@@ -163,6 +187,7 @@ class TestConnectionsThatAreLost:
     ) -> None:
         """Whoever waits is told, and what comes after the server is back is saved."""
         monkeypatch.setattr(postgres, "PATIENCE", 0.3)
+        monkeypatch.setattr(pg_queue, "PATIENCE", 0.3)
         async with postgres_place(own_server.url) as place:
             reply = await place.backend.request(Register(instance_id="i", tenant_id="t"))
             message = Checkpoint(instance_id="i", lease=reply.lease, checkpoint_id="a", state=b"1")
@@ -175,15 +200,29 @@ class TestConnectionsThatAreLost:
             monkeypatch.undo()
             assert not (await place.backend.request(message)).found
 
-    async def test_an_event_of_unknown_fate_raises(self, url: str) -> None:
+    async def test_what_had_not_been_committed_is_sent_again(self, url: str) -> None:
+        """An event too: its connection was cut while nobody used it."""
         async with open_backend(url) as backend, block(backend) as sdk:
-            store: Any = backend._backend
             await sdk.custom_event("first")
-            for connection in store._idle:
-                admin(url, f"SELECT pg_terminate_backend({connection._pgconn.backend_pid})")
-            with pytest.raises(StoreError, match="nobody knows whether it was added"):
-                await sdk.custom_event("second")
-            await sdk.custom_event("third")
+            cut(backend)
+            await sdk.custom_event("second")
+            cut(backend)
+            await sdk.record_retry_attempt("a", 1, "why")
+            cut(backend)
+        assert sdk.outcome is Outcome.COMPLETED
+        async with open_backend(url) as backend:
+            events = (await Operator(backend).events("i")).events
+        assert [one.subtype for one in events if one.subtype] == ["first", "second"]
+
+    async def test_an_event_of_unknown_fate_raises(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_backend(url) as backend, block(backend) as sdk:
+            await sdk.checkpoint("a")
+            lose_commit(monkeypatch, 1)
+            with pytest.raises(StoreError, match="nobody knows whether it was carried out"):
+                await sdk.custom_event("first")
+            await sdk.custom_event("second")
 
     async def test_a_rivals_state_is_never_skipped(self, url: str) -> None:
         """A checkpoint that is sent again is not found, though the first one had arrived."""
@@ -201,19 +240,8 @@ async def test_an_answer_that_is_lost(
     url: str, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """The n-th commit is made, and nobody hears of it: nothing is doubled, nothing skipped."""
-    run, commits = Connection.run, []
-
-    async def loses(self: Connection, statement: str, *parameters: Any) -> Any:
-        rows = await run(self, statement, *parameters)
-        if statement == "COMMIT":
-            commits.append(statement)
-            if len(commits) == number:
-                self.broken = True
-                raise psycopg.OperationalError("the connection was lost")
-        return rows
-
     async with open_backend(url) as backend:
-        monkeypatch.setattr(Connection, "run", loses)
+        commits = lose_commit(monkeypatch, number)
         async with block(backend) as sdk:  # 1: the register
             await Operator(backend).send_signal("i", "approve", b"yes")  # 2
             await sdk.sleep(0.01, "nap")  # 3
@@ -223,7 +251,6 @@ async def test_an_answer_that_is_lost(
             await sdk.completed("done")  # 6
         assert len(commits) >= 6
         assert sdk.outcome is Outcome.COMPLETED
-        monkeypatch.setattr(Connection, "run", run)
         details = await Operator(backend).show("i")
         assert details.summary.status == "completed"
         assert not details.summary.held
@@ -411,7 +438,8 @@ class TestOwners:
 async def test_one_that_is_stopped_inside_a_transaction_locks_nobody_out(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server ends the transaction after a lease; the call is made again."""
+    """The server ends the transaction; the call is made again."""
+    monkeypatch.setattr(pg_pool, "_SETTINGS", pg_pool._SETTINGS.replace("5000", "300"))
     run, freed = Connection.run, trio.Event()
 
     async def stops(self: Connection, statement: str, *parameters: Any) -> Any:
@@ -424,7 +452,7 @@ async def test_one_that_is_stopped_inside_a_transaction_locks_nobody_out(
             other.execute("SELECT 1 FROM instances WHERE instance_id = 'i' FOR UPDATE")
 
     async with (
-        open_backend(SdkConfig(store=url, lease_ms=300)) as backend,
+        open_backend(url) as backend,
         block(backend) as sdk,
         trio.open_nursery() as nursery,
     ):
@@ -432,7 +460,7 @@ async def test_one_that_is_stopped_inside_a_transaction_locks_nobody_out(
         monkeypatch.setattr(Connection, "run", stops)
         nursery.start_soon(sdk.record_retry_attempt, "a", 1, "why")
         store: Any = backend._backend
-        while store._idle:
+        while store._pool._idle:
             await trio.sleep(0.01)
         with trio.fail_after(20):
             await trio.to_thread.run_sync(lock)

@@ -63,7 +63,7 @@ class Block(Watched):
         self._recorder = Recorder(shared, instance_id, final_timeout)
         self._pause_acknowledged = False
         self._seen: Signal | None = None
-        self._last_look = 0
+        self._first_look = self._last_look = 0
         self._stopped: str | None = None
         self.ended = False
         self.hints = Hints()
@@ -191,6 +191,7 @@ class Block(Watched):
         )
         reply: Registered = await self.shared.uninterrupted(self.shared.in_time, message)
         self._lease = reply.lease
+        self._first_look = reply.look
         self.registered = True
         self.shared.attach(self)
         logs.registered(
@@ -212,11 +213,15 @@ class Block(Watched):
         """What a look found, however it came and however often.
 
         One that is overtaken by a later look does nothing, or it would ask again for a
-        pause that a resume has withdrawn. A cancel is never stale: nothing takes it back.
+        pause that a resume has withdrawn. A cancel is never stale: nothing takes it back. What
+        was seen before this block registered was for the one before it.
         """
-        if signal is None or (look < self._last_look and signal.type is not SignalType.CANCEL):
-            return
+        overtaken = look < self._last_look
         self._last_look = max(look, self._last_look)
+        if signal is None or 0 < look < self._first_look:  # 0: a backend that numbers none
+            return
+        if overtaken and signal.type is not SignalType.CANCEL:
+            return
         if signal != self._seen:
             logs.signal(instance_id=self.instance_id, signal=signal.type.value)
         self._seen = signal

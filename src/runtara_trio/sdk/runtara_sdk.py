@@ -371,10 +371,10 @@ class RuntaraSdk:
         if (
             isinstance(attempt_number, bool)
             or not isinstance(attempt_number, int)
-            or not 1 <= attempt_number < 2**32
+            or not 1 <= attempt_number < 2**31
         ):
             raise ConfigError(
-                f"attempt_number must be a whole number from 1 to 2**32 - 1, not {attempt_number!r}"
+                f"attempt_number must be a whole number from 1 to 2**31 - 1, not {attempt_number!r}"
             )
         error = None if error_message is None else check_text("error_message", error_message)
         encode(JSON, "error_message", (error or "").encode())  # its length

@@ -1,7 +1,7 @@
 """One connection to a PostgreSQL server, on Trio's own readiness waits.
 
 libpq does the protocol, psycopg's generators say what to wait for; no thread and no asyncio
-takes part. Names are resolved by Trio, because libpq's own resolving would block.
+takes part in a call.
 Parameters and results are binary; the few types that the store uses are packed here.
 """
 
@@ -22,6 +22,15 @@ from psycopg.waiting import Ready, Wait
 
 BOOL, BYTEA, INT8, TEXT, BYTEAS, INT8S, TEXTS, TIMES = 16, 17, 20, 25, 1001, 1016, 1009, 1184
 """Object ids of the types."""
+
+CONNECT_TIMEOUT = 5.0
+DEFAULTS = {
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+"""Parameters of a connection where its URL does not say: one that was cut must be noticed."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _INT8 = struct.Struct("!q")
@@ -58,7 +67,8 @@ class Connection:
         self.notifications: list[bytes] = []
         self.broken = False
         keep_from_children(pgconn)
-        pgconn.notify_handler = lambda notify: self.notifications.append(notify.relname)
+        notes = self.notifications  # a handler that knew this object would keep it alive
+        pgconn.notify_handler = lambda notify: notes.append(notify.relname)
         pgconn.notice_handler = lambda notice: None
 
     @property
@@ -135,33 +145,24 @@ class Connection:
                 raise pg_errors.error_from_result(result)
 
 
-async def connect(url: str, *, timeout: float) -> Connection:
-    """Open a connection.
+async def connect(url: str) -> Connection:
+    """Open a connection to the first of the URL's hosts and addresses that takes it.
 
     Raises:
-      psycopg.OperationalError: the server refuses it, or there is none.
-      OSError: its name cannot be resolved.
-      TooSlowError: not within ``timeout``.
+      psycopg.OperationalError: they refuse it, there is none, or no name can be resolved.
+      TooSlowError: the last one did not answer within its ``connect_timeout``, or 5 s.
     """
+    parameters = {**DEFAULTS, **conninfo.conninfo_to_dict(url), "client_encoding": "UTF8"}
+    timeout = float(parameters.get("connect_timeout") or CONNECT_TIMEOUT)
+    # In a thread, as trio resolves names itself: libpq's own resolving would block the loop.
+    attempts = await trio.to_thread.run_sync(
+        conninfo.conninfo_attempts, parameters, abandon_on_cancel=True
+    )
+    for attempt in attempts[:-1]:
+        with contextlib.suppress(pg_errors.OperationalError), trio.move_on_after(timeout):
+            return Connection(await _connect(conninfo.make_conninfo("", **attempt)))
     with trio.fail_after(timeout):
-        pgconn = await _connect(await _resolved(url))
-    return Connection(pgconn)
-
-
-async def _resolved(url: str) -> str:
-    """The parameters of a URL, with the addresses of its hosts."""
-    found = conninfo.conninfo_to_dict(url)
-    host = found.get("host")
-    if not host or found.get("hostaddr") or str(host).startswith(("/", "@")):
-        return conninfo.make_conninfo(url)
-    hosts = str(host).split(",")
-    addresses = []
-    for one in hosts:
-        if one.startswith("/"):
-            return conninfo.make_conninfo(url)
-        resolved = await trio.socket.getaddrinfo(one, None, type=trio.socket.SOCK_STREAM)
-        addresses.append(str(resolved[0][4][0]))
-    return conninfo.make_conninfo(url, hostaddr=",".join(addresses))
+        return Connection(await _connect(conninfo.make_conninfo("", **attempts[-1])))
 
 
 async def _connect(parameters: str) -> pq.abc.PGconn:

@@ -9,21 +9,11 @@ from psycopg import errors
 from ..errors import SdkError, StoreError
 
 
-_ENDED = (
-    errors.AdminShutdown,
-    errors.CrashShutdown,
-    errors.CannotConnectNow,
-    errors.IdleInTransactionSessionTimeout,
-)
-
-
 def is_lost(exc: BaseException) -> bool:
     """Whether the connection is what failed, and not the statement."""
-    if isinstance(exc, _ENDED):
-        return True
-    return isinstance(exc, (psycopg.OperationalError, OSError)) and not getattr(
-        exc, "sqlstate", None
-    )
+    if isinstance(exc, psycopg.Error) and exc.sqlstate is not None:
+        return exc.diag.severity_nonlocalized in ("FATAL", "PANIC")  # the server hangs up
+    return isinstance(exc, (psycopg.OperationalError, OSError, trio.TooSlowError))
 
 
 def translated(exc: BaseException, name: str) -> BaseException:
@@ -43,6 +33,11 @@ def translated(exc: BaseException, name: str) -> BaseException:
         remedy = "check that the server runs and takes connections" if is_lost(exc) else ""
         return _made(name, text, remedy, exc, transient=is_lost(exc))
     return exc
+
+
+def no_answer(name: str) -> StoreError:
+    """Patience is over."""
+    return StoreError(f"{name}: no answer in time; it may have been carried out", transient=True)
 
 
 def _made(name: str, text: str, remedy: str, exc: BaseException, *, transient: bool) -> StoreError:

@@ -22,7 +22,14 @@ from ..messages import (
     ShowInstance,
     SignalAnswer,
 )
-from ..types import FINISHED, Event, InstanceDetails, InstanceStatus, InstanceSummary
+from ..types import (
+    FINISHED,
+    Event,
+    InstanceDetails,
+    InstanceStatus,
+    InstanceSummary,
+    SignalType,
+)
 from . import rules
 from .pg_rows import LIVING, Stand, from_ms, holder, lock
 from .pg_verbs import Work, check_known
@@ -38,6 +45,8 @@ _NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
 async def send_signal(work: Work, message: SendSignal) -> SignalAnswer:
     instance, asked = message.instance_id, message.type
     stand = await _known(work, instance)
+    if work.again and asked is SignalType.CANCEL and stand.status is InstanceStatus.CANCELLED:
+        return SignalAnswer(status=stand.status, text="cancelled")  # its answer was lost
     alive = False
     if stand.owner is not None and stand.ours:
         found = await holder(work.connection, stand.owner, work.owner.name, work.owner.who)

@@ -12,14 +12,29 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from .. import logs
-from .pg_connection import keep_from_children
+from .pg_connection import CONNECT_TIMEOUT, DEFAULTS, keep_from_children
+from .pg_schema import NEXT_EPOCH
 
 AGAIN = 0.5
 """Seconds before the server is tried again."""
+
+LAST_WORDS = 5.0
+"""Seconds for the end of the thread: without it the lease runs out by itself."""
+
+_SETTINGS = (
+    "SET statement_timeout = 5000",
+    # A session whose client has gone gives its lock up.
+    "SET tcp_keepalives_idle = 5",
+    "SET tcp_keepalives_interval = 2",
+    "SET tcp_keepalives_count = 3",
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'",
+)
 
 LOCK_CLASS = "hashtext('runtara_trio owner')"
 
@@ -37,9 +52,6 @@ _TIDY = (
 )
 """What processes that died have left."""
 
-_PATIENCE = {"connect_timeout": "10", "tcp_user_timeout": "10000", "keepalives_idle": "5"}
-"""A connection that was cut must be noticed, and made anew, before the lease runs out."""
-
 
 class Owner:
     """One owner: its row, its lock, and the thread behind them."""
@@ -49,9 +61,8 @@ class Owner:
         self._lease_ms = lease_ms
         self._lost = lost
         self._stop = threading.Event()
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
         self.name: str | None = None
         self.who = f"process {os.getpid()} on {socket.gethostname()}"
         self.held: dict[str, int] = {}
@@ -65,30 +76,25 @@ class Owner:
         Raises:
           psycopg.Error: the server refuses.
         """
-        self._thread = threading.Thread(
-            target=self._run, name="runtara-trio postgres owner", daemon=True
-        )
-        self._thread.start()
-        self._ready.wait()
-        if self._failure is not None:
-            self._thread.join()
-            self._thread = None
-            raise self._failure
+        with self._starting:  # also where an earlier try was given up, and goes on
+            if self._thread is not None:
+                return
+            connection = self._connect()
+            self._thread = threading.Thread(
+                target=self._run,
+                args=(connection,),
+                name="runtara-trio postgres owner",
+                daemon=True,
+            )
+            self._thread.start()
 
     def stop(self) -> None:
-        """Give up the lock and the row: what is still held is free. Blocks."""
+        """Give up the lock and the row: what is still held is free. Blocks, but not for long."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(LAST_WORDS)
 
-    def _run(self) -> None:
-        try:
-            connection = self._connect()
-        except BaseException as exc:
-            self._failure = exc
-            self._ready.set()
-            return
-        self._ready.set()
+    def _run(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
         while not self._stop.wait(self._lease_ms / 3000):
             try:
                 self._renew(connection)
@@ -102,6 +108,7 @@ class Owner:
                 connection = again
         with contextlib.suppress(psycopg.Error):
             connection.execute("DELETE FROM runtara_trio_owners WHERE owner = %s", (self.name,))
+        with contextlib.suppress(psycopg.Error):
             connection.close()
 
     def _connect_again(self) -> psycopg.Connection[tuple[object, ...]] | None:
@@ -111,13 +118,19 @@ class Owner:
         return None
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        connection = psycopg.connect(self._url, autocommit=True, **_PATIENCE)  # type: ignore[arg-type]
+        parameters: dict[str, Any] = {
+            "connect_timeout": int(CONNECT_TIMEOUT),
+            **DEFAULTS,
+            **conninfo_to_dict(self._url),
+            "client_encoding": "UTF8",
+        }
+        connection = psycopg.connect("", autocommit=True, **parameters)
         keep_from_children(connection.pgconn)
         try:
+            for setting in _SETTINGS:
+                connection.execute(setting)
             if self.name is None:
-                row = connection.execute(
-                    "UPDATE runtara_trio_schema SET epoch = epoch + 1 RETURNING epoch"
-                ).fetchone()
+                row = connection.execute(f"SELECT {NEXT_EPOCH}").fetchone()
                 assert row is not None
                 self._key = int(row[0]) % 2**31
                 self.name = f"postgres-{row[0]}"

@@ -26,6 +26,8 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
     signal: Signal | None
     output: bytes | None
     error: str | None
+    ended: int | None
+    """The lease under which an outcome was recorded last."""
 
 
 async def lock(connection: Connection, instance_id: str) -> Stand | None:
@@ -37,10 +39,10 @@ async def lock(connection: Connection, instance_id: str) -> Stand | None:
     if not found:
         return None
     (
-        (tenant, status, epoch, owner, same_start, kind, payload, output, error),
+        (tenant, status, epoch, owner, same_start, kind, payload, output, error, ended),
     ) = await connection.run(
         "SELECT i.tenant_id, i.status::text, l.epoch, l.owner, b.started_at = i.started_at,"
-        " s.signal_type::text, s.payload, i.output, i.error FROM instances i"
+        " s.signal_type::text, s.payload, i.output, i.error, b.ended FROM instances i"
         " LEFT JOIN runtara_trio_leases l USING (instance_id)"
         " LEFT JOIN runtara_trio_starts b USING (instance_id)"
         " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id"
@@ -57,6 +59,7 @@ async def lock(connection: Connection, instance_id: str) -> Stand | None:
         signal=signal_of(kind, payload),
         output=output,
         error=error,
+        ended=ended,
     )
 
 

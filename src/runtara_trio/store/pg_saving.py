@@ -54,7 +54,8 @@ ORDER BY input.n
 """
 
 _GET = """
-SELECT i.instance_id IS NOT NULL, c.state
+SELECT i.instance_id IS NOT NULL, c.state IS NOT NULL, CASE WHEN
+    sum(octet_length(c.state)) OVER (ORDER BY t.n) - octet_length(c.state) < $3 THEN c.state END
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS t (instance_id, checkpoint_id, n)
 LEFT JOIN instances i ON i.instance_id = t.instance_id
 LEFT JOIN checkpoints c ON c.instance_id = t.instance_id AND c.checkpoint_id = t.checkpoint_id
@@ -109,17 +110,22 @@ def _answer(message: Checkpoint, row: Row, look: int, *, again: bool) -> Saved:
 
 
 async def get(
-    connection: Connection, messages: Sequence[GetCheckpoint]
-) -> list[StoredState | BaseException]:
-    """Read many."""
+    connection: Connection, messages: Sequence[GetCheckpoint], most_bytes: int
+) -> list[StoredState | BaseException | None]:
+    """Read many: up to so many bytes of states, and one more. None: to be read once more."""
     rows = await connection.run(
         _GET,
         [one.instance_id for one in messages],
         [one.checkpoint_id for one in messages],
+        most_bytes,
     )
     return [
-        StoredState(found=state is not None, state=state or b"")
-        if there
-        else unknown("get_checkpoint", message.instance_id)
-        for message, (there, state) in zip(messages, rows, strict=True)
+        unknown("get_checkpoint", message.instance_id) if not there else _stored(found, state)
+        for message, (there, found, state) in zip(messages, rows, strict=True)
     ]
+
+
+def _stored(found: bool, state: bytes | None) -> StoredState | None:
+    if found and state is None:
+        return None
+    return StoredState(found=found, state=state or b"")

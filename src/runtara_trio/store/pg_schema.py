@@ -15,18 +15,21 @@ VERSION = 1
 LOCK = "hashtextextended('runtara_trio schema', 0)"
 """The advisory lock under which tables are made: first starts may race."""
 
-CORE_TABLES = """
+ID = 'TEXT COLLATE "C"'
+"""The type of ids in tables that are made here: they are compared, and read in order, as bytes."""
+
+CORE_TABLES = f"""
 CREATE TYPE instance_status AS ENUM
     ('pending', 'running', 'suspended', 'completed', 'failed', 'cancelled');
 CREATE TYPE instance_event_type AS ENUM
     ('started', 'progress', 'completed', 'failed', 'suspended', 'heartbeat', 'custom');
 CREATE TYPE signal_type AS ENUM ('cancel', 'pause', 'resume');
 CREATE TABLE instances (
-    instance_id TEXT PRIMARY KEY CONSTRAINT instance_id_not_empty CHECK (instance_id <> ''),
-    tenant_id TEXT NOT NULL,
+    instance_id {ID} PRIMARY KEY CONSTRAINT instance_id_not_empty CHECK (instance_id <> ''),
+    tenant_id {ID} NOT NULL,
     definition_version INTEGER NOT NULL DEFAULT 1,
     status instance_status NOT NULL DEFAULT 'pending',
-    checkpoint_id TEXT,
+    checkpoint_id {ID},
     attempt INTEGER NOT NULL DEFAULT 1,
     max_attempts INTEGER NOT NULL DEFAULT 3,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
@@ -47,8 +50,8 @@ CREATE INDEX runtara_trio_ended ON instances (COALESCE(finished_at, started_at, 
     WHERE status IN ('cancelled', 'completed', 'failed');
 CREATE TABLE checkpoints (
     id BIGSERIAL PRIMARY KEY,
-    instance_id TEXT NOT NULL REFERENCES instances ON DELETE CASCADE,
-    checkpoint_id TEXT NOT NULL,
+    instance_id {ID} NOT NULL REFERENCES instances ON DELETE CASCADE,
+    checkpoint_id {ID} NOT NULL,
     state BYTEA NOT NULL,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     is_retry_attempt BOOLEAN NOT NULL DEFAULT false,
@@ -58,9 +61,9 @@ CREATE TABLE checkpoints (
 );
 CREATE TABLE instance_events (
     id BIGSERIAL PRIMARY KEY,
-    instance_id TEXT NOT NULL REFERENCES instances ON DELETE CASCADE,
+    instance_id {ID} NOT NULL REFERENCES instances ON DELETE CASCADE,
     event_type instance_event_type NOT NULL,
-    checkpoint_id TEXT,
+    checkpoint_id {ID},
     payload BYTEA,
     subtype TEXT,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now()
@@ -69,7 +72,7 @@ CREATE INDEX runtara_trio_events_of ON instance_events (instance_id, id);
 CREATE INDEX runtara_trio_heartbeats ON instance_events (instance_id)
     WHERE subtype = 'runtara_trio';
 CREATE TABLE pending_signals (
-    instance_id TEXT PRIMARY KEY REFERENCES instances ON DELETE CASCADE,
+    instance_id {ID} PRIMARY KEY REFERENCES instances ON DELETE CASCADE,
     signal_type signal_type NOT NULL,
     payload BYTEA,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
@@ -77,15 +80,15 @@ CREATE TABLE pending_signals (
 );
 CREATE TABLE pending_checkpoint_signals (
     id BIGSERIAL PRIMARY KEY,
-    instance_id TEXT NOT NULL REFERENCES instances ON DELETE CASCADE,
-    checkpoint_id TEXT NOT NULL,
+    instance_id {ID} NOT NULL REFERENCES instances ON DELETE CASCADE,
+    checkpoint_id {ID} NOT NULL,
     payload BYTEA,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     UNIQUE (instance_id, checkpoint_id)
 );
 CREATE TABLE containers (
     container_id TEXT PRIMARY KEY,
-    instance_id TEXT NOT NULL UNIQUE REFERENCES instances ON DELETE CASCADE,
+    instance_id {ID} NOT NULL UNIQUE REFERENCES instances ON DELETE CASCADE,
     bundle_path TEXT NOT NULL,
     status TEXT NOT NULL DEFAULT 'created',
     exit_code INTEGER,
@@ -94,7 +97,7 @@ CREATE TABLE containers (
 );
 CREATE TABLE schedules (
     schedule_id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
-    tenant_id TEXT NOT NULL,
+    tenant_id {ID} NOT NULL,
     definition_id UUID NOT NULL,
     definition_version INTEGER,
     cron_expression TEXT NOT NULL,
@@ -149,11 +152,13 @@ FIRST_OF_ENVIRONMENT = 20250101000000
 """The first version among the migrations of a runtara-environment, which keeps its own
 tables beside core's."""
 
+NEXT_EPOCH = "nextval('runtara_trio_epochs')"
+
 OUR_TABLES = """
 CREATE TABLE IF NOT EXISTS runtara_trio_schema (
-    version INTEGER NOT NULL,
-    epoch BIGINT NOT NULL
+    version INTEGER NOT NULL
 );
+CREATE SEQUENCE IF NOT EXISTS runtara_trio_epochs;
 CREATE TABLE IF NOT EXISTS runtara_trio_owners (
     owner TEXT PRIMARY KEY,
     holder TEXT NOT NULL,
@@ -163,16 +168,17 @@ CREATE TABLE IF NOT EXISTS runtara_trio_owners (
     heartbeat_at TIMESTAMPTZ
 );
 CREATE TABLE IF NOT EXISTS runtara_trio_leases (
-    instance_id TEXT PRIMARY KEY REFERENCES instances ON DELETE CASCADE,
+    instance_id {id} PRIMARY KEY REFERENCES instances ON DELETE CASCADE,
     owner TEXT NOT NULL,
     epoch BIGINT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS runtara_trio_leases_of ON runtara_trio_leases (owner);
 CREATE TABLE IF NOT EXISTS runtara_trio_starts (
-    instance_id TEXT PRIMARY KEY REFERENCES instances ON DELETE CASCADE,
-    started_at TIMESTAMPTZ NOT NULL
+    instance_id {id} PRIMARY KEY REFERENCES instances ON DELETE CASCADE,
+    started_at TIMESTAMPTZ NOT NULL,
+    ended BIGINT
 );
-INSERT INTO runtara_trio_schema SELECT 1, 0
+INSERT INTO runtara_trio_schema SELECT 1
     WHERE NOT EXISTS (SELECT 1 FROM runtara_trio_schema);
 """
 
@@ -221,7 +227,12 @@ async def create(connection: Connection, name: str) -> None:
                 f" ({version}, '{description}', true, '\\x{checksum}', 0);"
                 for version, description, checksum in CORE_MIGRATIONS
             )
-            await connection.script(OUR_TABLES if core else CORE_TABLES + records + OUR_TABLES)
+            # The ids of a core's tables are of the database's collation, and so are ours beside.
+            await connection.script(
+                OUR_TABLES.format(id="TEXT")
+                if core
+                else CORE_TABLES + records + OUR_TABLES.format(id=ID)
+            )
     finally:
         if not connection.broken:
             await connection.run(f"SELECT pg_advisory_unlock({LOCK})")

@@ -51,6 +51,7 @@ from . import rules
 from .pg_connection import Connection
 from .pg_owner import Owner
 from .pg_rows import Stand, from_ms, held, holder, lock, running
+from .pg_schema import NEXT_EPOCH
 from .transaction import check_running, signal_of, status_of, unknown
 
 
@@ -75,14 +76,15 @@ class Work(msgspec.Struct, kw_only=True):
 
 async def register(work: Work, message: Register) -> Registered:
     instance = message.instance_id
-    inserted = await work.run(
-        "INSERT INTO instances (instance_id, tenant_id, status) VALUES ($1, $2, 'running')"
-        " ON CONFLICT DO NOTHING RETURNING 1",
-        instance,
-        message.tenant_id,
-    )
-    stand = await lock(work.connection, instance)
-    assert stand is not None
+    stand = None
+    while stand is None:  # it may be pruned in between
+        inserted = await work.run(
+            "INSERT INTO instances (instance_id, tenant_id, status) VALUES ($1, $2, 'running')"
+            " ON CONFLICT DO NOTHING RETURNING 1",
+            instance,
+            message.tenant_id,
+        )
+        stand = await lock(work.connection, instance)
     there = None if inserted else stand
     taken_from = None
     if there is not None:
@@ -134,7 +136,7 @@ async def _taken_from(work: Work, instance: str, stand: Stand, replaces: int) ->
 
 
 async def _take(work: Work, instance: str) -> int:
-    ((epoch,),) = await work.run("UPDATE runtara_trio_schema SET epoch = epoch + 1 RETURNING epoch")
+    ((epoch,),) = await work.run(f"SELECT {NEXT_EPOCH}")
     await work.run(
         "INSERT INTO runtara_trio_leases (instance_id, owner, epoch) VALUES ($1, $2, $3)"
         " ON CONFLICT (instance_id) DO UPDATE"
@@ -178,7 +180,7 @@ async def record_outcome(work: Work, message: RecordOutcome) -> OutcomeReply:
     instance, status, payload = message.instance_id, message.status, message.payload
     if work.again:
         before = await lock(work.connection, instance)
-        if before is not None and before.epoch is None and before.status is status:
+        if before is not None and before.ended == message.lease:
             return OutcomeReply(cancel=None)  # it had been recorded, and the answer was lost
     stand = await held(work.connection, instance, message.lease)
     signal = stand.signal
@@ -205,7 +207,12 @@ async def record_outcome(work: Work, message: RecordOutcome) -> OutcomeReply:
         await work.run("DELETE FROM pending_signals WHERE instance_id = $1", instance)
     elif message.signal is not None:
         await delete_signal(work, instance, message.signal)
-    await work.run("DELETE FROM runtara_trio_leases WHERE instance_id = $1", instance)
+    await work.run(
+        "WITH ended AS (UPDATE runtara_trio_starts SET ended = $2 WHERE instance_id = $1)"
+        " DELETE FROM runtara_trio_leases WHERE instance_id = $1",
+        instance,
+        message.lease,
+    )
     work.held.append((instance, None))
     return OutcomeReply(cancel=None)
 
@@ -337,33 +344,41 @@ async def record_retry(work: Work, message: RecordRetry) -> Done:
 
 
 async def read_checkpoints(work: Work, message: ReadCheckpoints) -> CheckpointPage:
-    wanted = "''::bytea, NULL::timestamptz" if message.ids_only else "state, created_at"
-    size = "0" if message.ids_only else "length(state)"
     rows = await work.run(
-        f"SELECT checkpoint_id, {wanted}, sum({size}) OVER (ORDER BY checkpoint_id COLLATE"
-        ' "C")::bigint FROM (SELECT * FROM checkpoints WHERE instance_id = $1'
-        ' AND checkpoint_id COLLATE "C" >= $2 AND ($3::text IS NULL OR'
-        ' checkpoint_id COLLATE "C" > $3) AND left(checkpoint_id, length($2)) = $2'
-        ' ORDER BY checkpoint_id COLLATE "C" LIMIT $4) page ORDER BY checkpoint_id COLLATE "C"',
+        _IDS if message.ids_only else _STATES,
         message.instance_id,
         message.prefix,
         message.after,
         message.limit + 1,
+        *(() if message.ids_only else (message.most_bytes,)),
     )
     if not rows:
         await check_known(work, "checkpoints", message.instance_id)
-    found = rows[: message.limit]
-    if message.most_bytes is not None:
-        most = message.most_bytes
-        fits = [row for row in found if row[3] - len(row[1]) < most]
-        found = fits or found[:1]
+    found = [row for row in rows[: message.limit] if row[1] is not None]
     return CheckpointPage(
         checkpoints=tuple(
             CheckpointRecord(checkpoint_id=name, state=state, created_at=created_at)
-            for name, state, created_at, _ in found
+            for name, state, created_at in found
         ),
         more=len(rows) > len(found),
     )
+
+
+_PAGE = """
+    FROM checkpoints WHERE instance_id = $1 AND checkpoint_id COLLATE "C" >= $2
+    AND ($3::text IS NULL OR checkpoint_id COLLATE "C" > $3)
+    AND left(checkpoint_id, length($2)) = $2
+    ORDER BY checkpoint_id COLLATE "C" LIMIT $4
+"""
+_IDS = f"SELECT checkpoint_id, ''::bytea, NULL::timestamptz {_PAGE}"
+_STATES = f"""
+WITH page AS (SELECT id, checkpoint_id, octet_length(state) AS size {_PAGE}), sized AS (
+    SELECT *, sum(size) OVER (ORDER BY checkpoint_id COLLATE "C") - size AS before FROM page
+)
+SELECT s.checkpoint_id, c.state, c.created_at FROM sized s LEFT JOIN checkpoints c
+ON c.id = s.id AND ($5::bigint IS NULL OR s.before < $5) ORDER BY s.checkpoint_id COLLATE "C"
+"""
+"""States of no more than so many bytes, and the first in any case; the rest without theirs."""
 
 
 async def sleep(work: Work, message: Sleep) -> SleepReply:

@@ -1,0 +1,208 @@
+"""The queue of checkpoints on PostgreSQL: all that waits goes out as one statement.
+
+What was on its way when a connection was lost is sent again. A batch that fails for another
+reason is taken apart: each instance by itself, so that one does not hold up the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import outcome
+import trio
+
+from ..messages import Checkpoint, CheckpointReply, GetCheckpoint
+from . import pg_saving
+from .pg_connection import Connection
+from .pg_failures import is_lost, no_answer, translated
+from .pg_pool import Pool
+
+PATIENCE = 20.0
+"""Seconds that a message waits for a server that went away."""
+
+ANSWER = 8.0
+"""Seconds that a connection has for an answer: after them another one is tried."""
+
+AGAIN = 0.1
+"""Seconds before what failed is tried again."""
+
+LARGEST_BATCH = 256
+MOST_BYTES = 16 * 2**20
+"""Of states, in a batch of more than one."""
+
+BATCHED = (Checkpoint, GetCheckpoint)
+
+_SETTINGS = """
+-- Nobody waits long for an instance that somebody else has locked.
+SELECT set_config('lock_timeout', '1s', false) WHERE current_setting('lock_timeout') = '0';
+"""
+
+
+class Job:
+    """A message on its way, and who waits for its answer. Nobody, once that is cancelled: it
+    is carried out all the same."""
+
+    __slots__ = ("_answered", "again", "message", "sent", "task", "until")
+
+    def __init__(self, message: Any, answered: Callable[[Job], object]) -> None:
+        self.message = message
+        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        self.sent = False
+        self.again = False
+        """It was sent before, and its answer was lost."""
+        self.until = trio.current_time() + PATIENCE
+        self._answered = answered
+
+    async def wait(self) -> Any:
+        """The answer."""
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            self.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def answer(self, result: outcome.Outcome[Any]) -> None:
+        """Give the answer; a second one changes nothing."""
+        if self.task is not None:
+            trio.lowlevel.reschedule(self.task, result)
+            self.task = None
+        self._answered(self)
+
+    def fail(self, exc: BaseException) -> None:
+        self.answer(outcome.Error(exc))
+
+
+class Queue:
+    """What waits to be saved or read, and the connection that it goes out on.
+
+    Args:
+      take: answers a checkpoint for whose id a custom signal is there.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        nursery: trio.Nursery,
+        name: str,
+        looks: Iterator[int],
+        take: Callable[[Job, CheckpointReply], Awaitable[None]],
+    ) -> None:
+        self._pool = pool
+        self._nursery = nursery
+        self._name = name
+        self._looks = looks
+        self._take = take
+        self._jobs: list[Job] = []
+        self._more = trio.Event()
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        self._jobs += jobs
+        self._more.set()
+
+    @trio.lowlevel.enable_ki_protection
+    async def work_off(self) -> None:
+        """Send what is queued, batch by batch. Runs until cancelled."""
+        connection: Connection | None = None
+        try:
+            while True:
+                if not self._jobs:
+                    self._more = trio.Event()
+                    await self._more.wait()
+                jobs = self._next_batch()
+                try:
+                    if connection is None or connection.broken:
+                        connection = await self._pool.open(_SETTINGS)
+                    with trio.fail_after(ANSWER):
+                        await self._send(connection, jobs)
+                except Exception as exc:
+                    if is_lost(exc):
+                        if connection is not None:
+                            connection.close()
+                        self._put_back(jobs, exc)
+                        await trio.sleep(AGAIN)
+                    else:
+                        self._take_apart(jobs)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _next_batch(self) -> list[Job]:
+        """What is queued, of one kind, each (instance, id) once."""
+        kind = type(self._jobs[0].message)
+        again = self._jobs[0].again
+        batch: list[Job] = []
+        rest: list[Job] = []
+        seen: set[tuple[str, str]] = set()
+        room = MOST_BYTES
+        for job in self._jobs:
+            name = (job.message.instance_id, job.message.checkpoint_id)
+            fits = len(batch) < LARGEST_BATCH and type(job.message) is kind and job.again is again
+            if fits and room > 0 and name not in seen:
+                seen.add(name)
+                batch.append(job)
+                if kind is Checkpoint:
+                    room -= len(job.message.state)
+            else:
+                rest.append(job)
+        self._jobs = rest
+        return batch
+
+    async def _send(self, connection: Connection, jobs: Sequence[Job]) -> None:
+        look = next(self._looks)
+        messages: list[Any] = [job.message for job in jobs]
+        for job in jobs:
+            job.sent = True
+        if isinstance(messages[0], GetCheckpoint):
+            found = await pg_saving.get(connection, messages, MOST_BYTES)
+            for job, state in zip(jobs, found, strict=True):
+                self._answer(job, state)
+            return
+        answers = await pg_saving.save(connection, messages, look, again=jobs[0].again)
+        for job, (reply, custom) in zip(jobs, answers, strict=True):
+            if custom and isinstance(reply, CheckpointReply):
+                self._nursery.start_soon(self._take, job, reply)
+            else:
+                self._answer(job, reply)
+
+    def _answer(self, job: Job, reply: object) -> None:
+        if isinstance(reply, BaseException):
+            job.fail(reply)
+        elif reply is not None:
+            job.answer(outcome.Value(reply))
+        else:  # it is to be asked once more
+            job.sent = False
+            self.add([job])
+
+    def _put_back(self, jobs: Sequence[Job], exc: Exception) -> None:
+        """They are sent again, unless the server has been away for too long."""
+        late = [job for job in jobs if job.until <= trio.current_time()]
+        for job in late:
+            job.fail(translated(exc, self._name))
+        for job in jobs:
+            job.again = job.again or job.sent
+        self._jobs[:0] = [job for job in jobs if job not in late]
+
+    def _take_apart(self, jobs: Sequence[Job]) -> None:
+        of: dict[str, list[Job]] = {}
+        for job in jobs:
+            of.setdefault(job.message.instance_id, []).append(job)
+        for same in of.values():
+            self._nursery.start_soon(self._one_by_one, same)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _one_by_one(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            with trio.move_on_at(job.until):
+                try:
+                    async with self._pool.lent() as connection:
+                        await self._send(connection, [job])
+                except Exception as exc:
+                    if is_lost(exc):
+                        self._put_back([job], exc)
+                        self._more.set()
+                    else:
+                        job.fail(translated(exc, self._name))
+                continue
+            job.fail(no_answer(self._name))
