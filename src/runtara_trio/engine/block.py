@@ -216,9 +216,9 @@ class Block(Watched):
         pause that a resume has withdrawn. A cancel is never stale: nothing takes it back. What
         was seen before this block registered was for the one before it.
         """
-        overtaken = look < self._last_look
+        overtaken = 0 < look < self._last_look  # 0: of a backend that numbers none
         self._last_look = max(look, self._last_look)
-        if signal is None or 0 < look < self._first_look:  # 0: a backend that numbers none
+        if signal is None or 0 < look < self._first_look:
             return
         if overtaken and signal.type is not SignalType.CANCEL:
             return
