@@ -156,6 +156,27 @@ async def test_the_watch_survives_a_failure(
     assert sdk.outcome is Outcome.CANCELLED
 
 
+@pytest.mark.parametrize("kind", [SignalType.PAUSE, SignalType.CANCEL])
+async def test_what_was_seen_before_a_block_registered_is_not_for_it(
+    autojump_clock: MockClock, memory: SharedBackend, kind: SignalType
+) -> None:
+    """A look that was slow: the block before has carried it out."""
+    watched = Watched(memory)
+    seen = Signal(kind, b"1")
+    async with open_backend(watched) as shared:
+        async with block(shared) as sdk:
+            await sdk.suspended()
+        watched.push(SignalBatch(signals=(("i", seen),), look=1))
+        await trio.testing.wait_all_tasks_blocked()
+        async with block(shared) as sdk:
+            watched.push(SignalBatch(signals=(("i", seen),), look=1))
+            await trio.testing.wait_all_tasks_blocked()
+            assert not sdk.pause_requested
+            assert not sdk.cancel_requested
+            await sdk.checkpoint("a")
+    assert sdk.outcome is Outcome.COMPLETED
+
+
 async def test_signals_of_others_and_repeated_ones_do_nothing(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:
