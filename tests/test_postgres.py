@@ -279,10 +279,14 @@ class TestAServerThatRefuses:
     async def test_a_name_that_is_none(self) -> None:
         await self.open("postgresql://nowhere.invalid/shop", "nowhere.invalid")
 
-    async def test_a_standby(self, url: str) -> None:
-        await self.open(
-            with_option(url, "default_transaction_read_only=on"), "read-only standby: give the"
-        )
+    async def test_a_standby(self, own_server: Server) -> None:
+        async with open_runtara(own_server.url, instance_id="first", tenant_id="t"):
+            pass
+        standby = own_server.standby()
+        try:
+            await self.open(standby.url, "read-only standby: give the primary's URL")
+        finally:
+            standby.close()
 
     async def test_a_statement_timeout(self, url: str) -> None:
         with psycopg.connect(url) as other:
