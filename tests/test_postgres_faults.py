@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+import ssl
+import struct
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
 import trio
-import trio.lowlevel
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from runtara_trio import (
     InstanceStatus,
@@ -23,6 +26,7 @@ from runtara_trio import (
     open_runtara,
 )
 from runtara_trio.messages import Checkpoint, GetStatus, ReadCheckpoints, RecordOutcome, Register
+from runtara_trio.quic.tls import make_identity
 from runtara_trio.store import pg_queue, pg_watch, postgres
 from runtara_trio.store.pg_connection import Connection
 
@@ -38,6 +42,10 @@ async def url(postgres_server: str) -> AsyncIterator[str]:
         yield place.url
 
 
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+"""What a client sends first; the server answers S, and TLS begins."""
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection has little time for an answer."""
@@ -48,8 +56,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class Proxy:
     """A network between the store and its server: TCP to the server's own socket."""
 
-    def __init__(self, url: str, nursery: trio.Nursery) -> None:
+    def __init__(self, url: str, nursery: trio.Nursery, tls: ssl.SSLContext | None = None) -> None:
         self._target = url
+        self._tls = tls
         self._nursery = nursery
         self._silent = trio.Event()
         self.port = 0
@@ -66,13 +75,18 @@ class Proxy:
         self._silent.set()
         self._silent = trio.Event()
 
-    async def _serve(self, near: trio.SocketStream) -> None:
+    async def _serve(self, near: Any) -> None:
         parts = urlsplit(self._target)
         folder = parse_qs(parts.query).get("host")
         if folder:
             far: Any = await trio.open_unix_socket(f"{folder[0]}/.s.PGSQL.5432")
         else:
             far = await trio.open_tcp_stream(parts.hostname or "", parts.port or 5432)
+        if self._tls is not None:
+            while await near.receive_some(8) != SSL_REQUEST:
+                await near.send_all(b"N")  # it asks for another encryption first
+            await near.send_all(b"S")
+            near = trio.SSLStream(near, self._tls, server_side=True)
         silent = self._silent
         async with far, trio.open_nursery() as nursery:
             nursery.start_soon(self._pump, near, far, silent, nursery.cancel_scope)
@@ -84,11 +98,70 @@ class Proxy:
             while data := await here.receive_some():
                 if not silent.is_set():
                     await there.send_all(data)
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         if not silent.is_set():
             scope.cancel()
             await here.aclose()
+
+
+class TestTls:
+    """``sslmode=verify-full``, with a network that speaks TLS for the server."""
+
+    def context(self, folder: Path, *names: str) -> ssl.SSLContext:
+        """Of a certificate for these names, in a file of the folder."""
+        identity = make_identity(*names)
+        pem = folder / "server.pem"
+        key = identity.key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, encryption_algorithm=NoEncryption()
+        )
+        pem.write_bytes(identity.certificate.public_bytes(Encoding.PEM) + key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        return context
+
+    async def run(self, url: str, context: ssl.SSLContext | None, options: str) -> Outcome:
+        async with trio.open_nursery() as nursery:
+            proxied = await Proxy(url, nursery, context).open()
+            async with open_runtara(proxied + options, instance_id="i", tenant_id="t") as sdk:
+                await sdk.checkpoint("a")
+            nursery.cancel_scope.cancel()
+        assert sdk.outcome is not None
+        return sdk.outcome
+
+    async def test_a_certificate_that_is_right(self, url: str, tmp_path: Path) -> None:
+        context = self.context(tmp_path, "127.0.0.1")
+        options = f"&sslmode=verify-full&sslrootcert={tmp_path}/server.pem"
+        assert await self.run(url, context, options) is Outcome.COMPLETED
+
+    @pytest.mark.parametrize(
+        ("name", "root", "text"),
+        [
+            ("shop.example", "server.pem", "give the host that the certificate names"),
+            ("127.0.0.1", "another.pem", "give the CA in sslrootcert="),
+            ("127.0.0.1", "none.pem", "give the CA's file in sslrootcert="),
+        ],
+    )
+    async def test_one_that_is_not(
+        self, url: str, tmp_path: Path, name: str, root: str, text: str
+    ) -> None:
+        self.context(tmp_path, "127.0.0.1")
+        (tmp_path / "server.pem").rename(tmp_path / "another.pem")
+        context = self.context(tmp_path, name)
+        options = f"&sslmode=verify-full&sslrootcert={tmp_path}/{root}"
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(StoreError, match=text), allow_unwrapped=True, flatten_subgroups=True
+        ):
+            await self.run(url, context, options)
+
+    async def test_a_server_without(self, url: str, tmp_path: Path) -> None:
+        """The tests' own server speaks no TLS."""
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(StoreError, match="turn ssl on there"),
+            allow_unwrapped=True,
+            flatten_subgroups=True,
+        ):
+            await self.run(url, None, "&sslmode=require")
 
 
 class TestASilentNetwork:

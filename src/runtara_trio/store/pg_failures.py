@@ -59,6 +59,7 @@ _REFUSALS = (
         "give the CA in sslrootcert=, or the host of the certificate",
         False,
     ),
+    ("does not match host name", "give the host that the certificate names", False),
     ("root certificate file", "give the CA's file in sslrootcert=", False),
     ('" does not exist', "create it first: createdb, createuser", False),
 )
