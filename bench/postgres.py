@@ -22,7 +22,8 @@ import psycopg
 import trio
 from tests.postgres import Server
 
-from runtara_trio import open_runtara
+from runtara_trio import open_backend, open_runtara
+from runtara_trio.messages import Register
 
 from .report import machine, table
 
@@ -30,6 +31,7 @@ STATE = b"x" * 200
 SECONDS = 3.0
 TASKS = (1, 16, 64)
 ROUNDS = 3
+IDLE_SECONDS = 20.0
 
 _PLAIN = (
     "WITH saved AS (INSERT INTO checkpoints (instance_id, checkpoint_id, state)"
@@ -96,12 +98,55 @@ def dbos(url: str, tasks: int) -> float:
     return count / float(line.split()[1])
 
 
-def measure(url: str) -> list[tuple[float, float, float]]:
-    """One round: ours, plain psycopg, DBOS, for each number of tasks."""
-    return [(trio.run(ours, url, tasks), plain(url, tasks), dbos(url, tasks)) for tasks in TASKS]
+def on_a_file(tasks: int) -> float:
+    """The same checkpoints in a SQLite file."""
+    with tempfile.TemporaryDirectory() as folder:
+        return trio.run(ours, f"sqlite:///{folder}/bench.db", tasks)
 
 
-def page(rounds: list[list[tuple[float, float, float]]], version: str) -> str:
+def measure(url: str) -> list[tuple[float, float, float, float]]:
+    """One round: ours, plain psycopg, DBOS, ours on a file, for each number of tasks."""
+    return [
+        (trio.run(ours, url, tasks), plain(url, tasks), dbos(url, tasks), on_a_file(tasks))
+        for tasks in TASKS
+    ]
+
+
+async def idle(url: str, instances: int) -> float:
+    """Transactions a second on the server while so many instances wait."""
+
+    def transactions() -> int:
+        with psycopg.connect(url) as connection:
+            # What a session has done is counted when it has been idle for a while.
+            ((count,),) = connection.execute(
+                "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+            ).fetchall()
+        return int(count)
+
+    async with open_backend(url, create=True) as backend, trio.open_nursery() as nursery:
+        slots = trio.Semaphore(100)
+
+        async def register() -> None:
+            async with slots:
+                message = Register(instance_id=uuid.uuid4().hex, tenant_id="bench")
+                await backend.request(message)
+
+        async with trio.open_nursery() as registers:
+            for _ in range(instances):
+                registers.start_soon(register)
+        await trio.sleep(3)
+        before = transactions()
+        await trio.sleep(IDLE_SECONDS)
+        found = (transactions() - before) / IDLE_SECONDS
+        nursery.cancel_scope.cancel()
+    return found
+
+
+def page(
+    rounds: list[list[tuple[float, float, float, float]]],
+    version: str,
+    waiting: dict[int, float],
+) -> str:
     """``docs/benchmarks-postgres.md``."""
     rows = []
     for number, tasks in enumerate(TASKS):
@@ -114,6 +159,7 @@ def page(rounds: list[list[tuple[float, float, float]]], version: str) -> str:
                 f"{statistics.median(one[0] / one[1] for one in same):.2f}",
                 f"{statistics.median(one[2] for one in same):,.0f}",
                 f"{statistics.median(one[0] / one[2] for one in same):.1f}",
+                f"{statistics.median(one[3] for one in same):,.0f}",
             )
         )
     parts = [
@@ -123,8 +169,21 @@ def page(rounds: list[list[tuple[float, float, float]]], version: str) -> str:
         f"Medians of {len(rounds)} rounds, in which what is compared ran in turns.",
         "Checkpoints of 200 bytes, each awaited by its task; beside them plain psycopg in one "
         "synchronous loop with as many rows in each statement as there are tasks, which nobody "
-        "awaits and which checks no lease; and DBOS's steps, so many at once.",
-        table(("tasks", "checkpoints/s", "plain psycopg", "ratio", "DBOS steps/s", "ratio"), rows),
+        "awaits and which checks no lease; DBOS's steps, so many at once; and the same "
+        "checkpoints in a file.",
+        table(
+            (
+                *("tasks", "checkpoints/s", "plain psycopg", "ratio"),
+                *("DBOS steps/s", "ratio", "on a file"),
+            ),
+            rows,
+        ),
+        "What the server has to do while instances wait, for all of them together: one look for "
+        "signals a second, one renewal of their leases, one heartbeat.",
+        table(
+            ("instances that wait", "transactions/s"),
+            [(f"{count:,}", f"{rate:.1f}") for count, rate in waiting.items()],
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -138,11 +197,12 @@ def main() -> None:
         for _ in range(ROUNDS):
             rounds.append(measure(url))
             print(rounds[-1], file=sys.stderr, flush=True)
+        waiting = {count: trio.run(idle, url, count) for count in (10, 10_000)}
         with psycopg.connect(url) as connection:
             ((version,),) = connection.execute("SHOW server_version").fetchall()
         if server is not None:
             server.close()
-    text = page(rounds, version)
+    text = page(rounds, version, waiting)
     print(text)
     (Path(__file__).parent.parent / "docs" / "benchmarks-postgres.md").write_text(text)
 

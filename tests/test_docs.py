@@ -18,7 +18,7 @@ from .support import start_args
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 RUN = {"python", "console"}
-LOOKED_AT = {"ini", "dockerfile", "sh"}
+LOOKED_AT = {"ini", "dockerfile", "sh", "sql"}  # sql: in test_postgres_plans
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -359,6 +359,18 @@ class TestTables:
             with pytest.raises(StoreError, match="has no tables of runtara yet"):
                 await Operator(place.backend).list()
 
+    @pytest.mark.parametrize(
+        ("version", "text"),
+        [(1, "before its first release .schema 1.*drop its"), (3, "newer runtara-trio .schema 3,")],
+    )
+    async def test_of_another_version(self, url: str, version: int, text: str) -> None:
+        async with open_runtara(url, instance_id="i", tenant_id="t"):
+            pass
+        admin(url, f"UPDATE runtara_trio_schema SET version = {version}")
+        async with open_backend(url) as backend:
+            with pytest.raises(StoreError, match=text):
+                await backend.request(Register(instance_id="i", tenant_id="t"))
+
     async def test_of_a_newer_core(self, url: str) -> None:
         async with open_runtara(url, instance_id="i", tenant_id="t"):
             pass

@@ -14,6 +14,10 @@ import trio
 from runtara_trio import InstanceStatus, Operator, open_backend, open_runtara
 from runtara_trio.store.pg_connection import Connection
 
+from .documents import blocks
+from .places import postgres_place
+from .test_docs import DOCS
+
 MANY = 100_000
 MINUTE = 60.0
 
@@ -124,3 +128,24 @@ async def test_prune_goes_in_batches(filled: str) -> None:
     assert [later - earlier for earlier, later in itertools.pairwise([0, *seen[:-1]])] == [500] * (
         len(seen) - 1
     )
+
+
+async def test_the_documented_indexes_are_ours(postgres_server: str) -> None:
+    """Those that it gives for the tables of a core."""
+    (block,) = [one for one in blocks(DOCS / "backends.md") if one.language == "sql"]
+    named = (
+        "SELECT indexname, replace(indexdef, 'CONCURRENTLY ', '') FROM pg_indexes"
+        " WHERE schemaname = current_schema() AND indexname = ANY"
+        " ('{runtara_trio_by_tenant,runtara_trio_by_status,runtara_trio_ended}')"
+    )
+    async with postgres_place(postgres_server) as place:
+        async with open_runtara(place.url, instance_id="i", tenant_id="t"):
+            pass
+        with psycopg.connect(place.url, autocommit=True) as connection:
+            ours = dict(connection.execute(named).fetchall())
+            for name in ours:
+                connection.execute(f"DROP INDEX {name}")
+            for statement in block.code.strip().split(";")[:-1]:
+                connection.execute(statement)
+            assert dict(connection.execute(named).fetchall()) == ours
+    assert len(ours) == 3

@@ -11,7 +11,7 @@ from ..errors import StoreError
 from .pg_connection import Connection
 from .schema import check_core
 
-VERSION = 1
+VERSION = 2
 LOCK = "hashtextextended('runtara_trio schema', 0)"
 """The advisory lock under which tables are made: first starts may race."""
 
@@ -178,7 +178,7 @@ CREATE TABLE IF NOT EXISTS runtara_trio_starts (
     started_at TIMESTAMPTZ NOT NULL,
     ended BIGINT
 );
-INSERT INTO runtara_trio_schema SELECT 1
+INSERT INTO runtara_trio_schema SELECT 2
     WHERE NOT EXISTS (SELECT 1 FROM runtara_trio_schema);
 """
 
@@ -207,6 +207,11 @@ async def is_ready(connection: Connection, name: str) -> bool:
         check_core(found, CORE_MIGRATIONS, name, "a database, or a schema, of its own")
     if ours:
         ((version,),) = await connection.run("SELECT version FROM runtara_trio_schema")
+        if version < VERSION:
+            raise StoreError(
+                f"{name} has tables of a runtara-trio before its first release (schema {version}); "
+                "drop its four tables runtara_trio_…, and the next start makes them anew"
+            )
         if version > VERSION:
             raise StoreError(
                 f"{name} is of a newer runtara-trio (schema {version}, this one knows "
