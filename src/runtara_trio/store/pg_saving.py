@@ -20,8 +20,9 @@ WITH input AS (
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
     WITH ORDINALITY AS t (instance_id, epoch, checkpoint_id, state, n)
 ), held AS MATERIALIZED (
-    SELECT i.instance_id, i.status::text AS status, l.epoch
+    SELECT i.instance_id, i.status::text AS status, l.epoch, p.signal_type::text, p.payload
     FROM instances i JOIN runtara_trio_leases l ON l.instance_id = i.instance_id
+    LEFT JOIN pending_signals p ON p.instance_id = i.instance_id AND p.acknowledged_at IS NULL
     WHERE i.instance_id = ANY ($5::text[]) ORDER BY i.instance_id
     FOR NO KEY UPDATE OF i FOR SHARE OF l
 ), allowed AS (
@@ -39,17 +40,18 @@ WITH input AS (
     ) last WHERE i.instance_id = last.instance_id
 )
 SELECT input.n, held.epoch IS NOT DISTINCT FROM input.epoch, held.status,
-    s.checkpoint_id IS NOT NULL, c.state, p.signal_type::text, p.payload,
-    EXISTS (SELECT 1 FROM pending_checkpoint_signals w
+    s.checkpoint_id IS NOT NULL,
+    (SELECT c.state FROM checkpoints c
+        WHERE c.instance_id = input.instance_id AND c.checkpoint_id = input.checkpoint_id),
+    held.signal_type, held.payload,
+    (SELECT true FROM pending_checkpoint_signals w
         WHERE w.instance_id = input.instance_id AND w.checkpoint_id = input.checkpoint_id)
-    OR EXISTS (SELECT 1 FROM checkpoints t
+    IS TRUE OR (SELECT true FROM checkpoints t
         WHERE t.instance_id = input.instance_id AND t.checkpoint_id = $6 || input.checkpoint_id)
+    IS TRUE
 FROM input
 LEFT JOIN held ON held.instance_id = input.instance_id
 LEFT JOIN saved s ON s.instance_id = input.instance_id AND s.checkpoint_id = input.checkpoint_id
-LEFT JOIN checkpoints c ON c.instance_id = input.instance_id
-    AND c.checkpoint_id = input.checkpoint_id
-LEFT JOIN pending_signals p ON p.instance_id = input.instance_id AND p.acknowledged_at IS NULL
 ORDER BY input.n
 """
 
