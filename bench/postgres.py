@@ -134,7 +134,7 @@ async def idle(url: str, instances: int) -> float:
         async with trio.open_nursery() as registers:
             for _ in range(instances):
                 registers.start_soon(register)
-        await trio.sleep(3)
+        await trio.sleep(12)  # until idle sessions have said what they did
         before = transactions()
         await trio.sleep(IDLE_SECONDS)
         found = (transactions() - before) / IDLE_SECONDS
