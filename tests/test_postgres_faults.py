@@ -301,6 +301,32 @@ async def test_an_outcome_does_not_overtake_a_checkpoint(url: str) -> None:
     assert [one.checkpoint_id for one in page.checkpoints] == ["mine"]
 
 
+async def test_outcomes_that_wait_for_their_checkpoints_are_all_recorded(url: str) -> None:
+    async with open_backend(url) as backend, block(backend, "other") as other:
+
+        async def run(name: str) -> None:
+            async with block(backend, name) as sdk:
+                began.append(name)
+                await ready.wait()
+                with trio.move_on_after(0.001):
+                    await sdk.checkpoint("mine")
+                await sdk.completed()
+
+        began: list[str] = []
+        ready = trio.Event()
+        with trio.move_on_after(15) as in_time:
+            async with trio.open_nursery() as nursery:
+                for name in ("a", "b", "c"):
+                    nursery.start_soon(run, name)
+                while len(began) < 3:
+                    await trio.sleep(0.01)
+                for number in range(40):
+                    nursery.start_soon(other.checkpoint, f"large/{number}", b"x" * 2**20)
+                await trio.lowlevel.checkpoint()
+                ready.set()
+        assert not in_time.cancel_called  # else one has waited until its patience was over
+
+
 async def test_closing_answers_what_is_on_its_way(url: str) -> None:
     answers: list[object] = []
 

@@ -74,7 +74,7 @@ class PostgresStore:
         self._queue = Queue(self._pool, nursery, name, self._looks, self._add_signal)
         self._watch = Watch(self._pool, self._owner, self._owned, self._looks)
         self._open: set[Job] = set()
-        self._one_answered = trio.Event()
+        self._answers = trio.lowlevel.ParkingLot()
         self._closed = False
 
     # ---- requests
@@ -94,7 +94,7 @@ class PostgresStore:
 
     def _answered(self, job: Job) -> None:
         self._open.discard(job)
-        self._one_answered.set()
+        self._answers.unpark_all()
 
     @trio.lowlevel.enable_ki_protection
     async def _carry_out(self, job: Job) -> None:
@@ -119,8 +119,7 @@ class PostgresStore:
             isinstance(job.message, BATCHED) and job.message.instance_id == instance_id
             for job in self._open
         ):
-            self._one_answered = trio.Event()
-            await self._one_answered.wait()
+            await self._answers.park()
 
     async def _asked(self, message: Request[Any], patience: trio.CancelScope) -> Any:
         again = False
@@ -240,8 +239,7 @@ class PostgresStore:
         self._closed = True
         with trio.move_on_after(PATIENCE):
             while self._open:
-                self._one_answered = trio.Event()
-                await self._one_answered.wait()
+                await self._answers.park()
         self._nursery.cancel_scope.cancel()
         for job in list(self._open):
             job.fail(StoreError(f"{self._name}: the store was closed"))
