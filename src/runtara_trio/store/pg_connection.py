@@ -24,7 +24,7 @@ BOOL, BYTEA, INT8, TEXT, BYTEAS, INT8S, TEXTS, TIMES = 16, 17, 20, 25, 1001, 101
 """Object ids of the types."""
 
 CONNECT_TIMEOUT = 5.0
-DEFAULTS = {
+_DEFAULTS = {
     "keepalives_idle": "5",
     "keepalives_interval": "2",
     "keepalives_count": "3",
@@ -145,6 +145,11 @@ class Connection:
                 raise pg_errors.error_from_result(result)
 
 
+def parameters_of(url: str) -> dict[str, Any]:
+    """The parameters of a connection, for libpq."""
+    return {**_DEFAULTS, **conninfo.conninfo_to_dict(url), "client_encoding": "UTF8"}
+
+
 async def connect(url: str) -> Connection:
     """Open a connection to the first of the URL's hosts and addresses that takes it.
 
@@ -152,7 +157,7 @@ async def connect(url: str) -> Connection:
       psycopg.OperationalError: they refuse it, there is none, or no name can be resolved.
       TooSlowError: the last one did not answer within its ``connect_timeout``, or 5 s.
     """
-    parameters = {**DEFAULTS, **conninfo.conninfo_to_dict(url), "client_encoding": "UTF8"}
+    parameters = parameters_of(url)
     timeout = float(parameters.get("connect_timeout") or CONNECT_TIMEOUT)
     # In a thread, as trio resolves names itself: libpq's own resolving would block the loop.
     attempts = await trio.to_thread.run_sync(

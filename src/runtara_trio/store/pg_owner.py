@@ -15,10 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from .. import logs
-from .pg_connection import CONNECT_TIMEOUT, DEFAULTS, keep_from_children
+from .pg_connection import CONNECT_TIMEOUT, keep_from_children, parameters_of
 from .pg_schema import NEXT_EPOCH
 
 AGAIN = 0.5
@@ -120,9 +119,7 @@ class Owner:
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
         parameters: dict[str, Any] = {
             "connect_timeout": int(CONNECT_TIMEOUT),
-            **DEFAULTS,
-            **conninfo_to_dict(self._url),
-            "client_encoding": "UTF8",
+            **parameters_of(self._url),
         }
         connection = psycopg.connect("", autocommit=True, **parameters)
         keep_from_children(connection.pgconn)
