@@ -44,8 +44,8 @@ async def url(postgres_server: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("own"))
+def own_server() -> Iterator[Server]:
+    server = Server()
     yield server
     server.close()
 
