@@ -204,7 +204,7 @@ async def test_run_calls_a_function_in_a_block(tmp_path: Path, url: str) -> None
     assert fails.lines[-1] == "ValueError: no such order"
 
     for arguments, text in (
-        (("orders:work", "{"), "is no JSON"),
+        (("orders:work", "{"), "is not JSON"),
         (("orders:plain",), "is no async function"),
         (("orders:nothing",), "is no async function"),
         (("nothing:work",), "there is no module 'nothing' here"),

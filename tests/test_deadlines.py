@@ -321,7 +321,8 @@ async def test_a_step_that_it_cancels_is_saved_if_it_was_done(
 
     async with block(memory) as sdk:
         async with sdk.deadline("soon", 60) as scope:
-            await work()
+            assert await work() == "i/durable::work::[]"
+            await trio.lowlevel.checkpoint()
         assert scope.cancelled_caught
         assert await sdk.get_checkpoint("durable::work::[]", str) == "i/durable::work::[]"
 

@@ -58,7 +58,6 @@ async def test_a_run_and_its_records(
             await sdk.checkpoint("first")
             await sdk.sleep(5, "nap")
             await sdk.wait_for_signal("go")
-            await sdk.wait_for_signal("go")
             await sdk.completed(SECRET)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(later, 1, operator.send_signal, "two", "go", SECRET)

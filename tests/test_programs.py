@@ -261,7 +261,6 @@ async def test_a_custom_signal_is_handed_out_and_kept(place: Place, sent_before:
                 )
                 nursery.start_soon(_set_after, mark, 0.1)
             assert await sdk.wait_for_signal("approve") == b"yes"
-            assert await sdk.wait_for_signal("approve") == b"yes"
             await sdk.suspended()
     async with block(place.backend) as sdk:
         assert await sdk.wait_for_signal("approve") == b"yes"

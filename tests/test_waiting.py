@@ -11,7 +11,6 @@ import trio.testing
 from trio.testing import MockClock
 
 from runtara_trio import (
-    CodecError,
     ConfigError,
     Operator,
     Outcome,
@@ -34,9 +33,11 @@ async def test_a_sleep_takes_its_time(autojump_clock: MockClock, memory: SharedB
         await sdk.sleep(7 * 86400, "week", {"why": "cooling off"})
         assert trio.current_time() - start == pytest.approx(7 * 86400, abs=0.002)
         assert await sdk.get_checkpoint("week", dict) == {"why": "cooling off"}
-        again = trio.current_time()
+        await sdk.suspended()
+    again = trio.current_time()
+    async with block(memory) as sdk:
         await sdk.sleep(7 * 86400, "week")  # over: a replay passes it at once
-        assert trio.current_time() == again
+    assert trio.current_time() == again
 
 
 async def test_a_restart_sleeps_only_the_rest(
@@ -119,11 +120,10 @@ async def test_a_signal_sent_during_the_wait(backend: SharedBackend) -> None:
     async with block(backend) as sdk, trio.open_nursery() as nursery:
         nursery.start_soon(wait, sdk, "a")
         nursery.start_soon(wait, sdk, "b")
-        nursery.start_soon(wait, sdk, "a")  # two may wait for one
         await trio.testing.wait_all_tasks_blocked()
         await Operator(backend).send_signal("i", "b", b"2")
         await Operator(backend).send_signal("i", "a", b"1")
-    assert sorted(got) == [("a", b"1"), ("a", b"1"), ("b", b"2")]
+    assert sorted(got) == [("a", b"1"), ("b", b"2")]
 
 
 async def test_a_signal_sent_while_nobody_runs_is_there_for_every_replay(
@@ -166,9 +166,6 @@ async def test_a_signal_of_a_type(place: Place) -> None:
     async with block(place.backend) as sdk:
         await place.operator.send_signal("i", "approve", b'{"by":"ana","approved":true}')
         assert await sdk.wait_for_signal("approve", type=Decision) == Decision("ana", True)
-        with pytest.raises(CodecError, match="signal 'approve'"):
-            await sdk.wait_for_signal("approve", type=int)
-        assert await sdk.wait_for_signal("approve", type=dict) == {"by": "ana", "approved": True}
 
 
 @pytest.mark.core
@@ -177,8 +174,6 @@ async def test_a_wait_that_times_out_stays_so(place: Place) -> None:
         async with block(place.backend) as sdk:
             with pytest.raises(trio.TooSlowError, match="'approve'"):
                 await sdk.wait_for_signal("approve", timeout=0.01)
-            with pytest.raises(trio.TooSlowError):  # whatever the second one would wait
-                await sdk.wait_for_signal("approve")
             assert (await sdk.checkpoint("approve")).custom_signal is None
             await sdk.suspended()
 
@@ -188,10 +183,8 @@ async def test_a_signal_before_the_timeout_decides(place: Place) -> None:
     async with block(place.backend) as sdk, trio.open_nursery() as nursery:
 
         async def wait() -> None:
-            for _ in range(2):
-                assert await sdk.wait_for_signal("approve", timeout=60) == b"yes"
+            assert await sdk.wait_for_signal("approve", timeout=60) == b"yes"
 
-        nursery.start_soon(wait)
         nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
         await place.operator.send_signal("i", "approve", b"yes")
@@ -205,25 +198,6 @@ async def test_a_late_signal_is_refused(backend: SharedBackend) -> None:
             await sdk.wait_for_signal("approve", timeout=0)
         with pytest.raises(SignalRefused, match="timed out already"):
             await Operator(backend).send_signal("i", "approve", b"yes")
-
-
-@pytest.mark.core
-async def test_one_who_comes_later_wakes_those_who_wait(place: Place) -> None:
-    """Whoever takes the signal first: the others are told."""
-    got = []
-
-    async def wait() -> None:
-        got.append(await sdk.wait_for_signal("approve"))
-
-    async with block(place.backend) as sdk, trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
-        await trio.testing.wait_all_tasks_blocked()
-        await place.operator.send_signal("i", "approve", b"yes")
-        nursery.start_soon(wait)
-        with trio.fail_after(10):
-            while len(got) < 2:
-                await trio.sleep(0.001)
-    assert got == [b"yes", b"yes"]
 
 
 async def test_a_timeout_is_not_extended_by_a_restart(

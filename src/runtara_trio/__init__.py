@@ -24,6 +24,7 @@ from .engine.services import SharedBackend
 from .errors import (
     CodecError,
     ConfigError,
+    DurableError,
     InstanceBusy,
     InstanceCancelled,
     InstanceFinished,
@@ -74,6 +75,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "CustomSignal",
+    "DurableError",
     "DurableNursery",
     "Event",
     "EventPage",

@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 import sys
 import time
+from datetime import timedelta
 from typing import Protocol
 
 import trio
 
 from .errors import ConfigError
+
+Seconds = float | timedelta
+"""A duration that a user gives: seconds, or a ``timedelta``."""
 
 _LONGEST = 1e11  # seconds; 3,000 years, so that milliseconds fit eight bytes with room
 
@@ -57,16 +61,22 @@ def milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-def check_seconds(name: str, value: object, *, more_than_none: bool = False) -> float:
-    """A duration in seconds, finite and not negative, or not 0 either.
+def check_seconds(name: str, value: object, *, positive: bool = False) -> float:
+    """A duration in seconds: finite, and 0 or more.
+
+    Args:
+      name: what the error calls it.
+      value: seconds, or a ``timedelta``.
+      positive: 0 is invalid too.
 
     Raises:
       ConfigError: names the argument and what was given.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{name} must be a number of seconds, not {value!r}")
-    if not 0 <= value <= _LONGEST:  # NaN compares false
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise ConfigError(f"{name} must be a number of seconds or a timedelta, not {value!r}")
+    if not 0 <= seconds <= _LONGEST:  # NaN compares false
         raise ConfigError(f"{name} must be a finite number of seconds, 0 or more, not {value!r}")
-    if more_than_none and value == 0:
+    if positive and seconds == 0:
         raise ConfigError(f"{name} must be more than 0 seconds")
-    return float(value)
+    return float(seconds)

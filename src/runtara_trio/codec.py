@@ -13,13 +13,16 @@ codec that compresses or encrypts wraps :data:`JSON` in a few lines::
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 import msgspec.inspect
 
-from .errors import CodecError, ConfigError
+from .errors import CodecError, ConfigError, message_of
+from .ids import check_text
 
 T = TypeVar("T")
 
@@ -45,13 +48,16 @@ class JsonCodec:
     """JSON by msgspec: structs, dataclasses, TypedDicts, datetimes, unions and so on.
 
     ``bytes`` are stored as they are, and handed back as they are where ``bytes`` is the
-    type asked for. JSON has no NaN and no infinity: they become null.
+    type asked for. JSON has no NaN and no infinity: they are refused.
     """
 
     def encode(self, value: Any, /) -> bytes:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
-        return msgspec.json.encode(value)
+        data = msgspec.json.encode(value)
+        if b"null" in data:  # what msgspec writes for a number that is not finite, too
+            check_finite(value)
+        return data
 
     def decode(self, data: bytes, type: type[T], /) -> T:
         if type is bytes:
@@ -63,6 +69,33 @@ class JsonCodec:
         for part in _parts(msgspec.inspect.type_info(type)):
             if isinstance(part, msgspec.inspect.CustomType):
                 raise TypeError(f"{part.cls.__name__} is no struct, dataclass or other known type")
+
+
+def check_finite(value: Any) -> None:
+    """Raises ValueError where a value holds NaN or an infinity; it names the place."""
+    plain = msgspec.to_builtins(value)
+    try:
+        json.dumps(plain, allow_nan=False)
+    except ValueError as exc:
+        found = next(_not_finite(plain, ""), None)
+        if found is not None:
+            place, number = found
+            raise ValueError(
+                f"{place or 'it'} is {number}, and JSON has only finite numbers; save None, a "
+                "text or a Decimal instead"
+            ) from exc
+
+
+def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield place, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{place}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from _not_finite(item, f"{place}[{number}]")
 
 
 def _parts(info: Any) -> Iterator[Any]:
@@ -92,7 +125,8 @@ def encode(codec: Codec, name: str, value: Any) -> bytes:
         data = codec.encode(value)
     except Exception as exc:
         raise CodecError(
-            f"{name}: {type(codec).__name__} cannot encode a {type(value).__name__}: {exc}"
+            f"{name}: {type(codec).__name__} cannot encode a {type(value).__name__}: "
+            f"{message_of(exc)}"
         ) from exc
     if not isinstance(data, bytes):
         raise CodecError(
@@ -116,7 +150,7 @@ def check_type(codec: Codec, name: str, wanted: Any) -> None:
     except Exception as exc:
         raise CodecError(
             f"{name}: {type(codec).__name__} cannot decode a "
-            f"{getattr(wanted, '__name__', wanted)}: {exc}"
+            f"{getattr(wanted, '__name__', wanted)}: {message_of(exc)}"
         ) from exc
 
 
@@ -128,5 +162,35 @@ def decode(codec: Codec, name: str, data: bytes, wanted: type[T]) -> T:
         head = data if len(data) <= 40 else data[:37] + b"..."
         raise CodecError(
             f"{name}: {type(codec).__name__} finds no "
-            f"{getattr(wanted, '__name__', wanted)} in {head!r}: {exc}"
+            f"{getattr(wanted, '__name__', wanted)} in {head!r}: {message_of(exc)}"
         ) from exc
+
+
+def encode_sent(codec: Codec, name: str, value: Any) -> bytes:
+    """The bytes of what a person sends. A text is sent as it is typed: as its UTF-8.
+
+    One that begins with a quote is encoded, or :func:`decode_sent` would take it for JSON.
+
+    Raises as :func:`encode` does.
+    """
+    if isinstance(value, str) and not value.startswith('"'):
+        value = check_text(name, value).encode()
+    return encode(codec, name, value)
+
+
+def decode_sent(codec: Codec, name: str, data: bytes, wanted: type[T]) -> T:
+    """What a person sent, as a ``wanted``. Typed at a terminal, ``yes`` stands for ``"yes"``.
+
+    Raises:
+      CodecError: it is no ``wanted``, nor is the text of it.
+    """
+    try:
+        return decode(codec, name, data, wanted)
+    except CodecError as exc:
+        if wanted is bytes:
+            raise
+        try:
+            text = codec.decode(data, bytes).decode()
+            return codec.decode(codec.encode(text), wanted)
+        except Exception:
+            raise exc from exc.__cause__

@@ -16,8 +16,9 @@ SdkError                     a rule of the SDK was broken: the text says which
 ├─ OutcomeNotRecorded        the block ended, but the backend does not know it
 └─ InstanceCancelled, InstancePaused     raised in ``signals="manual"`` only
 
-``NonRetryable`` is none of these: a program raises it, and a durable function is not
-tried again.
+Two are no ``SdkError``, for they are of the program: ``NonRetryable``, which a program
+raises where a durable function is not to be tried again, and ``DurableError``, which stands
+for the saved failure of a durable call.
 """
 
 from __future__ import annotations
@@ -27,6 +28,32 @@ from datetime import datetime
 
 class NonRetryable(Exception):
     """For programs to raise, or to derive from: no retry of a durable function helps."""
+
+
+class DurableError(Exception):
+    """The final failure of a durable call, as an earlier run saved it, where its own class
+    cannot be made again.
+
+    ``type`` is the name of that class, ``message`` its text, ``traceback`` the traceback of
+    the run that failed, as text.
+    """
+
+    def __init__(self, type: str, message: str, traceback: str = "") -> None:
+        super().__init__(type, message)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
+
+
+def message_of(error: BaseException) -> str:
+    """The text of an exception of the user's, which may fail to make one."""
+    try:
+        return str(error)
+    except Exception as exc:
+        return f"(its text cannot be made: {type(exc).__name__})"
 
 
 class SdkError(Exception):

@@ -12,7 +12,7 @@ MAX_INSTANCE_ID = 512
 MAX_CHECKPOINT_ID = 1024
 RESERVED = "runtara_trio::"
 DURABLE = "durable::"
-_LONGEST_KIND = 16  # "deadline::" and the like
+_LONGEST_KIND = 32  # "deadline::" and the like
 
 
 def check_instance_id(value: object) -> str:
@@ -107,6 +107,35 @@ def ended_id(checkpoint_id: str) -> str:
     return f"{RESERVED}ended::{checkpoint_id}"
 
 
+def failure_id(checkpoint_id: str, generation: int = 0) -> str:
+    """Where the final failure of a durable call is stored, in a text of JSON.
+
+    ``generation``: how often the instance was revived where a revive cannot remove them.
+    """
+    kind = f"failure-{generation}" if generation else "failure"
+    return f"{RESERVED}{kind}::{checkpoint_id}"
+
+
+FAILURES = f"{RESERVED}failure"
+"""How the ids of saved failures begin."""
+
+
+def revived_id(number: int) -> str:
+    """Where a client of a runtara-core, which removes nothing, counts revives, from 1."""
+    return f"{RESERVED}revived::{number}"
+
+
+def inside_id(checkpoint_id: str) -> str:
+    """Where the ids are stored that a durable call used inside: a JSON list, or nothing where
+    they were too many."""
+    return f"{RESERVED}inside::{checkpoint_id}"
+
+
+def refused_id(checkpoint_id: str) -> str:
+    """Stored where a signal was not of the type that was waited for: it may be replaced."""
+    return f"{RESERVED}refused::{checkpoint_id}"
+
+
 TIMED_OUT = b"\0"
 """What is stored for one that nobody waits for any more."""
 
@@ -148,10 +177,14 @@ def users_id(stored: str) -> str | None:
     """The user's id that something was stored for: itself, its wake time, its signal, a
     retry of it. None: a record of the SDK's own."""
     kind, named = own_record(stored)
-    if kind not in ("", "wake", "signal", "deadline", "ended", "timeout"):
+    if kind.partition("-")[0] not in _OF_USERS:
         return None
     step, separator, attempt = named.rpartition("::retry::")
     return step if separator and attempt.isdecimal() else named
+
+
+_OF_USERS = ("", "wake", "signal", "deadline", "ended", "timeout", "failure")
+"""The kinds of records that are stored for an id of the user's."""
 
 
 def _named(name: str, value: object) -> str:

@@ -184,8 +184,17 @@ retrying = _event(
     "boundary",
     WARNING,
     "%(checkpoint_id)r of %(instance_id)s failed with %(error)s, attempt %(attempt)d of "
-    "%(count)d; the next in %(seconds).3f s",
+    "%(count)s; the next in %(seconds).3f s",
     "instance_id checkpoint_id error attempt count seconds",
+)
+failure_changes = _event(
+    "failure_changes",
+    "boundary",
+    WARNING,
+    "%(checkpoint_id)r of %(instance_id)s failed with %(error)s, which cannot be made again of its "
+    "text: a replay raises DurableError instead; pass the arguments on to Exception.__init__, or "
+    "catch DurableError too",
+    "instance_id checkpoint_id error",
 )
 held = _event(
     "held",

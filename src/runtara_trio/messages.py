@@ -53,6 +53,8 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the instance was there before."""
     taken_from: str | None
     """The dead or expired owner whose lease was taken over."""
+    generation: int = 0
+    """How often it was revived by a backend that cannot remove saved failures."""
 
 
 class Register(Request[Registered], frozen=True, kw_only=True):
@@ -66,7 +68,8 @@ class Register(Request[Registered], frozen=True, kw_only=True):
     checkpoint_id: str | None = None
     """A resume point, which must exist."""
     revive: bool = False
-    """Run a finished instance again: its checkpoints stay, old signals and attempts go."""
+    """Run a finished instance again. Its checkpoints and unread custom signals stay; a pending
+    signal, recorded attempts and saved failures go."""
     replaces: int = 0
     """A lease of the one who asks: it does not stand in the way."""
 
@@ -321,6 +324,8 @@ class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
     instance_id: str
     checkpoint_id: str
     payload: bytes
+    replace: bool = False
+    """Instead of a signal that was not handed out: not taken, or marked as refused."""
 
 
 class InstancePage(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly. Errors go to stderr, without a tra
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
 import sys
@@ -156,11 +157,17 @@ def checkpoints(
 @instance_argument
 @click.argument("checkpoint_id", metavar="CHECKPOINT")
 @click.argument("payload")
-def signal(store: str, instance_id: str, checkpoint_id: str, payload: str) -> None:
-    """Send PAYLOAD to whoever waits for CHECKPOINT in an instance, now or later."""
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Instead of one that nobody has taken, or that was not of the type waited for.",
+)
+def signal(store: str, instance_id: str, checkpoint_id: str, payload: str, replace: bool) -> None:
+    """Send PAYLOAD, as its bytes, to whoever waits for CHECKPOINT in an instance, now or later."""
+    data = os.fsencode(payload)  # also what is not UTF-8
 
     async def send(operator: Operator) -> None:
-        await operator.send_signal(instance_id, checkpoint_id, payload.encode())
+        await operator.send_signal(instance_id, checkpoint_id, data, replace=replace)
 
     _operate(store, send)
     click.echo("sent")

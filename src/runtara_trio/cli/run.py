@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ import click
 import msgspec
 import trio
 
+from ..engine.outcome import contains
 from ..errors import ConfigError, InstanceFinished, SdkError
 from ..sdk.instance import open_runtara
 from ..sdk.runtara_sdk import RuntaraSdk
@@ -51,10 +53,10 @@ def parse_arguments(texts: tuple[str, ...]) -> list[Any]:
     values = []
     for text in texts:
         try:
-            values.append(msgspec.json.decode(text))
+            values.append(msgspec.json.decode(os.fsencode(text)))
         except msgspec.DecodeError as exc:
             raise click.UsageError(
-                f"{text!r} is no JSON ({exc}); a text is written '\"so\"'"
+                f"{text!r} is not JSON ({exc}); a text is written '\"so\"'"
             ) from exc
     return values
 
@@ -91,11 +93,22 @@ def run_program(
 
     try:
         trio.run(run)
+    except KeyboardInterrupt:
+        return _interrupted(sdks)
     except (Exception, BaseExceptionGroup) as exc:
+        if contains(exc, KeyboardInterrupt):
+            return _interrupted(sdks)
         return _failed(exc, program) if sdks else _not_begun(exc)
     outcome = sdks[0].outcome
     click.echo(str(outcome), err=True)
     return 0 if outcome in (Outcome.COMPLETED, Outcome.PAUSED) else 1
+
+
+def _interrupted(sdks: list[RuntaraSdk]) -> int:
+    """Ctrl-C: the exit code by which a shell knows it."""
+    if sdks and sdks[0].outcome is not None:
+        click.echo(str(sdks[0].outcome), err=True)
+    return 128 + signal.SIGINT
 
 
 def _not_begun(error: BaseException) -> int:

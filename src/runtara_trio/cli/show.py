@@ -47,7 +47,7 @@ def listing(*titles: str) -> Table:
     return table
 
 
-_NARROW = {"status", "age", "number", "when", "bytes"}
+_NARROW = {"status", "age", "number", "when (UTC)", "bytes"}
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def details_table(details: InstanceDetails, now: datetime) -> Table:
 
 def events_table(events: Iterable[Event]) -> Table:
     """The history, a line an event."""
-    table = listing("number", "when", "event", "checkpoint", "payload")
+    table = listing("number", "when (UTC)", "event", "checkpoint", "payload")
     for event in events:
         kind = event.type if event.subtype is None else f"{event.type} {event.subtype}"
         table.add_row(
@@ -142,12 +142,12 @@ def checkpoints_table(checkpoints: Iterable[CheckpointRecord], now: datetime) ->
 
 
 def event_json(event: Event) -> dict[str, Any]:
-    """An event for scripts; its payload as text, where it is none as ``base64:…``."""
+    """An event for scripts; its payload as text, or ``base64:…`` where it is not UTF-8."""
     return {**msgspec.to_builtins(event), "payload": readable(event.payload)}
 
 
 def checkpoint_json(one: CheckpointRecord) -> dict[str, Any]:
-    """A checkpoint for scripts; its state as text, where it is none as ``base64:…``."""
+    """A checkpoint for scripts; its state as text, or ``base64:…`` where it is not UTF-8."""
     return {**msgspec.to_builtins(one), "state": readable(state_of(one))}
 
 
@@ -161,7 +161,18 @@ def state_of(one: CheckpointRecord) -> bytes:
         return b"in time" if one.state == b"\1" else b"too late"
     if kind == "signal":
         return b"(timed out)" if one.state == TIMED_OUT else one.state[1:]
+    if kind.startswith("failure"):
+        return _failure_text(one.state)
     return one.state
+
+
+def _failure_text(state: bytes) -> bytes:
+    """``type: message`` of a saved failure, where its codec is JSON."""
+    try:
+        failure: dict[str, Any] = msgspec.json.decode(msgspec.json.decode(state, type=str))
+        return f"{failure['type']}: {failure['message']}".encode()
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return state
 
 
 def _first_line(data: bytes) -> str:

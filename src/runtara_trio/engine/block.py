@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import sniffio
 import trio
 
 from .. import logs
 from ..errors import LeaseLost, OutcomeNotRecorded, SdkError
 from ..messages import (
     AcknowledgeSignal,
+    Checkpoint,
+    CheckpointReply,
     RecordOutcome,
     Register,
     Registered,
@@ -24,12 +26,14 @@ from . import deadlines
 from .boundary import Boundary
 from .hints import Hints
 from .holding import Hold
+from .names import Names
 from .outcome import Facts, decide, local_stop, manual_signal
 from .past import Past, leaves_trace
 from .recording import Recorder
-from .services import SharedBackend, Watched
+from .services import SharedBackend, Watched, no_answer
 from .sharing import Runs
 from .signals import Cause, SignalScope
+from .uses import Uses
 
 
 class Block(Watched):
@@ -52,7 +56,9 @@ class Block(Watched):
         self.manual = manual
         self.outcome: Outcome | None = None
         self.registered = False
-        self._signals = SignalScope(instance_id, pause_grace, self._begin_hold if hold else None)
+        self._signals = SignalScope(
+            instance_id, pause_grace, final_timeout, self._begin_hold if hold else None
+        )
         self._hold: Hold | None = None
         self._under_way = 0
         self._quiet: trio.Event | None = None
@@ -65,11 +71,13 @@ class Block(Watched):
         self._seen: Signal | None = None
         self._first_look = self._last_look = 0
         self._stopped: str | None = None
+        self.stopped_by: BaseException | None = None
         self.ended = False
         self.hints = Hints()
         self.past = Past(instance_id, shared.request)
+        self.uses = Uses()
         self.runs = Runs(self.boundary)
-        self._names: dict[str, object] = {}
+        self.names = Names()
         self.at_end: list[Callable[[], Awaitable[None]]] = []
         """What ends after the body, and before the outcome is recorded."""
 
@@ -89,7 +97,12 @@ class Block(Watched):
     # ---- requests
 
     def check_open(self) -> None:
-        """Raises SdkError after the block's end."""
+        """Raises SdkError after the block's end, and in code that does not run on Trio."""
+        if sniffio.thread_local.name != "trio":
+            raise SdkError(
+                f"the SDK of instance {self.instance_id!r} is called from code that does not run "
+                "on Trio; return to the Trio function around it, and call it there"
+            )
         if self.ended:
             raise SdkError(
                 f"the block of instance {self.instance_id!r} has ended; a task that outlived it "
@@ -116,17 +129,6 @@ class Block(Watched):
             )
         return self._lease
 
-    def claim_name(self, name: str, function: Callable[..., Any]) -> None:
-        """A durable function is used under this name. Raises SdkError: another one has it."""
-        # A function that is made anew from the same source, in a helper say, is the same.
-        original: Any = inspect.unwrap(function)
-        same = (original.__code__, original.__module__, original.__qualname__)
-        if self._names.setdefault(name, same) != same:
-            raise SdkError(
-                f"two durable functions of this block are called {name!r}, and would share their "
-                "results; give one of them @durable(name=...)"
-            )
-
     async def request(self, message: Request[ReplyT]) -> ReplyT:
         """Ask the backend; a refused lease ends the body."""
         self.check_open()
@@ -135,14 +137,45 @@ class Block(Watched):
         return await self._send(self.shared.request, message)
 
     async def save(self, message: Request[ReplyT]) -> ReplyT:
-        """A request that saves work. Inside a step its effect has happened: it is shielded."""
-        if not self.boundary.in_step:
-            return await self.request(message)
+        """A request that saves, or takes and saves. Once it is sent, its answer is waited for:
+        a replay will find what was saved, and go the same way.
+
+        In a cancelled scope it raises Cancelled before it is sent; not inside a step, whose
+        effect has happened.
+
+        Raises:
+          RequestTimeout: there was no answer within ``request_timeout_ms``, or within
+            ``final_timeout`` once the body is to end.
+        """
         self.check_open()
-        with trio.CancelScope(shield=True):
+        in_step = self.boundary.in_step
+        if not in_step:
             await self._before_writing(message)
-            # What nothing cancels has a timeout of its own.
-            reply = await self._send(self.shared.in_time, message)
+            await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(shield=True) as shield:
+            if in_step:
+                await self._before_writing(message)
+            timeout = self._signals.patience(self.shared.request_timeout)
+            shield.deadline = trio.current_time() + timeout
+            self._signals.saves.add(shield)
+            try:
+                return await self._send(self.shared.request, message)
+            finally:
+                self._signals.saves.discard(shield)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise no_answer(message, timeout)
+
+    async def checkpoint(self, checkpoint_id: str, state: bytes) -> CheckpointReply:
+        """Save a state, or get the one that is there; signals in the answer are delivered."""
+        reply = await self.save(
+            Checkpoint(
+                instance_id=self.instance_id,
+                lease=self.writing(),
+                checkpoint_id=checkpoint_id,
+                state=state,
+            )
+        )
+        self.deliver(reply.pending_signal, reply.look)
         return reply
 
     async def _send(
@@ -204,7 +237,9 @@ class Block(Watched):
             logs.taken_over(
                 instance_id=self.instance_id, lease=reply.lease, taken_from=reply.taken_from
             )
-        self.past.begins(resumed=reply.resumed, skips=checkpoint_id is not None)
+        self.past.begins(
+            resumed=reply.resumed, skips=checkpoint_id is not None, generation=reply.generation
+        )
         self.deliver(reply.signal, reply.look)
 
     # ---- what comes from outside
@@ -309,9 +344,10 @@ class Block(Watched):
             self._signals.end(Cause.LOST)
             logs.lease_lost(instance_id=self.instance_id, lease=self._lease)
 
-    def stop(self, reason: str) -> None:
-        """This process wants to end."""
+    def stop(self, reason: str, error: BaseException | None = None) -> None:
+        """This process wants to end; ``error`` is what says so, where it is one."""
         self._stopped = self._stopped or reason
+        self.stopped_by = self.stopped_by or error
         if self._hold is None:
             self._signals.end(Cause.STOP)
         else:  # it runs again first: its clean-up may write

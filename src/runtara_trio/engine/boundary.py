@@ -138,6 +138,19 @@ class Boundary:
                         await self._changed.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
 
+    async def reach_saved(self) -> None:
+        """A boundary behind a save, whose result is handed out, as a replay hands it out: where
+        a scope inside the body is cancelled, Cancelled comes at the next await.
+
+        Only a pause lets nothing go on behind it.
+        """
+        if self.pause_requested:
+            try:
+                await self.reach()
+            except trio.Cancelled:
+                if self._is_cancelled():
+                    raise
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Around a wait that is a boundary for its whole length. Call ``reach`` after it."""
@@ -162,11 +175,15 @@ class Boundary:
             self._collecting.discard(task)
 
     @asynccontextmanager
-    async def step(self, key: str | None) -> AsyncIterator[None]:
+    async def step(self, key: str | None, *, saves: bool = False) -> AsyncIterator[None]:
         """A step; its entry and its exit are boundaries.
 
         An error goes out at once: it must not wait behind a pause, nor be replaced by the
         Cancelled that ends one.
+
+        Args:
+          key: what its ``step_key`` is made of.
+          saves: it ends with a save, whose result must be handed out.
         """
         await self.reach()
         around = _steps_around.get()
@@ -179,7 +196,7 @@ class Boundary:
             _steps_around.set(around)
             del self._steps[step]
             self._settle()
-        await self.reach()
+        await (self.reach_saved() if saves else self.reach())
 
     @property
     def in_step(self) -> bool:

@@ -4,8 +4,12 @@ A run that goes on after a deadline has passed must do again what the first run 
 back what is stored, and be cancelled where the first run had not come further. Cancelled
 from its start, it would lose the results that the program works with afterwards. So such
 a deadline waits for the replay, and cancels at the first thing that is new: a call that
-writes, a wait that is not over, or, where the program waits for something else, once
-nothing was replayed for a second.
+writes, a wait that was not over in time, or, where the program waits for something else,
+once nothing was replayed for a second.
+
+Of several deadlines that wait so, one cancels first: the innermost that is stored as "too
+late", for there the first run went on behind it; else the one that had passed first. The
+others go on waiting, for the program may have more to get back behind the first.
 """
 
 from __future__ import annotations
@@ -24,14 +28,31 @@ SETTLED = 0.05
 class Deadline:
     """One deadline of a run."""
 
-    __slots__ = ("ending", "over", "scope")
+    __slots__ = ("_at", "ending", "over", "recorded", "scope", "until_ms")
 
-    def __init__(self, scope: trio.CancelScope, *, over: bool) -> None:
+    def __init__(
+        self, scope: trio.CancelScope, until_ms: int, *, over: bool, recorded: bool = False
+    ) -> None:
         self.scope = scope
+        self.until_ms = until_ms
+        """When it passes, Unix ms."""
         self.over = over
         """It had passed when this run came to it."""
+        self.recorded = recorded
+        """An earlier run was cancelled by it, and went on."""
         self.ending = False
         """A task has come to something new: it ends once nobody replays any more."""
+        self._at = scope.deadline
+
+    @property
+    def moved(self) -> bool:
+        """Whether the program has set the scope's deadline itself: from then on it is its own."""
+        return self.scope.deadline != self._at
+
+    def cancel_at(self, time: float) -> None:
+        """Have the scope cancelled at this time of Trio's clock."""
+        if not self.moved:
+            self.scope.deadline = self._at = time
 
 
 _around: ContextVar[tuple[Deadline, ...]] = ContextVar("runtara_trio_deadlines", default=())
@@ -47,6 +68,7 @@ def enter(deadline: Deadline) -> tuple[Deadline, ...]:
 
 def leave(before: tuple[Deadline, ...]) -> None:
     _around.set(before)
+    replayed()
 
 
 def replaying() -> bool:
@@ -56,9 +78,12 @@ def replaying() -> bool:
 
 def replayed() -> None:
     """Something stored was handed out: the replay goes on."""
-    for deadline in _waiting():
-        left = SETTLED if deadline.ending else IDLE
-        deadline.scope.deadline = trio.current_time() + left
+    waiting = _waiting()
+    if not waiting:
+        return
+    left = SETTLED if waiting[0].ending else IDLE
+    for rank, deadline in enumerate(waiting):
+        deadline.cancel_at(trio.current_time() + left + rank * IDLE)
 
 
 async def new_work() -> None:
@@ -67,13 +92,21 @@ async def new_work() -> None:
     It waits for the tasks beside it, which may have something to get back yet.
     """
     waiting = _waiting()
-    for deadline in waiting:
-        deadline.ending = True
+    if not waiting:
+        return
+    first = waiting[0]
+    first.ending = True
     replayed()
-    while waiting:
-        await trio.sleep_until(max(deadline.scope.deadline for deadline in waiting))
-        # Only inside a shield it comes this far.
-        waiting = [one for one in waiting if not one.scope.cancel_called]
+    while not first.scope.cancel_called and not first.moved:  # noqa: ASYNC110
+        await trio.sleep_until(first.scope.deadline)
+    # Only inside a shield it comes this far.
+
+
+async def wait_over(ended_ms: int) -> None:
+    """A stored wait had its end at this wall time, Unix ms: later than a deadline around it, it
+    was cancelled there, and is so again."""
+    if any(deadline.until_ms < ended_ms for deadline in _waiting()):
+        await new_work()
 
 
 async def note(state: bytes | None) -> None:
@@ -85,5 +118,14 @@ async def note(state: bytes | None) -> None:
 
 
 def _waiting() -> list[Deadline]:
+    """Those around the task that wait for the end of its replay, in the order in which they
+    cancel."""
     around = _around.get()
-    return [one for one in around if one.over and not one.scope.cancel_called] if around else []
+    if not around:
+        return []
+    waiting = [one for one in around if one.over and not one.moved and not one.scope.cancel_called]
+    if len(waiting) > 1:
+        recorded = [one for one in reversed(waiting) if one.recorded]
+        rest = sorted((one for one in waiting if not one.recorded), key=lambda one: one.until_ms)
+        waiting = recorded + rest
+    return waiting

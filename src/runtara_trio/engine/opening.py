@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import sniffio
 import trio
 
 from ..backend import Backend
 from ..clock import Clock, TrioClock, default_clock
 from ..config import SdkConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, SdkError
 from ..quic.location import is_server, server_of_config, server_of_url
 from ..store.location import is_postgres, locate
 from ..store.sqlite import open_sqlite
@@ -45,6 +46,7 @@ async def open_backend(
     Raises:
       ConfigError: nothing that this version opens.
     """
+    check_on_trio()
     opening = _Opening(*_resolve(target, create, config))
     left: BaseException | None = None
     try:
@@ -68,6 +70,12 @@ async def open_backend(
             raise left
         finally:
             left = None  # no cycle of exception, traceback and this frame
+
+
+def check_on_trio() -> None:
+    """Raises SdkError where no Trio runs."""
+    if sniffio.thread_local.name != "trio":
+        raise SdkError("runtara-trio runs on Trio: start the program with trio.run(main)")
 
 
 def _resolve(

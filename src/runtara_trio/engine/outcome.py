@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ..errors import InstanceCancelled, InstancePaused
+from ..errors import InstanceCancelled, InstancePaused, message_of
 from ..types import InstanceStatus, Outcome
 
 
@@ -143,11 +143,8 @@ def contains(error: BaseException | None, wanted: type[BaseException]) -> bool:
 
 def failure_text(error: BaseException) -> str:
     """``Type: message``, a blank line, the traceback; no NUL, at most 1 MiB or so."""
-    try:
-        message = str(error)
-    except Exception:
-        message = "(its text cannot be made)"
-    text = f"{type(error).__name__}: {message}\n\n{''.join(traceback.format_exception(error))}"
+    made = "".join(traceback.format_exception(error))
+    text = f"{type(error).__name__}: {message_of(error)}\n\n{made}"
     return text.replace("\0", "\\x00")[:_LONGEST_TEXT]
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
+import msgspec
 import trio
 
 from .. import logs
 from ..errors import NotSupported
-from ..ids import signal_id, wake_id
-from ..messages import Checkpoint, Request, Sleep, TakeSignal
+from ..ids import failure_id, inside_id, retry_id, signal_id, wake_id
+from ..messages import Checkpoint, GetCheckpoint, Request, Sleep, TakeSignal
 from .stored import Stored
 from .visited import Visited
 
@@ -31,37 +34,109 @@ def leaves_trace(message: Request[Any]) -> bool:
     return type(message) in _TRACES
 
 
+MOST_INSIDE = 1000
+"""Ids that are noted of what a durable call uses inside."""
+
+_inside: ContextVar[tuple[set[str], ...]] = ContextVar("runtara_trio_inside", default=())
+
+
 class Past:
     """The past of one block's instance."""
 
-    __slots__ = ("_instance_id", "_request", "_stored", "_visited")
+    __slots__ = (
+        "_failed",
+        "_generation",
+        "_instance_id",
+        "_request",
+        "_stored",
+        "_visited",
+        "resumed",
+    )
 
     def __init__(self, instance_id: str, request: Callable[[Any], Awaitable[Any]]) -> None:
         self._instance_id = instance_id
         self._request = request
         self._stored = Stored(instance_id, request)
         self._visited = Visited()
+        self._failed: set[str] = set()
+        self._generation = 0
+        self.resumed = False
 
-    def begins(self, *, resumed: bool, skips: bool) -> None:
+    def begins(self, *, resumed: bool, skips: bool, generation: int = 0) -> None:
         """The instance is registered.
 
         Args:
           resumed: it was there before.
           skips: this run was told to begin somewhere, and skips what is before that.
+          generation: how often it was revived by a backend that cannot remove failures: those
+            of earlier generations do not count.
         """
+        self.resumed = resumed
+        self._generation = generation
         if not resumed:
             self._stored.nothing_yet()
         if not resumed or skips:
             self._visited.nothing_missed()
 
-    def touch(self, checkpoint_id: str) -> None:
-        """This run has to do with an id."""
-        self._visited.add(checkpoint_id)
+    def touch(self, checkpoint_id: str) -> bool:
+        """This run has to do with an id. Whether it had before, or it cannot be told."""
+        for inside in _inside.get():
+            inside.add(checkpoint_id)
+        return self._visited.add(checkpoint_id)
 
     async def find(self, checkpoint_id: str) -> bytes | None:
         """What is stored under an id, by this run or an earlier one; None: nothing."""
         touched = self._visited.add(checkpoint_id)
         return await self._stored.find(checkpoint_id, touched=touched)
+
+    # ---- durable calls
+
+    async def find_call(self, checkpoint_id: str) -> tuple[bytes | None, bytes | None]:
+        """The result of a durable call and the record of its failure, of which one at most is
+        there."""
+        state = await self._stored.find(checkpoint_id, touched=self.touch(checkpoint_id))
+        if state is not None:
+            return state, None
+        known = checkpoint_id in self._failed
+        failure = await self._stored.find(self.failure_id(checkpoint_id), touched=known)
+        if failure is not None:
+            self._failed.add(checkpoint_id)
+        return None, failure
+
+    async def knows_call(self, checkpoint_id: str) -> bool:
+        """Whether earlier runs have made a call under an id that is not its id today.
+
+        An id that this run uses for another call tells nothing.
+        """
+        if self._visited.has(checkpoint_id):
+            return False
+        for stored_as in (
+            checkpoint_id,
+            self.failure_id(checkpoint_id),
+            retry_id(checkpoint_id, 1),
+        ):
+            if await self._stored.find(stored_as, touched=False, keep=True) is not None:
+                return True
+        return False
+
+    def failure_id(self, checkpoint_id: str) -> str:
+        return failure_id(checkpoint_id, self._generation)
+
+    def failed(self, checkpoint_id: str) -> None:
+        """This run has saved the failure of a call."""
+        self._failed.add(checkpoint_id)
+
+    @contextmanager
+    def inside(self) -> Iterator[set[str]]:
+        """Around a durable call's function: the ids that are used inside. A replay that finds
+        the call does not ask for them."""
+        around = _inside.get()
+        ids: set[str] = set()
+        _inside.set((*around, ids))
+        try:
+            yield ids
+        finally:
+            _inside.set(around)
 
     async def trace(self, message: Request[Any]) -> bytes | None:
         """What a message has left that was answered before; None: it is new."""
@@ -82,7 +157,7 @@ class Past:
         """
         try:
             with trio.fail_after(LOOK_FOR_UNVISITED):
-                missed = await self._visited.missed(self._instance_id, self._request)
+                missed = await self._missed()
         except NotSupported:
             return  # only a store can tell
         except Exception as exc:
@@ -92,3 +167,22 @@ class Past:
             logs.unvisited(
                 instance_id=self._instance_id, count=len(missed), unvisited=", ".join(missed[:10])
             )
+
+    async def _missed(self) -> list[str]:
+        """What is stored, was not asked for, and is not inside a call that was."""
+        missed, with_insides = await self._visited.missed(self._instance_id, self._request)
+        todo = [name for name in with_insides if self._visited.has(name)]
+        while todo and missed:
+            ids = await self._ids_inside(todo.pop())
+            if ids is None:
+                return []  # too many were used there: it cannot be told
+            todo += [name for name in ids if name in with_insides and name in missed]
+            missed -= ids
+        return sorted(missed)
+
+    async def _ids_inside(self, checkpoint_id: str) -> set[str] | None:
+        message = GetCheckpoint(
+            instance_id=self._instance_id, checkpoint_id=inside_id(checkpoint_id)
+        )
+        state = (await self._request(message)).state
+        return msgspec.json.decode(state, type=set[str]) if state else None

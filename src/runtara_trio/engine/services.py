@@ -12,7 +12,7 @@ interrupted runs in a task of theirs while the main task waits unabortably.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import outcome
 import trio
@@ -77,13 +77,15 @@ class SharedBackend:
         Raises:
           RequestTimeout: there was no answer.
         """
-        timeout = self.config.request_timeout_ms / 1000
+        timeout = self.request_timeout
         with trio.move_on_after(timeout):
             return await self.request(message)
-        raise RequestTimeout(
-            f"{type(message).__name__} of instance {getattr(message, 'instance_id', None)!r} got "
-            f"no answer within {timeout:g} s; it may have been carried out"
-        )
+        raise no_answer(message, timeout)
+
+    @property
+    def request_timeout(self) -> float:
+        """Seconds that a request waits for its answer where nothing cancels it."""
+        return self.config.request_timeout_ms / 1000
 
     def signals(self) -> AsyncIterator[SignalBatch]:
         """Taken already: the services read them."""
@@ -158,6 +160,14 @@ class SharedBackend:
             if lag > interval - tick and self._blocks and not self._told_of_lag:
                 self._told_of_lag = True
                 logs.loop_blocked(seconds=lag, interval=interval)
+
+
+def no_answer(message: Request[Any], timeout: float) -> RequestTimeout:
+    """The error of a request that was not answered."""
+    return RequestTimeout(
+        f"{type(message).__name__} of instance {getattr(message, 'instance_id', None)!r} got "
+        f"no answer within {timeout:g} s; it may have been carried out"
+    )
 
 
 @trio.lowlevel.enable_ki_protection

@@ -30,9 +30,16 @@ class SignalScope:
     """The scope of one body, and what reached it."""
 
     def __init__(
-        self, instance_id: str, grace: float, hold: Callable[[], None] | None = None
+        self,
+        instance_id: str,
+        grace: float,
+        final_timeout: float,
+        hold: Callable[[], None] | None = None,
     ) -> None:
         self._instance_id = instance_id
+        self._final_timeout = final_timeout
+        self.saves: set[trio.CancelScope] = set()
+        """The shields of saves that are on their way."""
         self.scope = trio.CancelScope()
         self.boundary = Boundary(instance_id, self.scope, grace, hold)
         self.cancel: Signal | None = None
@@ -62,10 +69,18 @@ class SignalScope:
         first = not self.scope.cancel_called
         if first:
             self._first_cause = cause
+            latest = trio.current_time() + self._final_timeout
+            for save in self.saves:
+                save.deadline = min(save.deadline, latest)
         self.scope.cancel()
         self.boundary.release()
         if first:
             logs.scope_cancelled(instance_id=self._instance_id, cause=cause.value)
+
+    def patience(self, timeout: float) -> float:
+        """Seconds that a save waits for its answer: no longer than for the outcome, once the
+        body is to end."""
+        return min(timeout, self._final_timeout) if self.scope.cancel_called else timeout
 
     @property
     def paused(self) -> bool:

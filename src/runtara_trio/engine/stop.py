@@ -8,6 +8,7 @@ the process ends as a shell expects it (128 + the signal's number).
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable
@@ -59,6 +60,12 @@ class StopSignals:
                 signal.signal(number, signal.SIG_DFL)
         self._installed.clear()
 
+    def forget(self) -> None:
+        """There are no blocks here: after a fork, in the child."""
+        self._blocks.clear()
+        self._received = None
+        self._restore()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._blocks:  # the last one ended in another thread, which cannot restore
             self._restore()
@@ -75,3 +82,6 @@ def _reason(number: int) -> str:
 
 
 STOP_SIGNALS = StopSignals()
+
+# A child that was forked has the handlers, and none of the blocks: its own would end nothing.
+os.register_at_fork(after_in_child=STOP_SIGNALS.forget)

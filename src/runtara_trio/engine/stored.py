@@ -17,7 +17,7 @@ from typing import Any
 import trio
 
 from ..errors import NotSupported
-from ..ids import DURABLE, own_record
+from ..ids import DURABLE, RESERVED, own_record
 from ..messages import GetCheckpoint, ReadCheckpoints
 
 PAGE = 1000
@@ -45,11 +45,12 @@ class Stored:
         """The instance is new: nothing is stored but by this run."""
         self._new = True
 
-    async def find(self, checkpoint_id: str, *, touched: bool) -> bytes | None:
+    async def find(self, checkpoint_id: str, *, touched: bool, keep: bool = False) -> bytes | None:
         """What is stored under an id; None: nothing.
 
         Args:
           touched: this run has had to do with the id before, or it cannot be told.
+          keep: it will be asked for again.
         """
         if touched:
             return await self._ask(checkpoint_id)
@@ -67,6 +68,8 @@ class Stored:
                 return await self._ask(checkpoint_id)
         if not area.covers(checkpoint_id):
             return await self._ask(checkpoint_id)
+        if keep:
+            return area.states.get(checkpoint_id)
         state = area.states.pop(checkpoint_id, None)
         self._bytes -= len(state or b"")
         return state
@@ -116,7 +119,8 @@ def area_of(checkpoint_id: str) -> str | None:
     """What is read along with an id: the durable calls, or those of the outermost path."""
     if checkpoint_id.startswith(DURABLE):
         return DURABLE
-    if own_record(checkpoint_id)[0]:
-        return None
+    kind, _ = own_record(checkpoint_id)
+    if kind:  # failures are looked for by every call that is new, and are few
+        return f"{RESERVED}{kind}::" if kind.startswith("failure") else None
     head, slash, _ = checkpoint_id.partition("/")
     return head + slash if slash else None

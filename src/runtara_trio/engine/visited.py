@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from ..ids import users_id
+from ..ids import own_record, users_id
 from ..messages import CheckpointPage, ReadCheckpoints
 
 PAGE = 1000
@@ -46,23 +46,32 @@ class Visited:
             return True
         return len(self._ids) == before
 
+    def has(self, checkpoint_id: str) -> bool:
+        """Whether the run has had to do with an id, or it cannot be told."""
+        return not self._kept or (self._ids is not None and checkpoint_id in self._ids)
+
     async def missed(
         self,
         instance_id: str,
         request: Callable[[ReadCheckpoints], Awaitable[CheckpointPage]],
-    ) -> list[str]:
-        """The ids that are stored and that this run never asked for, in their order."""
+    ) -> tuple[set[str], set[str]]:
+        """The ids that are stored and that this run never asked for; and the durable calls of
+        which it is stored what they used inside."""
         asked = self._ids or set()
         missed: set[str] = set()
+        with_insides: set[str] = set()
         after: str | None = None
         while True:
             page = await request(
                 ReadCheckpoints(instance_id=instance_id, after=after, limit=PAGE, ids_only=True)
             )
             for one in page.checkpoints:
+                kind, of = own_record(one.checkpoint_id)
+                if kind == "inside":
+                    with_insides.add(of)
                 named = users_id(one.checkpoint_id)
                 if named is not None and asked.isdisjoint((named, one.checkpoint_id)):
                     missed.add(named)
             if not page.more:
-                return sorted(missed)
+                return missed, with_insides
             after = page.checkpoints[-1].checkpoint_id

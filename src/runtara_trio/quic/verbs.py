@@ -23,7 +23,7 @@ from ..errors import (
     ServerError,
     Unreachable,
 )
-from ..ids import TIMED_OUT, retry_id, signal_id, signal_payload, signal_record, wake_id
+from ..ids import TIMED_OUT, retry_id, revived_id, signal_id, signal_payload, signal_record, wake_id
 from ..messages import (
     AcknowledgeSignal,
     Checkpoint,
@@ -78,13 +78,31 @@ async def register(client: Instances, message: Register) -> Registered:
     resumed = status not in (InstanceStatus.UNKNOWN, InstanceStatus.PENDING)
     client.enter(instance, resumed=resumed)
     try:
+        generation = await _generation(client, instance, resumed, revived=status.finished)
         pending = await client.poll(instance)
     except BaseException:
         client.leave(instance)  # whoever registered will not hear of it
         raise
     return Registered(
-        lease=0, signal=pending.signal, look=pending.look, resumed=resumed, taken_from=None
+        lease=0,
+        signal=pending.signal,
+        look=pending.look,
+        resumed=resumed,
+        taken_from=None,
+        generation=generation,
     )
+
+
+async def _generation(client: Instances, instance: str, resumed: bool, *, revived: bool) -> int:
+    """How often the instance was revived: a core removes no failures, so those of before must
+    not count."""
+    number = 0
+    while resumed and await client.read(instance, revived_id(number + 1)) is not None:
+        number += 1
+    if revived:
+        number += 1
+        await client.save(instance, revived_id(number), b"")
+    return number
 
 
 async def _register(

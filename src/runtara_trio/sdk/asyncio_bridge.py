@@ -8,9 +8,10 @@ outcome is recorded.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import outcome
 import trio
 
 from .. import logs
@@ -19,6 +20,8 @@ from ..errors import ConfigError, SdkError
 
 if TYPE_CHECKING:
     import trio_asyncio
+
+T = TypeVar("T")
 
 CLOSE_WITHIN = 5.0
 """Seconds that tasks which a library has left behind get to end."""
@@ -43,7 +46,8 @@ class AsyncioLoop:
                 f"{getattr(function, '__name__', function)} returned a {type(made).__name__}, "
                 "not a coroutine; only an async function needs asyncio"
             )
-        return await loop.run_aio_coroutine(made)
+        result = await loop.run_aio_coroutine(_captured(made))
+        return result.unwrap()
 
     async def _opened(self) -> trio_asyncio.TrioEventLoop:
         if self._ready is None:
@@ -62,6 +66,7 @@ class AsyncioLoop:
         try:
             async with opens() as loop:
                 loop.set_exception_handler(_log)
+                loop.set_task_factory(self._make_task)
                 self._loop = loop
                 self._ready.set()
                 await self._over.wait()
@@ -72,9 +77,64 @@ class AsyncioLoop:
             self._ready.set()
             self._closed.set()
 
+    def _make_task(self, loop: Any, coroutine: Any, **options: Any) -> Any:
+        import asyncio
+
+        return asyncio.Task(self._guarded(coroutine), loop=loop, **options)
+
+    async def _guarded(self, coroutine: Awaitable[T]) -> T:
+        """A task of the loop. One that ends the program ends the block: let through, it would
+        end the loop and with it all that runs on the block's backend."""
+        import asyncio
+
+        try:
+            return await coroutine
+        except _ENDS as exc:
+            self._block.stop(f"stopped by {type(exc).__name__}", exc)
+            raise asyncio.CancelledError from exc
+
     async def _close(self) -> None:
         self._over.set()
         await self._closed.wait()
+
+
+_ENDS = (SystemExit, KeyboardInterrupt)
+"""What asyncio lets out of its loop."""
+
+
+async def _captured(made: Coroutine[Any, Any, T]) -> outcome.Outcome[T]:
+    """The result of a call, or what it raised to end the program: its caller's affair."""
+    try:
+        return outcome.Value(await made)
+    except _ENDS as exc:
+        return outcome.Error(exc)
+
+
+_MISTAKES = (
+    (
+        "asyncio.run() cannot be called",
+        "it runs in an event loop already: await the coroutine instead of asyncio.run",
+    ),
+    (
+        "Task got bad yield",
+        "asyncio code cannot await a function of Trio: call it from a Trio function, and "
+        "sdk.asyncio(...) for the part that needs asyncio",
+    ),
+    ("no running event loop", "what it calls needs asyncio: give @durable(flavor='asyncio')"),
+    (
+        "within a Trio environment",
+        "asyncio.run cannot be called here: give @durable(flavor='asyncio'), and await",
+    ),
+)
+"""What asyncio and trio-asyncio say where a function is of the other flavor; and the remedy."""
+
+
+def explained(name: str, error: RuntimeError) -> SdkError | None:
+    """What to do about an error of mixing Trio and asyncio; None: it is another error."""
+    for said, remedy in _MISTAKES:
+        if said in str(error):
+            return SdkError(f"{name}: {remedy} ({error})")
+    return None
 
 
 def _open_loop() -> Callable[[], Any]:

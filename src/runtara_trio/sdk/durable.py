@@ -9,16 +9,20 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
+import msgspec
 import trio
 
 from .. import logs
+from ..clock import Seconds
 from ..engine import deadlines
 from ..engine.block import Block
+from ..engine.past import MOST_INSIDE
 from ..errors import ConfigError
-from ..ids import check_text
-from ..messages import Checkpoint
-from . import retry
+from ..ids import check_text, inside_id, users_id
+from . import failing, retry
+from .asyncio_bridge import explained
 from .current import current_sdk
+from .failing import Raises, check_raises
 from .keys import Key, Keys
 from .paths import below
 from .retry import Retry, RetryOn, RetryPolicy
@@ -58,12 +62,13 @@ def durable(
     name: str | None = None,
     key: Key = None,
     flavor: Literal["trio", "asyncio"] = "trio",
-    max_retries: int = 3,
-    delay: float = 1.0,
-    max_delay: float = 3600.0,
+    max_retries: int | None = 3,
+    delay: Seconds = 1.0,
+    max_delay: Seconds = 3600.0,
     jitter: bool = False,
     retry_on: RetryOn | None = None,
-    timeout: float | None = None,
+    raises: type[Exception] | Raises = (),
+    timeout: Seconds | None = None,
     on_retry: Callable[[Retry], Any] | None = None,
 ) -> DurableDecorator: ...
 def durable(
@@ -73,12 +78,13 @@ def durable(
     name: str | None = None,
     key: Key = None,
     flavor: Literal["trio", "asyncio"] = "trio",
-    max_retries: int = 3,
-    delay: float = 1.0,
-    max_delay: float = 3600.0,
+    max_retries: int | None = 3,
+    delay: Seconds = 1.0,
+    max_delay: Seconds = 3600.0,
     jitter: bool = False,
     retry_on: RetryOn | None = None,
-    timeout: float | None = None,
+    raises: type[Exception] | Raises = (),
+    timeout: Seconds | None = None,
     on_retry: Callable[[Retry], Any] | None = None,
 ) -> Any:
     """Make a function durable: its result is saved once, and handed out from then on.
@@ -96,29 +102,35 @@ def durable(
         the same when the program is changed, and be another function's nowhere in a block.
       key: tells the calls of the function apart: a format string over the arguments
         (``"{order.id}"``), or a callable that is given them and returns a str. None: the
-        single string argument, else the JSON of all arguments, without ``self``.
+        single string argument, else the JSON of all arguments, without ``self``; types that
+        JSON does not tell follow it.
       flavor: "asyncio": a coroutine that needs an asyncio library; it runs through
         trio-asyncio.
-      max_retries: how often a failed call is tried again; also over crashes.
+      max_retries: how often a failed call is tried again; also over crashes. None: for ever.
       delay: seconds before the first retry; they double with each.
       max_delay: seconds that a wait has at most.
       jitter: wait a random time up to that.
       retry_on: exception types, or a predicate. None: any ``Exception`` but
         :class:`SdkError`. A :class:`NonRetryable`, a cancellation, KeyboardInterrupt and
         SystemExit are never retried.
+      raises: exception types that a replay must raise as themselves. Others are found by
+        their name, where they are loaded.
       timeout: seconds for one attempt, then ``trio.TooSlowError``. Not for sync functions.
       on_retry: called with a :class:`Retry` before each wait; it may be async.
 
     Raises:
-      ConfigError: an argument that is none, or a function that cannot be durable; of a call,
-        a result larger than 64 MiB − 4 KiB.
+      ConfigError: an invalid argument, or a function that cannot be durable; of a call, a
+        result larger than 64 MiB − 4 KiB.
       TypeError: of a call, an argument has no JSON to make a key of.
       CodecError: of a call, its result cannot be encoded, or not decoded to its annotation;
         before the function runs, where that can be known.
       SdkError: of a call outside a block, after its end, or one that waits for itself.
       StoreError: of a call, its result was not saved; Unreachable: it may be.
 
-    A call that fails otherwise raises what its last attempt raised.
+    A call that fails otherwise raises what its last attempt raised. That failure is saved: a
+    replay, and a second call, raise it again and do not run the function. It is of the same
+    type where the exception is made of its arguments or its text alone, else a
+    :class:`DurableError`. ``revive`` forgets failures.
     """
     locals_ = sys._getframe(1).f_locals  # a return type may be defined beside the function
 
@@ -148,6 +160,7 @@ def durable(
             Keys(called, function, key),
             Returns(called, function, dict(locals_)),
             how,
+            check_raises(called, raises),
             "asyncio" if flavor == "asyncio" else "trio" if asynchronous else "thread",
         )
 
@@ -175,7 +188,7 @@ def _check_function(function: Any) -> None:
 class Durable:
     """One durable function."""
 
-    __slots__ = ("_flavor", "_function", "_how", "_keys", "_name", "_returns")
+    __slots__ = ("_flavor", "_function", "_how", "_keys", "_name", "_raises", "_returns")
 
     def __init__(
         self,
@@ -184,6 +197,7 @@ class Durable:
         keys: Keys,
         returns: Returns,
         how: RetryPolicy,
+        raises: Raises,
         flavor: Literal["trio", "asyncio", "thread"],
     ) -> None:
         self._name = name
@@ -191,14 +205,15 @@ class Durable:
         self._keys = keys
         self._returns = returns
         self._how = how
+        self._raises = raises
         self._flavor = flavor
 
     async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         sdk = current_sdk()
         block = sdk._block
         block.writing()
-        block.claim_name(self._name, self._function)
-        checkpoint_id = self._keys.of(args, kwargs, sdk._path.prefix)
+        block.names.claim(self._name, self._function)
+        checkpoint_id = self._keys.of(args, kwargs, sdk._path.prefix, block.names.claim_type)
         self._returns.check(sdk._codec)
         once = functools.partial(self._once, sdk, block, checkpoint_id, args, kwargs)
         return await block.runs.share(checkpoint_id, once)
@@ -211,42 +226,88 @@ class Durable:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        stored = await block.find(checkpoint_id)
-        await deadlines.note(stored)
+        stored, failure = await block.past.find_call(checkpoint_id)
+        if stored is None and failure is None and block.past.resumed:
+            for former in self._keys.formerly(args, kwargs, sdk._path.prefix):
+                if await block.past.knows_call(former):
+                    checkpoint_id = former
+                    stored, failure = await block.past.find_call(former)
+                    break
+        await deadlines.note(failure if stored is None else stored)
         logs.checkpoint(
             instance_id=block.instance_id,
             checkpoint_id=checkpoint_id,
-            found=stored is not None,
+            found=stored is not None or failure is not None,
         )
+        if failure is not None:
+            await trio.lowlevel.checkpoint()
+            await block.boundary.reach_saved()
+            raise failing.decoded(
+                sdk._codec, self._failure_of(checkpoint_id), failure, self._raises
+            )
         if stored is not None:
             await trio.lowlevel.checkpoint()
-            await block.boundary.reach()
-            result = self._returns.decode(sdk._codec, checkpoint_id, stored)
-        else:
-            async with block.boundary.step(checkpoint_id):
+            await block.boundary.reach_saved()
+            return self._returns.decode(sdk._codec, checkpoint_id, stored)
+        async with block.boundary.step(checkpoint_id, saves=True):
+            with block.past.inside() as inside:
                 attempt = functools.partial(self._attempt, sdk, checkpoint_id, args, kwargs)
-                value = await retry.run(block, self._how, self._name, checkpoint_id, attempt)
-                data = self._returns.encode(sdk._codec, checkpoint_id, value)
-                result = self._returns.decode(sdk._codec, checkpoint_id, data)
-                reply = await block.save(
-                    Checkpoint(
-                        instance_id=block.instance_id,
-                        lease=block.writing(),
-                        checkpoint_id=checkpoint_id,
-                        state=data,
-                    )
-                )
-                block.deliver(reply.pending_signal, reply.look)
-                if reply.found:  # by another client of a core, which knows no leases
-                    result = self._returns.decode(sdk._codec, checkpoint_id, reply.state)
+                try:
+                    value = await retry.run(block, self._how, self._name, checkpoint_id, attempt)
+                except Exception as exc:
+                    if not failing.is_final(exc):
+                        raise
+                    await self._save_inside(block, checkpoint_id, inside)
+                    await self._save_failure(sdk, block, checkpoint_id, exc)
+                    raise
+            data = self._returns.encode(sdk._codec, checkpoint_id, value)
+            result = self._returns.decode(sdk._codec, checkpoint_id, data)
+            await self._save_inside(block, checkpoint_id, inside)
+            reply = await block.checkpoint(checkpoint_id, data)
+            if reply.found:  # by another client of a core, which knows no leases
+                result = self._returns.decode(sdk._codec, checkpoint_id, reply.state)
         return result
+
+    async def _save_failure(
+        self, sdk: RuntaraSdk, block: Block, checkpoint_id: str, error: Exception
+    ) -> None:
+        """Save the final failure of a call: a replay must go the same way."""
+        name = self._failure_of(checkpoint_id)
+        data = failing.encoded(sdk._codec, name, error)
+        reply = await block.checkpoint(block.past.failure_id(checkpoint_id), data)
+        block.past.failed(checkpoint_id)
+        if not failing.can_be_made(error, self._raises):
+            logs.failure_changes(
+                instance_id=block.instance_id,
+                checkpoint_id=checkpoint_id,
+                error=type(error).__name__,
+            )
+        if reply.found and reply.state != data:
+            raise failing.decoded(sdk._codec, name, reply.state, self._raises) from error
+
+    async def _save_inside(self, block: Block, checkpoint_id: str, ids: set[str]) -> None:
+        """Save which ids a call has used inside: a replay that finds it does not visit them."""
+        used = sorted(one for one in ids if users_id(one) == one)
+        if used:
+            data = msgspec.json.encode(used) if len(used) <= MOST_INSIDE else b""
+            await block.checkpoint(inside_id(checkpoint_id), data)
+
+    def _failure_of(self, checkpoint_id: str) -> str:
+        return f"the failure of the durable function {self._name} ({checkpoint_id!r})"
 
     async def _attempt(
         self, sdk: RuntaraSdk, checkpoint_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        with below(sdk._path.inside(checkpoint_id)):
-            if self._flavor == "trio":
-                return await self._function(*args, **kwargs)
-            if self._flavor == "asyncio":
-                return await sdk.asyncio(self._function, *args, **kwargs)
-            return await run_in_thread.get()(functools.partial(self._function, *args, **kwargs))
+        with below(sdk._path.inside(checkpoint_id)), sdk._block.uses.attempt():
+            try:
+                if self._flavor == "trio":
+                    return await self._function(*args, **kwargs)
+                if self._flavor == "asyncio":
+                    return await sdk.asyncio(self._function, *args, **kwargs)
+                function = functools.partial(self._function, *args, **kwargs)
+                return await run_in_thread.get()(function)
+            except RuntimeError as exc:
+                mistake = explained(self._name, exc)
+                if mistake is None:
+                    raise
+                raise mistake from exc

@@ -18,12 +18,12 @@ import msgspec
 import trio
 
 from ..backend import Backend
-from ..clock import check_seconds
+from ..clock import Seconds, check_seconds
 from ..codec import JSON, Codec
 from ..config import CHECKPOINT_VARIABLE, VARIABLES, SdkConfig, environment
 from ..engine.block import Block
 from ..engine.interrupts import protected_manager
-from ..engine.opening import Target, open_backend
+from ..engine.opening import Target, check_on_trio, open_backend
 from ..engine.outcome import contains
 from ..engine.services import SharedBackend
 from ..engine.stop import STOP_SIGNALS
@@ -44,8 +44,8 @@ def open_runtara(
     revive: bool = False,
     signals: Literal["scopes", "manual"] = "scopes",
     on_pause: Literal["suspend", "hold"] = "suspend",
-    pause_grace: float = 30.0,
-    final_timeout: float = 30.0,
+    pause_grace: Seconds = 30.0,
+    final_timeout: Seconds = 30.0,
     stop_signals: Iterable[int] = (signal.SIGTERM,),
     codec: Codec = JSON,
 ) -> AbstractAsyncContextManager[RuntaraSdk]:
@@ -121,6 +121,7 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 @protected_manager
 async def _alone(target: Target, settings: _Settings) -> AsyncIterator[RuntaraSdk]:
+    check_on_trio()
     await trio.lowlevel.checkpoint_if_cancelled()
     async with open_backend(target) as shared, _run(shared, settings) as sdk:
         yield sdk
@@ -171,6 +172,7 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
                 raise
             left.add_note(str(exc))
         number = STOP_SIGNALS.leave(block.stop)
+        left = left or block.stopped_by
         try:
             if left is not None:
                 raise left
@@ -195,8 +197,8 @@ def _checked(
     revive: bool,
     signals: str,
     on_pause: str,
-    pause_grace: float,
-    final_timeout: float,
+    pause_grace: Seconds,
+    final_timeout: Seconds,
     stop_signals: Iterable[int],
     codec: Codec,
 ) -> tuple[_Settings, Target]:
@@ -227,7 +229,7 @@ def _checked(
         manual=signals == "manual",
         hold=on_pause == "hold",
         pause_grace=check_seconds("pause_grace", pause_grace),
-        final_timeout=check_seconds("final_timeout", final_timeout, more_than_none=True),
+        final_timeout=check_seconds("final_timeout", final_timeout, positive=True),
         stop_signals=_signal_numbers(stop_signals),
         codec=codec,
     )

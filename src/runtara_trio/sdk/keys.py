@@ -1,22 +1,28 @@
 """The checkpoint id of a durable call: ``durable::<function name>::<key>``.
 
-The key tells one call of a function from another. It is the single string argument, or
-the JSON of all arguments, unless the function names its own.
+The key tells one call of a function from another. Unless the function names its own, it is
+the single string argument, or the JSON of all arguments. Where JSON is the same for values
+of different types, the types follow behind it (``key_types``).
+
+A call may be stored under a former id: a parameter with a default was added to the function
+since, or 0.1 stored it, which knew no types. Its work must not be done again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-import math
+import re
 import string
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from ..errors import ConfigError
+from ..codec import check_finite
+from ..errors import ConfigError, message_of
 from ..ids import DURABLE, MAX_CHECKPOINT_ID, check_text, escape, escape_slashes
+from .key_types import TypeAt, types_in
 
 Key = str | Callable[..., str] | None
 
@@ -53,58 +59,132 @@ class Keys:
                     f"parameters: {', '.join(self._signature.parameters) or 'it has none'}"
                 )
 
-    def of(self, args: tuple[Any, ...], kwargs: dict[str, Any], prefix: str) -> str:
+    def of(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        prefix: str,
+        claim_type: Callable[[str, type], object],
+    ) -> str:
         """The checkpoint id of a call, below a path.
+
+        Args:
+          args, kwargs: of the call.
+          prefix: the path.
+          claim_type: told of each type whose name becomes a part of the key.
 
         Raises:
           TypeError: the call does not fit the signature, or an argument has no JSON.
           ConfigError: ``key`` cannot be made for this call.
         """
-        key = check_text(f"the key of {self._name}", self._key_of(args, kwargs))
-        if prefix and self._key is not None:  # a default key has none
-            key = escape_slashes(key)
-        return shortened(prefix + self._head + key)
+        if self._key is not None:
+            key = check_text(f"the key of {self._name}", self._own_key(args, kwargs))
+            _refuse_attempt(self._name, key)
+            if prefix:
+                key = escape_slashes(key)
+            return shortened(prefix + self._head + key)
+        values = self._values(args, kwargs)
+        types = types_in(values.values())
+        for _, kind in types:
+            claim_type(self._name, kind)
+        return self._default_id(values, types, prefix)
 
-    def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def formerly(self, args: tuple[Any, ...], kwargs: dict[str, Any], prefix: str) -> list[str]:
+        """Ids under which earlier versions may have stored a call that :meth:`of` takes."""
+        if self._key is not None:
+            return []
+        values = self._values(args, kwargs)
+        all_types = types_in(values.values())
+        found = [self._default_id(values, [], prefix)] if all_types else []
+        while values and self._is_default(*next(reversed(values.items()))):
+            values.popitem()
+            types = types_in(values.values())
+            found.append(self._default_id(values, types, prefix))
+            if types:
+                found.append(self._default_id(values, [], prefix))
+        return found
+
+    def _own_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """The key that the function names."""
         if callable(self._key):
             key = self._key(*args, **kwargs)
             if not isinstance(key, str):
                 raise ConfigError(f"key of {self._name} returned {key!r}, which is no str")
             return key
+        assert self._key is not None
+        try:
+            return self._key.format_map(self._bound(args, kwargs))
+        except (LookupError, AttributeError, ValueError, TypeError) as exc:
+            raise ConfigError(f"key of {self._name}, {self._key!r}, cannot be made: {exc}") from exc
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as exc:
             raise TypeError(f"{self._name}(): {exc}") from None
         bound.apply_defaults()
-        if self._key is not None:
-            try:
-                return self._key.format_map(bound.arguments)
-            except (LookupError, AttributeError, ValueError, TypeError) as exc:
-                raise ConfigError(
-                    f"key of {self._name}, {self._key!r}, cannot be made: {exc}"
-                ) from exc
-        values = {
-            name: value for name, value in bound.arguments.items() if name not in self._left_out
-        }
-        if len(values) == 1:
+        return bound.arguments
+
+    def _values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments that count, by name, in the order of the parameters."""
+        arguments = self._bound(args, kwargs).items()
+        return {name: value for name, value in arguments if name not in self._left_out}
+
+    def _is_default(self, name: str, value: object) -> bool:
+        parameter = self._signature.parameters[name]
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            return not value
+        default = parameter.default
+        if default is parameter.empty:
+            return False
+        if value is default:
+            return True
+        try:  # True is no 1 here, nor is 1.0: their JSON differs
+            return self._json(name, value) == self._json(name, default) and (
+                types_in([value]) == types_in([default])
+            )
+        except TypeError:
+            return False
+
+    def _default_id(self, values: dict[str, Any], types: list[TypeAt], prefix: str) -> str:
+        key = self._default_key(values, lone=not types)
+        if types:
+            key += "~" + ",".join(f"{place}={kind.__qualname__}" for place, kind in types)
+        return shortened(prefix + self._head + escape(key))
+
+    def _default_key(self, values: dict[str, Any], *, lone: bool) -> str:
+        """The JSON of the arguments; of a single string, where it may be ``lone``, itself."""
+        if lone and len(values) == 1:
             (only,) = values.values()
             # What could be the JSON of something is made JSON, or two calls would meet.
             if isinstance(only, str) and only[:1] not in ("[", "{", '"'):
-                return escape(check_text(f"the argument of {self._name}", only))
-        return escape("[" + ",".join(self._json(*item) for item in values.items()) + "]")
+                return check_text(f"the argument of {self._name}", only)
+        return f"[{','.join(self._json(*item) for item in values.items())}]"
 
     def _json(self, name: str, value: object) -> str:
         try:
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError("JSON has only finite numbers")
-            return msgspec.json.encode(value, order="deterministic").decode()
+            text = msgspec.json.encode(value, order="deterministic")
+            if b"null" in text:
+                check_finite(value)
+            return text.decode()
         except Exception as exc:
             raise TypeError(
                 f"argument {name!r} of the durable function {self._name}, a "
-                f"{type(value).__name__}, has no JSON to make a key of ({exc}); give "
+                f"{type(value).__name__}, has no JSON to make a key of ({message_of(exc)}); give "
                 f"@durable(key=...), a format string over the arguments such as "
                 f'key="{{{name}.id}}", or a callable'
             ) from exc
+
+
+_OF_RETRY = re.compile(r"::retry::\d+\Z")
+
+
+def _refuse_attempt(name: str, key: str) -> None:
+    if _OF_RETRY.search(key):
+        raise ConfigError(
+            f"key of {name} is {key!r}, which ends as the record of a retry does; put something "
+            "behind it"
+        )
 
 
 def shortened(checkpoint_id: str) -> str:

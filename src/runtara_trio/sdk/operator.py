@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..backend import Backend
-from ..clock import check_seconds, default_clock
-from ..codec import JSON, Codec, encode
+from ..clock import Seconds, check_seconds, default_clock
+from ..codec import JSON, Codec, encode, encode_sent
+from ..engine.services import SharedBackend
 from ..errors import ConfigError
 from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id, check_text
 from ..messages import (
@@ -72,19 +73,31 @@ class Operator:
         """
         return await self._signal(SignalType.RESUME, instance_id, payload)
 
-    async def send_signal(self, instance_id: str, checkpoint_id: str, payload: Any = b"") -> None:
+    async def send_signal(
+        self, instance_id: str, checkpoint_id: str, payload: Any = b"", *, replace: bool = False
+    ) -> None:
         """Send a payload to whoever waits, now or later, for this id of an instance.
 
-        The same payload twice is one signal.
+        The same payload twice is one signal. A text is sent as its UTF-8, as the command line
+        sends it, anything else by the codec.
+
+        Args:
+          instance_id: whom to.
+          checkpoint_id: what it waits for, path included.
+          payload: bytes, a text, or a value.
+          replace: instead of a signal that nobody has taken yet, or one that was not of the
+            type that was waited for.
 
         Raises:
-          SignalRefused: unknown or finished, or the id has or had a different signal.
+          SignalRefused: unknown or finished; the id has or had a different signal; with
+            ``replace``, that one was handed out.
         """
         await self._backend.request(
             SendCustomSignal(
                 instance_id=check_instance_id(instance_id),
                 checkpoint_id=check_checkpoint_id(checkpoint_id),
-                payload=encode(self._codec, "payload", payload),
+                payload=encode_sent(self._codec, "payload", payload),
+                replace=replace,
             )
         )
 
@@ -142,14 +155,16 @@ class Operator:
         )
 
     async def prune(
-        self, older_than: float, *, progress: Callable[[int], object] | None = None
+        self, older_than: Seconds, *, progress: Callable[[int], object] | None = None
     ) -> int:
         """Remove what finished more than ``older_than`` seconds ago; how many that were.
 
-        It goes in batches; ``progress`` is called after each with the number so far.
+        It goes in batches; ``progress`` is called after each with the number so far. Now is
+        what the backend's clock says.
         """
         seconds = check_seconds("older_than", older_than)
-        before = int((default_clock().now() - seconds) * 1000)
+        clock = self._backend.clock if isinstance(self._backend, SharedBackend) else default_clock()
+        before = int((clock.now() - seconds) * 1000)
         removed = 0
         while True:  # in batches, so that programs get their turn
             batch = await self._backend.request(Prune(before_ms=before, limit=PRUNE_BATCH))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -86,25 +87,64 @@ async def open_nursery(
 class Results(Generic[ResultT]):
     """The results of a map, as they come. Iterate over it once."""
 
-    def __init__(self, block: Block, channel: trio.MemoryReceiveChannel[ResultT]) -> None:
+    def __init__(
+        self,
+        block: Block,
+        nursery: trio.Nursery,
+        channel: trio.MemoryReceiveChannel[ResultT],
+        room: trio.Semaphore,
+    ) -> None:
         self._block = block
+        self._nursery = nursery
         self._channel = channel
+        self._room = room
 
     def __aiter__(self) -> Results[ResultT]:
         return self
 
     async def __anext__(self) -> ResultT:
         try:
-            return self._channel.receive_nowait()
-        except trio.WouldBlock:
-            pass
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-        try:
             with self._block.boundary.collecting():
-                return await self._channel.receive()
+                result = await self._next()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
+        self._room.release()
+        return result
+
+    async def _next(self) -> ResultT:
+        """The next result. In a cancelled scope, those that are there or still come: a call
+        whose result is saved hands it out, and so must its map."""
+        with suppress(trio.WouldBlock):
+            return self._channel.receive_nowait()
+        try:
+            return await self._channel.receive()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                if not await self._calls_are_cancelled():
+                    raise
+                try:
+                    return await self._channel.receive()
+                except trio.EndOfChannel:
+                    pass
+            raise
+
+    async def _calls_are_cancelled(self) -> bool:
+        """Whether the calls end as well, and not only the one who takes their results."""
+        cancelled = trio.Event()
+        asked = trio.Event()
+
+        async def ask() -> None:
+            try:
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled:
+                cancelled.set()
+                raise
+            finally:
+                asked.set()
+
+        self._nursery.start_soon(ask)
+        await asked.wait()
+        return cancelled.is_set()
 
 
 @asynccontextmanager
@@ -134,24 +174,23 @@ async def map_items(
     try:
         with below(path):
             async with trio.open_nursery() as nursery:
-                send, receive = trio.open_memory_channel[ResultT](limit)
+                send, receive = trio.open_memory_channel[ResultT](math.inf)
+                room = trio.Semaphore(2 * limit)  # as many results wait as calls run
 
                 async def work(mine: trio.MemorySendChannel[ResultT]) -> None:
                     with mine:  # an await here would let the end overtake an error
                         for part, item in todo:
                             with below(path.child(part)):
-                                result = await function(item)
-                            try:
-                                mine.send_nowait(result)
-                            except trio.WouldBlock:
-                                with block.boundary.collecting():
-                                    await mine.send(result)
+                                mine.send_nowait(await function(item))
+                            with block.boundary.collecting():
+                                await room.acquire()
 
                 async with send, receive:
                     for _ in range(min(limit, len(listed))):
+                        room.acquire_nowait()
                         nursery.start_soon(work, send.clone(), name=function)
                     await send.aclose()
-                    yield Results(block, receive)
+                    yield Results(block, nursery, receive, room)
                     nursery.cancel_scope.cancel()
     finally:
         parent.end(own)

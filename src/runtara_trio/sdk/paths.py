@@ -32,14 +32,14 @@ class Path:
         """What stands before the ids here: empty, or ending in a slash."""
         self._call = call
         self._block = block
-        self._task = trio.lowlevel.current_task()
+        self._task = _current_task()
         self._open: set[str] = set()
         self._names: set[str] = set()
         self._counts: dict[str, int] = {}
 
     def mine(self) -> Path:
         """The same, opened by the calling task."""
-        self._task = trio.lowlevel.current_task()
+        self._task = _current_task()
         return self
 
     def inside(self, checkpoint_id: str) -> Path:
@@ -66,8 +66,9 @@ class Path:
                 f"{self.prefix + name!r} is open already: two tasks would write the same ids; "
                 "give each a name of its own"
             )
+        path = Path(self._block, f"{self.prefix}{name}/")
         self._open.add(name)
-        return Path(self._block, f"{self.prefix}{name}/")
+        return path
 
     def end(self, name: str) -> None:
         self._open.discard(name)
@@ -89,7 +90,7 @@ class Path:
         Raises:
           SdkError: from another task than the one that opened this place.
         """
-        if trio.lowlevel.current_task() is not self._task:
+        if self._task is None or _current_task() is not self._task:
             raise SdkError(
                 f"{what} in another task than the one that opened "
                 f"{self.prefix.rstrip('/') or 'the block'!r} needs name=...: "
@@ -98,6 +99,11 @@ class Path:
         number = self._counts.get(kind, 0)
         self._counts[kind] = number + 1
         return f"{self._call}{kind}:{number}"
+
+
+def _current_task() -> trio.lowlevel.Task | None:
+    """The calling task; None: a worker thread."""
+    return trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else None
 
 
 _paths: ContextVar[tuple[Path, ...]] = ContextVar("runtara_trio_paths", default=())

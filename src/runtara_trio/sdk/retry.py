@@ -19,10 +19,11 @@ from .. import logs
 from ..clock import check_seconds
 from ..engine.block import Block
 from ..engine.outcome import leaves_of
-from ..errors import ConfigError, NonRetryable, SdkError
+from ..errors import ConfigError, NonRetryable, SdkError, message_of
 from ..ids import retry_id
 from ..messages import RecordRetry
 from . import waiting
+from .failing import was_cancelled
 
 T = TypeVar("T")
 
@@ -41,7 +42,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_id: str
     attempt: int
     """The attempt that failed, from 1."""
-    max_retries: int
+    max_retries: int | None
+    """None: it is tried for ever."""
     error: Exception
     delay: float
     """Seconds until the next attempt."""
@@ -50,13 +52,17 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How a function is retried; checked by :func:`policy`."""
 
-    max_retries: int
+    max_retries: int | None
     delay: float
     max_delay: float
     jitter: bool
     retry_on: RetryOn | None
     timeout: float | None
     on_retry: Callable[[Retry], Any] | None
+
+    def is_last(self, number: int) -> bool:
+        """Whether no retry follows attempt ``number``, from 0."""
+        return self.max_retries is not None and number >= self.max_retries
 
     def longest_wait(self, number: int) -> float:
         """Seconds before retry ``number``, from 1, at most."""
@@ -84,8 +90,12 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 def policy(name: str, **values: Any) -> RetryPolicy:
     """The policy of a function from the arguments of ``@durable``. Raises ConfigError."""
     retries, retry_on = values["max_retries"], values["retry_on"]
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise ConfigError(f"max_retries of {name} must be a whole number from 0, not {retries!r}")
+    whole = isinstance(retries, int) and not isinstance(retries, bool) and retries >= 0
+    if retries is not None and not whole:
+        raise ConfigError(
+            f"max_retries of {name} must be a whole number from 0, or None for ever, not "
+            f"{retries!r}"
+        )
     kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
     for kind in kinds:
         wrong = not issubclass(kind, Exception) if isinstance(kind, type) else len(kinds) > 1
@@ -95,9 +105,10 @@ def policy(name: str, **values: Any) -> RetryPolicy:
                 f"of them, or a predicate, not {retry_on!r}"
             )
     for field in ("delay", "max_delay"):
-        check_seconds(f"{field} of {name}", values[field])
+        values[field] = check_seconds(f"{field} of {name}", values[field])
     if values["timeout"] is not None:
-        check_seconds(f"timeout of {name}", values["timeout"], more_than_none=True)
+        timeout = check_seconds(f"timeout of {name}", values["timeout"], positive=True)
+        values["timeout"] = timeout
     if values["on_retry"] is not None and not callable(values["on_retry"]):
         raise ConfigError(f"on_retry of {name} must be callable, not {values['on_retry']!r}")
     return RetryPolicy(**values)
@@ -111,7 +122,7 @@ async def run(
     attempt: Callable[[], Awaitable[T]],
 ) -> T:
     """Make attempts until one succeeds, or the last one fails with its own error."""
-    number = await _recorded(block, checkpoint_id, how.max_retries)
+    number = await _recorded(block, checkpoint_id, how)
     if number:
         await _wait(block, how, checkpoint_id, number, resumed=True)
     while True:
@@ -120,8 +131,10 @@ async def run(
                 return await attempt()
             raise trio.TooSlowError(f"{function} took longer than timeout={how.timeout:g} s")
         except Exception as exc:
-            if number >= how.max_retries or not how.retries(exc):
+            if how.is_last(number) or not how.retries(exc):
                 raise
+            if was_cancelled(exc):  # it says nothing of the call, and is no attempt
+                await trio.lowlevel.checkpoint_if_cancelled()
             number += 1
             delay = how.wait(number)
             await _record(block, checkpoint_id, number, exc)
@@ -130,7 +143,7 @@ async def run(
                 checkpoint_id=checkpoint_id,
                 error=type(exc).__name__,
                 attempt=number,
-                count=how.max_retries + 1,
+                count="any" if how.max_retries is None else how.max_retries + 1,
                 seconds=delay,
             )
             if how.on_retry is not None:
@@ -149,17 +162,20 @@ async def run(
         await _wait(block, how, checkpoint_id, number, delay=delay)
 
 
-async def _recorded(block: Block, checkpoint_id: str, most: int) -> int:
+async def _recorded(block: Block, checkpoint_id: str, how: RetryPolicy) -> int:
     """How many retries earlier runs have recorded."""
     number = 0
-    while number < most and await block.find(retry_id(checkpoint_id, number + 1)) is not None:
+    while (
+        not how.is_last(number)
+        and await block.find(retry_id(checkpoint_id, number + 1)) is not None
+    ):
         number += 1
     return number
 
 
 async def _record(block: Block, checkpoint_id: str, number: int, error: Exception) -> None:
     block.past.touch(retry_id(checkpoint_id, number))
-    text = f"{type(error).__name__}: {error}".replace("\0", "\\x00")[:_LONGEST_ERROR]
+    text = f"{type(error).__name__}: {message_of(error)}".replace("\0", "\\x00")[:_LONGEST_ERROR]
     await block.save(
         RecordRetry(
             instance_id=block.instance_id,

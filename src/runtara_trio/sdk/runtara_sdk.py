@@ -13,14 +13,20 @@ from typing import Any, ParamSpec, TypeVar, overload
 import trio
 
 from .. import logs
-from ..clock import check_seconds
-from ..codec import JSON, Codec, check_type, decode, encode
+from ..clock import Seconds, check_seconds
+from ..codec import JSON, Codec, check_type, decode, decode_sent, encode
 from ..engine import deadlines
 from ..engine.block import Block
-from ..errors import ConfigError, InstanceCancelled, InstancePaused, SdkError
-from ..ids import check_checkpoint_id, check_instance_id, check_subtype, check_text, step_key
+from ..errors import CodecError, ConfigError, InstanceCancelled, InstancePaused, SdkError
+from ..ids import (
+    check_checkpoint_id,
+    check_instance_id,
+    check_subtype,
+    check_text,
+    refused_id,
+    step_key,
+)
 from ..messages import (
-    Checkpoint,
     GetCheckpoint,
     GetStatus,
     PollSignals,
@@ -155,8 +161,9 @@ class RuntaraSdk:
     async def checkpoint(self, checkpoint_id: str, state: Any = b"") -> CheckpointResult:
         """Save ``state`` under the id, or get back what was saved there: the first wins.
 
-        A boundary, after its save. Inside a step the save is shielded from cancellation,
-        within ``request_timeout_ms``.
+        A boundary, after its save. Cancelled while the save is on its way, it returns what
+        the save brought, and the cancel comes at the next await: a replay goes the same way.
+        The answer is waited for within ``request_timeout_ms``.
 
         Args:
           checkpoint_id: unique in the instance.
@@ -166,26 +173,21 @@ class RuntaraSdk:
           CodecError: ``state`` has no encoding.
         """
         checkpoint_id = self._id(checkpoint_id)
-        message = Checkpoint(
-            instance_id=self.instance_id,
-            lease=self._block.writing(),
-            checkpoint_id=checkpoint_id,
-            state=encode(self._codec, f"state of checkpoint {checkpoint_id!r}", state),
-        )
+        self._block.writing()
+        data = encode(self._codec, f"state of checkpoint {checkpoint_id!r}", state)
         self._block.past.touch(checkpoint_id)
-        reply = await self._block.save(message)
+        reply = await self._block.checkpoint(checkpoint_id, data)
         logs.checkpoint(
             instance_id=self.instance_id, checkpoint_id=checkpoint_id, found=reply.found
         )
-        self._block.deliver(reply.pending_signal, reply.look)
-        await self._block.boundary.reach()
+        await self._block.boundary.reach_saved()
         return CheckpointResult(
             checkpoint_id=checkpoint_id,
             found=reply.found,
             state=reply.state,
             pending_signal=reply.pending_signal,
             custom_signal=reply.custom_signal,
-            standing=reply.state if reply.found else message.state,
+            standing=reply.state if reply.found else data,
             codec=self._codec,
         )
 
@@ -224,31 +226,36 @@ class RuntaraSdk:
 
     # ---- waiting
 
-    async def sleep(self, seconds: float, checkpoint_id: str, state: Any = b"") -> None:
+    async def sleep(self, seconds: Seconds, checkpoint_id: str, state: Any = b"") -> None:
         """Sleep until a wall time that is saved first: a restart sleeps only the rest.
 
         A boundary for its whole length.
 
         Args:
-          seconds: finite, 0 or more; ignored where the id has a wake time already.
+          seconds: finite, 0 or more, or a ``timedelta``; ignored where an earlier run has
+            saved a wake time.
           checkpoint_id: unique in the instance; ``state`` is saved under it.
 
         Raises:
-          ConfigError: a duration that is none.
+          ConfigError: the duration is invalid.
+          SdkError: this run has slept under the id already.
         """
         checked = check_seconds("seconds", seconds)
         checkpoint = self._id(checkpoint_id)
         data = encode(self._codec, f"state of sleep {checkpoint_id!r}", state)
-        await waiting.sleep(self._block, checked, checkpoint, data)
+        with self._block.uses.once("sleep", checkpoint):
+            await waiting.sleep(self._block, checked, checkpoint, data)
 
     @overload
-    async def wait_for_signal(self, checkpoint_id: str, timeout: float | None = None) -> bytes: ...
+    async def wait_for_signal(
+        self, checkpoint_id: str, timeout: Seconds | None = None
+    ) -> bytes: ...
     @overload
     async def wait_for_signal(
-        self, checkpoint_id: str, timeout: float | None = None, *, type: type[T]
+        self, checkpoint_id: str, timeout: Seconds | None = None, *, type: type[T]
     ) -> T: ...
     async def wait_for_signal(
-        self, checkpoint_id: str, timeout: float | None = None, type: type[Any] = bytes
+        self, checkpoint_id: str, timeout: Seconds | None = None, type: type[Any] = bytes
     ) -> Any:
         """The payload that an operator sends to this id, waiting for it if need be.
 
@@ -258,22 +265,36 @@ class RuntaraSdk:
         Args:
           checkpoint_id: unique in the instance; the operator sends to it, path included.
           timeout: seconds from the first wait on, over all restarts; None: for ever.
-          type: what the payload is decoded to; ``bytes``: as it was sent.
+          type: what the payload is decoded to; ``bytes``: as it was sent. A text that is not
+            the JSON of the type may be what the JSON text of it would be.
 
         Raises:
           TooSlowError: none came in time. That is saved: a replay raises it too, and a
             signal that comes later is refused.
-          CodecError: the payload is no ``type``.
-          ConfigError: a timeout that is none.
+          CodecError: the payload is no ``type``. An operator may replace it.
+          ConfigError: the timeout is invalid.
+          SdkError: this run has waited under the id already, or another task waits.
         """
         limit = None if timeout is None else check_seconds("timeout", timeout)
         check_type(self._codec, f"signal {checkpoint_id!r}", type)
         full_id = self._id(checkpoint_id)
-        payload = await waiting.wait_for_signal(self._block, full_id, limit)
-        return decode(self._codec, f"signal {full_id!r}", payload, type)
+        with self._block.uses.once("wait for the signal", full_id):
+            payload = await waiting.wait_for_signal(self._block, full_id, limit)
+            if payload is not None:
+                return await self._accepted(full_id, payload, type)
+        raise trio.TooSlowError(f"no signal came for {full_id!r} in time")
+
+    async def _accepted(self, checkpoint_id: str, payload: bytes, type: type[Any]) -> Any:
+        """A signal's payload, decoded. One that cannot be is marked, and may be replaced."""
+        try:
+            return decode_sent(self._codec, f"signal {checkpoint_id!r}", payload, type)
+        except CodecError as exc:
+            await self._block.checkpoint(refused_id(checkpoint_id), b"")
+            exc.add_note("an operator may replace it: runtara-trio signal --replace")
+            raise
 
     def deadline(
-        self, checkpoint_id: str, seconds: float
+        self, checkpoint_id: str, seconds: Seconds
     ) -> AbstractAsyncContextManager[trio.CancelScope]:
         """``trio.move_on_after``, over restarts: the time at which it cancels is saved first.
 
@@ -283,7 +304,13 @@ class RuntaraSdk:
 
         Args:
           checkpoint_id: unique in the instance.
-          seconds: finite, 0 or more; ignored where the id has a deadline already.
+          seconds: finite, 0 or more, or a ``timedelta``; ignored where an earlier run has
+            saved a deadline. A program that moves ``scope.deadline`` has it its own way, in
+            this run.
+
+        Raises:
+          ConfigError: the duration is invalid.
+          SdkError: this run has had a deadline of the id already.
         """
         checked = check_seconds("seconds", seconds)
         return waiting.deadline(self._block, self._id(checkpoint_id), checked)

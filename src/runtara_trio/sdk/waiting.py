@@ -14,7 +14,7 @@ from ..engine.block import Block
 from ..engine.deadlines import Deadline
 from ..errors import StoreError
 from ..ids import deadline_id, ended_id, timeout_id
-from ..messages import Checkpoint, SignalTaken, Sleep, TakeSignal
+from ..messages import SignalTaken, Sleep, TakeSignal
 
 LOOK_AGAIN = 60.0
 """Seconds after which a wait is checked against the wall clock: it may have jumped."""
@@ -41,18 +41,17 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
     logs.sleeping(instance_id=block.instance_id, checkpoint_id=checkpoint_id, seconds=left)
     if left > 0:
         await deadlines.new_work()
+    else:
+        await deadlines.wait_over(reply.wake_at_ms)
     with block.boundary.waiting():
         while (left := _left(clock, reply.wake_at_ms)) > 0:  # noqa: ASYNC110
             await trio.sleep(_next_look(clock, left))
-    await block.boundary.reach()
+    await block.boundary.reach_saved()
 
 
-async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | None) -> bytes:
-    """Take a custom signal, waiting until there is one.
-
-    Raises:
-      TooSlowError: there was none in time; so it is in every replay.
-    """
+async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | None) -> bytes | None:
+    """Take a custom signal, waiting until there is one. None: there was none in time; so it is
+    in every replay."""
     waited = False
     until = None
     block.past.touch(checkpoint_id)
@@ -73,15 +72,12 @@ async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | Non
     finally:
         if waited:
             block.stop_waiting(checkpoint_id)
-    block.hint(checkpoint_id)  # whoever else waits for it: it is there
-    await block.boundary.reach()
-    if taken.payload is None:
-        raise trio.TooSlowError(f"no signal came for {checkpoint_id!r} in time")
+    await block.boundary.reach_saved()
     return taken.payload
 
 
 async def _take(block: Block, checkpoint_id: str, *, give_up: bool) -> SignalTaken:
-    return await block.request(
+    return await block.save(
         TakeSignal(
             instance_id=block.instance_id,
             lease=block.writing(),
@@ -111,67 +107,54 @@ async def deadline(
     How it ended is saved as well: what was done in time stays so, however late it is when a
     replay comes there.
     """
-    block.past.touch(checkpoint_id)
-    ended = await block.find(ended_id(checkpoint_id))
-    until = await _saved_time(block, deadline_id(checkpoint_id), seconds)
-    await block.boundary.reach()
-    scope = trio.CancelScope()
-    if ended == IN_TIME:
+    with block.uses.once("deadline", checkpoint_id, around_body=True):
+        block.past.touch(checkpoint_id)
+        ended = await block.find(ended_id(checkpoint_id))
+        until = await _saved_time(block, deadline_id(checkpoint_id), seconds)
+        await block.boundary.reach()
+        scope = trio.CancelScope()
+        if ended == IN_TIME:
+            with scope:
+                yield scope
+            return
+        clock = block.shared.clock
+        over = ended == TOO_LATE or _left(clock, until) <= 0
+        durable = Deadline(scope, until, over=over, recorded=ended == TOO_LATE)
+        keeping = trio.CancelScope()
         with scope:
-            yield scope
-        return
-    clock = block.shared.clock
-    over = ended == TOO_LATE or _left(clock, until) <= 0
-    keeping = trio.CancelScope()
-    with scope:
-        before = deadlines.enter(Deadline(scope, over=over))
-        if not over:
-            scope.deadline = trio.current_time() + _left(clock, until)
-            if not isinstance(clock, TrioClock):
-                block.shared.start_soon(_keep, scope, keeping, clock, until)
-        try:
-            yield scope
-            if ended == TOO_LATE:  # it was cancelled then, so it is now
-                scope.cancel()
-                await trio.lowlevel.checkpoint()
-        finally:
-            deadlines.leave(before)
-            keeping.cancel()
-    # Not reached where something else ended the body: that decides nothing.
-    if ended is None and block.writable:
-        await block.save(
-            Checkpoint(
-                instance_id=block.instance_id,
-                lease=block.writing(),
-                checkpoint_id=ended_id(checkpoint_id),
-                state=TOO_LATE if scope.cancelled_caught else IN_TIME,
-            )
-        )
-    await block.boundary.reach()
+            before = deadlines.enter(durable)
+            if not over:
+                durable.cancel_at(trio.current_time() + _left(clock, until))
+                if not isinstance(clock, TrioClock):
+                    block.shared.start_soon(_keep, durable, keeping, clock)
+            try:
+                yield scope
+                if ended == TOO_LATE:  # it was cancelled then, so it is now
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+            finally:
+                deadlines.leave(before)
+                keeping.cancel()
+        # Not reached where something else ended the body: that decides nothing.
+        if ended is None and block.writable:
+            state = TOO_LATE if scope.cancelled_caught else IN_TIME
+            await block.checkpoint(ended_id(checkpoint_id), state)
+        await block.boundary.reach()
 
 
-async def _keep(
-    scope: trio.CancelScope, keeping: trio.CancelScope, clock: Clock, until: int
-) -> None:
-    """Hold a scope's deadline to a wall time, whatever the clocks do."""
+async def _keep(deadline: Deadline, keeping: trio.CancelScope, clock: Clock) -> None:
+    """Hold a scope's deadline to a wall time, whatever the clocks do, until the program moves
+    it."""
     with keeping:
-        while not scope.cancel_called:
-            scope.deadline = trio.current_time() + _left(clock, until)
+        while not deadline.scope.cancel_called and not deadline.moved:
+            deadline.cancel_at(trio.current_time() + _left(clock, deadline.until_ms))
             await trio.sleep(LOOK_AGAIN)
 
 
 async def _saved_time(block: Block, stored_as: str, seconds: float) -> int:
     """A wall time ``seconds`` from now, or the one that was saved first. Unix ms."""
     time = milliseconds(block.shared.clock.now() + seconds)
-    reply = await block.save(
-        Checkpoint(
-            instance_id=block.instance_id,
-            lease=block.writing(),
-            checkpoint_id=stored_as,
-            state=time.to_bytes(8, "big"),
-        )
-    )
-    block.deliver(reply.pending_signal, reply.look)
+    reply = await block.checkpoint(stored_as, time.to_bytes(8, "big"))
     if not reply.found:
         return time
     if len(reply.state) != 8:

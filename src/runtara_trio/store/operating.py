@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..backend import Handlers
 from ..errors import ServerError, SignalRefused
-from ..ids import signal_id
+from ..ids import refused_id, signal_id
 from ..messages import (
     Done,
     EventPage,
@@ -20,7 +20,7 @@ from ..messages import (
 )
 from ..types import FINISHED, Event, InstanceDetails, InstanceStatus, InstanceSummary
 from . import rules
-from .rules import Action
+from .rules import Action, CustomAction
 from .schema import parse_time
 from .transaction import (
     Row,
@@ -76,18 +76,23 @@ def send_signal(tx: Transaction, message: SendSignal) -> SignalAnswer:
 def send_custom_signal(tx: Transaction, message: SendCustomSignal) -> Done:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
     row = _known(tx, instance)
-    waiting, taken = tx.db.execute(
+    waiting, taken, refused = tx.db.execute(
         "SELECT (SELECT COALESCE(payload, x'') FROM pending_custom_signals"
-        " WHERE instance_id = ? AND checkpoint_id = ?),"
-        " (SELECT state FROM checkpoints WHERE instance_id = ? AND checkpoint_id = ?)",
-        (instance, checkpoint_id, instance, signal_id(checkpoint_id)),
+        " WHERE instance_id = ?1 AND checkpoint_id = ?2),"
+        " (SELECT state FROM checkpoints WHERE instance_id = ?1 AND checkpoint_id = ?3),"
+        " EXISTS (SELECT 1 FROM checkpoints WHERE instance_id = ?1 AND checkpoint_id = ?4)",
+        (instance, checkpoint_id, signal_id(checkpoint_id), refused_id(checkpoint_id)),
     ).fetchone()
-    if rules.decide_custom_signal(
-        instance, checkpoint_id, message.payload, row.status, waiting, taken
-    ):
+    action = rules.decide_custom_signal(message, row.status, waiting, taken, refused=bool(refused))
+    if action is CustomAction.STORE_AGAIN:
         tx.db.execute(
-            "INSERT INTO pending_custom_signals (instance_id, checkpoint_id, payload, created_at)"
-            " VALUES (?, ?, ?, ?)",
+            "DELETE FROM checkpoints WHERE instance_id = ? AND checkpoint_id IN (?, ?)",
+            (instance, signal_id(checkpoint_id), refused_id(checkpoint_id)),
+        )
+    if action is not CustomAction.NOTHING:
+        tx.db.execute(
+            "INSERT OR REPLACE INTO pending_custom_signals"
+            " (instance_id, checkpoint_id, payload, created_at) VALUES (?, ?, ?, ?)",
             (instance, checkpoint_id, message.payload, tx.now_text),
         )
         tx.signals_changed = True

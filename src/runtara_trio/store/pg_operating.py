@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backend import Handlers
 from ..errors import ServerError, SignalRefused
-from ..ids import signal_id
+from ..ids import refused_id, signal_id
 from ..messages import (
     Done,
     EventPage,
@@ -33,13 +33,8 @@ from ..types import (
 from . import rules
 from .pg_rows import LIVING, Stand, from_ms, holder, lock
 from .pg_verbs import Work, check_known
-from .rules import Action
+from .rules import Action, CustomAction
 from .transaction import event_type, is_ours, signal_of, status_of
-
-CHANNEL = "runtara_trio"
-"""Where signals are announced, to those who listen."""
-
-_NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
 
 
 async def send_signal(work: Work, message: SendSignal) -> SignalAnswer:
@@ -70,7 +65,7 @@ async def send_signal(work: Work, message: SendSignal) -> SignalAnswer:
             asked.value,
             message.payload,
         )
-        await work.run(_NOTIFY)
+        work.announce = True
     if action in (Action.CARRY_OUT, Action.MARK):
         status = InstanceStatus.CANCELLED
         await work.run(
@@ -88,25 +83,34 @@ async def send_signal(work: Work, message: SendSignal) -> SignalAnswer:
 async def send_custom_signal(work: Work, message: SendCustomSignal) -> Done:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
     stand = await _known(work, instance)
-    ((waiting, taken),) = await work.run(
+    ((waiting, taken, refused),) = await work.run(
         "SELECT (SELECT COALESCE(payload, ''::bytea) FROM pending_checkpoint_signals"
         " WHERE instance_id = $1 AND checkpoint_id = $2),"
-        " (SELECT state FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $3)",
+        " (SELECT state FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $3),"
+        " EXISTS (SELECT 1 FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $4)",
         instance,
         checkpoint_id,
         signal_id(checkpoint_id),
+        refused_id(checkpoint_id),
     )
-    if rules.decide_custom_signal(
-        instance, checkpoint_id, message.payload, stand.status, waiting, taken
-    ):
+    action = rules.decide_custom_signal(message, stand.status, waiting, taken, refused=refused)
+    if action is CustomAction.STORE_AGAIN:
+        await work.run(
+            "DELETE FROM checkpoints WHERE instance_id = $1 AND checkpoint_id IN ($2, $3)",
+            instance,
+            signal_id(checkpoint_id),
+            refused_id(checkpoint_id),
+        )
+    if action is not CustomAction.NOTHING:
         await work.run(
             "INSERT INTO pending_checkpoint_signals (instance_id, checkpoint_id, payload)"
-            " VALUES ($1, $2, $3)",
+            " VALUES ($1, $2, $3) ON CONFLICT (instance_id, checkpoint_id) DO UPDATE"
+            " SET payload = excluded.payload, created_at = now()",
             instance,
             checkpoint_id,
             message.payload,
         )
-        await work.run(_NOTIFY)
+        work.announce = True
     return Done()
 
 

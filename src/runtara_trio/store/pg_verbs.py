@@ -19,7 +19,7 @@ from ..errors import (
     SdkError,
     StoreError,
 )
-from ..ids import TIMED_OUT, retry_id, signal_id, signal_payload, signal_record, wake_id
+from ..ids import FAILURES, TIMED_OUT, retry_id, signal_id, signal_payload, signal_record, wake_id
 from ..messages import (
     AcknowledgeSignal,
     CheckpointPage,
@@ -67,6 +67,8 @@ class Work(msgspec.Struct, kw_only=True):
     look: int
     again: bool = False
     """It was sent before, and its answer was lost."""
+    announce: bool = False
+    """Once it has committed, those who listen for signals are told."""
     held: list[tuple[str, int | None]] = msgspec.field(default_factory=list)
     """Leases taken, and given up (None), once it has committed."""
 
@@ -169,10 +171,11 @@ async def _forget_the_end(work: Work, instance: str) -> None:
         instance,
     )
     await work.run("DELETE FROM pending_signals WHERE instance_id = $1", instance)
-    await work.run("DELETE FROM pending_checkpoint_signals WHERE instance_id = $1", instance)
     await work.run(
-        "DELETE FROM checkpoints WHERE instance_id = $1 AND checkpoint_id ~ '::retry::[0-9]+$'",
+        "DELETE FROM checkpoints WHERE instance_id = $1"
+        " AND (starts_with(checkpoint_id, $2) OR checkpoint_id ~ '::retry::[0-9]+$')",
         instance,
+        FAILURES,
     )
 
 

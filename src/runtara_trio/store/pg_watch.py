@@ -12,11 +12,13 @@ from .. import logs
 from ..backend import SignalBatch
 from ..types import Signal
 from .pg_connection import Connection, Row
-from .pg_operating import CHANNEL
 from .pg_owner import Owner
 from .pg_pool import Pool
 from .pg_queue import AGAIN, ANSWER
 from .transaction import signal_of
+
+CHANNEL = "runtara_trio"
+"""Where signals are announced, to those who listen."""
 
 POLL = 1.0
 """Seconds between two looks for signals that nobody announced."""

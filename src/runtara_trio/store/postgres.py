@@ -7,6 +7,7 @@ that is safe.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,7 +44,7 @@ from .pg_owner import Owner
 from .pg_pool import Pool
 from .pg_queue import AGAIN, ANSWER, BATCHED, PATIENCE, Job, Queue
 from .pg_verbs import Doubtful, Work
-from .pg_watch import Watch
+from .pg_watch import CHANNEL, Watch
 
 _HANDLERS = {**pg_verbs.HANDLERS, **pg_operating.HANDLERS}
 
@@ -162,12 +163,20 @@ class PostgresStore:
                 if is_lost(exc):
                     raise _Unsure from exc
                 raise
+            if work.announce:
+                await self._announce(connection)
             for instance, epoch in work.held:
                 if epoch is None:
                     self._owner.held.pop(instance, None)
                 else:
                     self._owner.held[instance] = epoch
             return reply
+
+    async def _announce(self, connection: Connection) -> None:
+        """Tell those who listen. A server whose queue is full refuses that; what was committed
+        is found by their poll."""
+        with contextlib.suppress(psycopg.Error, trio.TooSlowError), trio.fail_after(AGAIN):
+            await connection.run(f"SELECT pg_notify('{CHANNEL}', '')")
 
     async def _prepared(self, message: Request[Any]) -> None:
         """The tables are there, and for a lease this process is an owner."""

@@ -10,6 +10,7 @@ import enum
 
 from ..errors import ConfigError, InstanceFinished, RegistrationError, SignalRefused
 from ..ids import TIMED_OUT, signal_record
+from ..messages import SendCustomSignal
 from ..types import InstanceStatus, SignalType
 
 CANCEL, PAUSE, RESUME = SignalType.CANCEL, SignalType.PAUSE, SignalType.RESUME
@@ -123,38 +124,55 @@ _NO_PAUSE = {
 _PAST = {CANCEL: "cancelled", PAUSE: "paused", RESUME: "resumed"}
 
 
+class CustomAction(enum.Enum):
+    """What a store does with a custom signal."""
+
+    NOTHING = "this very one is there already"
+    STORE = "a row that whoever waits takes, in place of one that waits"
+    STORE_AGAIN = "the record of the one that was refused goes, then as STORE"
+
+
 def decide_custom_signal(
-    instance_id: str,
-    checkpoint_id: str,
-    payload: bytes,
+    message: SendCustomSignal,
     status: InstanceStatus,
     waiting: bytes | None,
     taken: bytes | None,
-) -> bool:
-    """Whether a custom signal has to be stored (False: this very one is there already).
+    *,
+    refused: bool,
+) -> CustomAction:
+    """What to do with a custom signal.
 
-    ``waiting`` is the payload under the id, ``taken`` the record of one handed out.
+    Args:
+      message: the signal.
+      status: of the instance.
+      waiting: the payload under the id that nobody has taken.
+      taken: the record of the one that was taken.
+      refused: that one was not of the type that was waited for.
 
     Raises:
       SignalRefused: finished, or another signal has or had the id.
     """
-    if status.finished:
-        raise SignalRefused(f"instance {instance_id!r} is {status}: it waits for no signal")
+    replaces = message.replace and (refused if taken is not None else waiting is not None)
+    named = f"{message.checkpoint_id!r} of instance {message.instance_id!r}"
+    if status.finished and not replaces:
+        raise SignalRefused(f"instance {message.instance_id!r} is {status}: it waits for no signal")
     if taken is not None:
-        if taken == signal_record(payload):
-            return False
+        if taken == signal_record(message.payload):
+            return CustomAction.NOTHING
+        if replaces:
+            return CustomAction.STORE_AGAIN
         what = "timed out" if taken == TIMED_OUT else "was answered"
         raise SignalRefused(
-            f"{checkpoint_id!r} of instance {instance_id!r} {what} already; "
-            "a second, different signal would change the replay"
+            f"{named} {what} already; a second, different signal would change the replay"
         )
-    if waiting is None:
-        return True
-    if waiting != payload:
+    if waiting == message.payload:
+        return CustomAction.NOTHING
+    if waiting is not None and not replaces:
         raise SignalRefused(
-            f"{checkpoint_id!r} of instance {instance_id!r} has another signal already"
+            f"{named} has another signal already, which nobody has taken; replace it with "
+            "replace=True, on the command line --replace"
         )
-    return False
+    return CustomAction.STORE
 
 
 def check_register(

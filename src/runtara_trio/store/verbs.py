@@ -13,7 +13,7 @@ from ..errors import (
     SdkError,
     StoreError,
 )
-from ..ids import TIMED_OUT, retry_id, signal_payload, wake_id
+from ..ids import FAILURES, TIMED_OUT, retry_id, signal_payload, wake_id
 from ..messages import (
     AcknowledgeSignal,
     Checkpoint,
@@ -130,11 +130,11 @@ def _forget_the_end(tx: Transaction, instance: str) -> None:
         (instance,),
     )
     tx.db.execute("DELETE FROM pending_signals WHERE instance_id = ?", (instance,))
-    tx.db.execute("DELETE FROM pending_custom_signals WHERE instance_id = ?", (instance,))
     tx.db.execute(
-        "DELETE FROM checkpoints WHERE instance_id = ? AND checkpoint_id GLOB '*::retry::[0-9]*'"
-        " AND checkpoint_id NOT GLOB '*::retry::*[^0-9]*'",
-        (instance,),
+        "DELETE FROM checkpoints WHERE instance_id = ? AND (substr(checkpoint_id, 1, ?) = ?"
+        " OR checkpoint_id GLOB '*::retry::[0-9]*'"
+        " AND checkpoint_id NOT GLOB '*::retry::*[^0-9]*')",
+        (instance, len(FAILURES), FAILURES),
     )
 
 
