@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from runtara_trio import RuntaraSdk, open_runtara
+from runtara_trio import Operator, RuntaraSdk, open_runtara
 from runtara_trio.backend import Backend, SignalBatch
 from runtara_trio.messages import RecordOutcome, ReplyT, Request
 from runtara_trio.store.postgres import PostgresStore
@@ -22,6 +22,12 @@ PROGRAMS = Path(__file__).parent / "programs"
 def block(backend: Any, instance_id: str = "i", **options: Any) -> Any:
     """An ``open_runtara`` block as most tests want it."""
     return open_runtara(backend, instance_id=instance_id, tenant_id="t", **options)
+
+
+async def checkpoint_ids(backend: Any, operator: Any = None) -> list[str]:
+    """The ids of all that is stored for the instance ``i``."""
+    page = await (operator or Operator(backend)).checkpoints("i", limit=100_000)
+    return [one.checkpoint_id for one in page.checkpoints]
 
 
 class Wall:

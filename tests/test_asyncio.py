@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from trio.testing import MockClock
 
@@ -26,6 +27,8 @@ from runtara_trio import (
     SharedBackend,
     current_sdk,
     durable,
+    open_backend,
+    open_runtara,
 )
 from runtara_trio.sdk import asyncio_bridge
 
@@ -274,3 +277,103 @@ trio.run(main)
 assert "trio_asyncio" not in sys.modules and "asyncio" not in sys.modules, sorted(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("error", [SystemExit(5), KeyboardInterrupt()])
+@pytest.mark.parametrize("where", ["the call", "a task of a library"])
+async def test_what_ends_the_program_ends_one_block(
+    memory: SharedBackend, error: BaseException, where: str
+) -> None:
+    """The others on the backend are told by whoever holds them all, and by nobody else."""
+
+    async def raises() -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    @durable(flavor="asyncio", max_retries=0)
+    async def ends() -> None:
+        if where == "the call":
+            await raises()
+        task = asyncio.create_task(raises())
+        await asyncio.sleep(3600)
+        await task
+
+    done = trio.Event()
+    left: list[BaseException] = []
+    outcomes = {}
+
+    async def innocent() -> None:
+        async with block(memory, "innocent") as sdk:
+            await sdk.checkpoint("before")
+            await done.wait()
+            await sdk.checkpoint("after")
+        outcomes["innocent"] = sdk.outcome
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(innocent)
+        try:
+            async with block(memory, "ends") as sdk:
+                await ends()
+        except (SystemExit, KeyboardInterrupt) as exc:
+            left.append(exc)
+        outcomes["ends"] = sdk.outcome
+        done.set()
+    assert left == [error]
+    assert outcomes == {"ends": Outcome.STOPPED, "innocent": Outcome.COMPLETED}
+    assert (await Operator(memory).show("ends")).summary.status == "suspended"
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("sdk", "called from code that does not run on Trio"),
+        ("durable", "called from code that does not run on Trio"),
+        ("run", "await the coroutine instead of asyncio.run"),
+        ("trio", "asyncio code cannot await a function of Trio"),
+        ("sleep", r"give @durable\(flavor='asyncio'\)"),
+    ],
+)
+async def test_a_mistake_of_flavor_says_what_to_do(
+    memory: SharedBackend, program: str, said: str
+) -> None:
+    @durable
+    async def inner() -> int:
+        return 1
+
+    async def nothing() -> None: ...
+
+    async def wrong() -> None:
+        match program:
+            case "sdk":
+                await current_sdk().checkpoint("mark")
+            case "durable":
+                await inner()
+            case "run":
+                with contextlib.closing(nothing()) as made:
+                    asyncio.run(made)
+            case "trio":
+                await trio.lowlevel.checkpoint()
+            case "sleep":
+                await asyncio.sleep(0.1)
+
+    flavor: Any = "trio" if program == "sleep" else "asyncio"
+    async with block(memory):
+        with pytest.raises(SdkError, match=said):
+            await durable(flavor=flavor)(wrong)()
+
+
+def test_without_trio() -> None:
+    async def main() -> None:
+        async with open_runtara(":memory:", instance_id="i", tenant_id="t"):
+            raise AssertionError("it does not run")
+
+    async def backend() -> None:
+        async with open_backend(":memory:"):
+            raise AssertionError("it does not run")
+
+    for program in (main, backend):
+        with (
+            contextlib.closing(asyncio.new_event_loop()) as loop,
+            pytest.raises(SdkError, match=r"start the program with trio\.run"),
+        ):
+            loop.run_until_complete(program())

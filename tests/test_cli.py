@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ import trio
 
 from runtara_trio import Operator, open_backend, open_runtara
 
-from .support import start, start_args
+from .support import block, start, start_args
 
 
 def run(*arguments: str, code: int = 0, **environment: str) -> str:
@@ -294,3 +295,49 @@ async def test_run_shows_the_programs_own_traceback(tmp_path: Path, url: str) ->
     assert 'shop.py", line 2, in serve' in program.lines[1]
     assert program.lines[-1].startswith("ZeroDivisionError")
     assert json.loads(run("show", "i", "--json", "--store", url))["status"] == "failed"
+
+
+async def test_a_payload_that_is_no_utf_8(filled: str) -> None:
+    """It is sent as its bytes; so is a JSON argument, whose error is no traceback."""
+    async with open_backend(filled) as backend, block(backend, "typed") as sdk:
+        payload = os.fsdecode(b"\xff\xfe")
+        signal_it = ("-m", "runtara_trio", "signal", "typed", "go", payload, "--store", filled)
+        async with start_args(*signal_it) as sent:
+            assert await sent.wait() == 0
+        assert await sdk.wait_for_signal("go") == b"\xff\xfe"
+    for arguments, text in (
+        (("show", payload), "lone surrogate"),
+        (("signal", "waits", payload, "x"), "lone surrogate"),
+        (("list", "--tenant", payload), "lone surrogate"),
+        (("checkpoints", "waits", "--prefix", payload), "lone surrogate"),
+        (("run", "--id", "x", "--tenant", "t", "os:fsencode", payload), "no async function"),
+        (("run", "--id", "x", "--tenant", "t", "trio:sleep", payload), "is not JSON"),
+    ):
+        async with start_args("-m", "runtara_trio", *arguments, "--store", filled) as wrong:
+            assert await wrong.wait() == 2
+        assert text in wrong.lines[-1]
+
+
+async def test_a_signal_is_replaced(filled: str) -> None:
+    async with open_backend(filled) as backend, block(backend, "typed") as sdk:
+        base = ("-m", "runtara_trio", "signal", "typed", "count", "--store", filled)
+        async with start_args(*base, "many") as sent:
+            assert await sent.wait() == 0
+        async with start_args(*base, "3") as refused:
+            assert await refused.wait() == 1
+        assert "--replace" in refused.lines[-1]
+        async with start_args(*base, "3", "--replace") as replaced:
+            assert await replaced.wait() == 0
+        assert await sdk.wait_for_signal("count", type=int) == 3
+
+
+async def test_run_after_ctrl_c(tmp_path: Path, url: str) -> None:
+    (tmp_path / "orders.py").write_text(PROGRAM)
+    base = ("-m", "runtara_trio", "run", "--store", url, "--tenant", "t", "--id", "b")
+    async with start_args(*base, "orders:work", "0", cwd=tmp_path) as waits:
+        await waits.line("working")
+        waits.send(signal.SIGINT)
+        assert await waits.wait() == 128 + signal.SIGINT
+    assert waits.lines[-1] == "stopped"
+    async with open_backend(url) as backend:
+        assert (await Operator(backend).show("b")).summary.status == "suspended"

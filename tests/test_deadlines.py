@@ -22,10 +22,7 @@ from runtara_trio import (
 from runtara_trio.ids import deadline_id, ended_id
 
 from .support import Wall, block
-
-
-async def ids(backend: SharedBackend) -> list[str]:
-    return [one.checkpoint_id for one in (await Operator(backend).checkpoints("i")).checkpoints]
+from .support import checkpoint_ids as ids
 
 
 async def test_it_cancels_in_time(autojump_clock: MockClock, memory: SharedBackend) -> None:

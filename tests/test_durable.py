@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import functools
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypedDict
@@ -18,7 +17,6 @@ from trio.testing import MockClock
 from runtara_trio import (
     CodecError,
     ConfigError,
-    Operator,
     Outcome,
     SdkError,
     SharedBackend,
@@ -30,6 +28,7 @@ from runtara_trio import (
 from runtara_trio.messages import Checkpoint, GetCheckpoint, ReadCheckpoints
 
 from .support import Watched, block
+from .support import checkpoint_ids as ids
 
 pytestmark = pytest.mark.core
 
@@ -52,11 +51,6 @@ class Movie(TypedDict):
 
 class Colour(enum.Enum):
     RED = "red"
-
-
-async def ids(backend: SharedBackend, operator: Operator | None = None) -> list[str]:
-    page = await (operator or Operator(backend)).checkpoints("i")
-    return [one.checkpoint_id for one in page.checkpoints]
 
 
 async def test_it_runs_once_over_all_runs(backend: SharedBackend) -> None:
@@ -175,94 +169,6 @@ async def test_methods_leave_self_out(backend: SharedBackend) -> None:
             "found::south",
         ):
             assert await sdk.get_checkpoint(f"durable::{name}") is not None, name
-
-
-class TestKeys:
-    async def key(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-        """What a call is saved under."""
-        async with open_backend(":memory:") as backend:
-            async with block(backend):
-                await function(*args, **kwargs)
-            (only,) = await ids(backend)
-            return only
-
-    async def test_the_default(self) -> None:
-        @durable
-        async def f(a: Any, b: Any = 2, *rest: Any, **named: Any) -> None: ...
-
-        @durable
-        async def one(a: Any) -> None: ...
-
-        @durable
-        async def none() -> None: ...
-
-        assert await self.key(one, "order-7") == "durable::one::order-7"
-        assert await self.key(one, "a/b:c%") == "durable::one::a%2Fb%3Ac%25"
-        assert await self.key(one, "") == "durable::one::"
-        assert await self.key(one, "[1]") == 'durable::one::["[1]"]'
-        assert await self.key(one, '{"a"') == r'durable::one::["{\"a\""]'
-        assert await self.key(one, '"') == r'durable::one::["\""]'
-        assert await self.key(one, 7) == "durable::one::[7]"
-        assert await self.key(one, "7") == "durable::one::7"
-        assert await self.key(one, None) == "durable::one::[null]"
-        assert await self.key(one, [1, {"b": None}]) == 'durable::one::[[1,{"b"%3Anull}]]'
-        assert await self.key(none) == "durable::none::[]"
-        assert await self.key(f, 1) == "durable::f::[1,2,[],{}]"
-        assert await self.key(f, 1, 2) == "durable::f::[1,2,[],{}]"
-        assert await self.key(f, 1, 3, 4, z=5) == 'durable::f::[1,3,[4],{"z"%3A5}]'
-
-    async def test_of_a_format_string(self) -> None:
-        @durable(key="{order.id}-{n:03}")
-        async def f(order: Receipt, n: int = 7) -> None: ...
-
-        assert await self.key(f, Receipt("a:b", 1)) == "durable::f::a:b-007"
-
-    async def test_of_a_callable(self) -> None:
-        @durable(key=lambda order, n: f"{order.id}/{n}")
-        async def f(order: Receipt, n: int) -> None: ...
-
-        assert await self.key(f, Receipt("a", 1), n=2) == "durable::f::a/2"
-
-    async def test_of_a_name(self) -> None:
-        @durable(name="charge:v2")
-        async def f() -> None: ...
-
-        assert await self.key(f) == "durable::charge%3Av2::[]"
-
-    async def test_that_is_too_long_gets_a_digest(self) -> None:
-        @durable
-        async def f(a: str) -> None: ...
-
-        long, other = await self.key(f, "é" * 2000), await self.key(f, "é" * 2001)
-        assert long.startswith("durable::f::éé")
-        assert len(long.encode()) <= 1024
-        assert len(long.rpartition("~")[2]) == 64
-        assert long != other
-
-    async def test_that_cannot_be_made(self, memory: SharedBackend) -> None:
-        @durable
-        async def plain(thing: Any) -> None: ...
-
-        @durable(key="{thing.id}")
-        async def formatted(thing: Any) -> None: ...
-
-        @durable(key=lambda thing: 7)  # type: ignore[arg-type, return-value]
-        async def called(thing: Any) -> None: ...
-
-        async with block(memory):
-            with pytest.raises(TypeError, match=r"'thing' of .* plain, a object, .*key="):
-                await plain(object())
-            with pytest.raises(ConfigError, match=r"key of formatted, '\{thing.id\}', cannot be"):
-                await formatted(object())
-            with pytest.raises(ConfigError, match="key of called returned 7"):
-                await called(object())
-            with pytest.raises(TypeError, match="missing a required argument: 'thing'"):
-                await plain()
-            with pytest.raises(ConfigError, match="NUL"):
-                await plain("a\0")
-            with pytest.raises(TypeError, match="only finite numbers"):
-                await plain(float("nan"))
-        assert await ids(memory) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from runtara_trio import Operator, Outcome, SharedBackend, open_backend
+from runtara_trio import Operator, Outcome, SharedBackend, current_sdk, durable, open_backend
 from runtara_trio.engine import visited
 from runtara_trio.logs import EVENTS, FIELDS
 from runtara_trio.messages import ReadCheckpoints
@@ -187,6 +187,61 @@ class TestUnvisited:
         for _ in range(2):
             async with block(backend, revive=True) as sdk:
                 await sdk.checkpoint("pay::retry::1")
+        assert not events(caplog, "unvisited")
+
+    async def test_what_a_call_that_was_found_used_inside_is_not_missed(
+        self, backend: SharedBackend, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        @durable
+        async def inner(n: int) -> int:
+            await current_sdk().checkpoint(f"of inner {n}")
+            return n
+
+        @durable(max_retries=0)
+        async def outer(what: str) -> int:
+            sdk = current_sdk()
+            await sdk.sleep(0, f"nap of {what}")
+            async with sdk.open_nursery() as nursery:
+                nursery.start_soon(inner, len(what))
+            with sdk.scope("deeper"):
+                await sdk.checkpoint(f"mark of {what}")
+            if what == "fails":
+                raise ValueError(what)
+            return 1
+
+        @durable
+        async def outermost() -> int:
+            return await outer("works")
+
+        for end in (False, True):
+            async with block(backend) as sdk:
+                await outermost()
+                with pytest.raises(ValueError, match="fails"):
+                    await outer("fails")
+                if not end:
+                    await sdk.checkpoint("gone")
+                    await sdk.suspended()
+        (record,) = events(caplog, "unvisited")
+        assert record.__dict__["unvisited"] == "gone"
+
+    async def test_a_call_that_used_too_many_to_tell(
+        self,
+        memory: SharedBackend,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("runtara_trio.sdk.durable.MOST_INSIDE", 2)
+
+        @durable
+        async def many() -> None:
+            for n in range(3):
+                await current_sdk().checkpoint(f"n{n}")
+
+        for end in (False, True):
+            async with block(memory) as sdk:
+                await many()
+                if not end:
+                    await sdk.suspended()
         assert not events(caplog, "unvisited")
 
     async def test_ids_asked_for_before_the_registration_count(

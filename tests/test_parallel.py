@@ -22,11 +22,7 @@ from runtara_trio import (
 from runtara_trio.messages import GetCheckpoint, ReadCheckpoints
 
 from .support import Watched, block
-
-
-async def ids(backend: Any) -> list[str]:
-    page = await Operator(backend).checkpoints("i", limit=100_000)
-    return [one.checkpoint_id for one in page.checkpoints]
+from .support import checkpoint_ids as ids
 
 
 @durable
@@ -148,6 +144,21 @@ class TestScopes:
                     await sdk.checkpoint("y" * 28)
         (only,) = await ids(memory)
         assert only.startswith("x" * 900)
+
+
+async def test_a_scope_in_a_worker_thread(memory: SharedBackend) -> None:
+    async with block(memory) as sdk:
+
+        def in_thread() -> str:
+            with sdk.scope("thread"):
+                result = trio.from_thread.run(sdk.checkpoint, "mark")
+                return str(result.checkpoint_id)
+
+        for _ in range(2):
+            assert await trio.to_thread.run_sync(in_thread) == "thread/mark"
+        with sdk.scope("thread"):
+            await sdk.checkpoint("other")
+    assert await ids(memory) == ["thread/mark", "thread/other"]
 
 
 class TestNurseries:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtara_trio import CodecError, ConfigError, Operator, SdkConfig, SharedBackend, open_runtara
+from runtara_trio import (
+    CodecError,
+    ConfigError,
+    Operator,
+    SdkConfig,
+    SharedBackend,
+    durable,
+    open_runtara,
+)
 from runtara_trio import ids as checked
 from runtara_trio.codec import JSON, MAX_STATE, decode, encode
 from runtara_trio.store.schema import parse_time, started_text, time_text
@@ -140,6 +149,52 @@ def test_bytes_are_stored_as_they_are(data: bytes) -> None:
 @given(st.recursive(st.none() | st.booleans() | st.text() | st.integers(), st.lists))
 def test_json_round_trips(value: Any) -> None:
     assert decode(JSON, "x", encode(JSON, "x", value), object) == value
+
+
+class Reading(msgspec.Struct):
+    value: float
+    note: str | None = None
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    ("around", "where"),
+    [
+        (lambda number: number, "it is"),
+        (lambda number: {"score": [1.0, number]}, r"\['score'\]\[1\] is"),
+        (lambda number: Reading(number), r"\['value'\] is"),
+        (lambda number: (None, {number}), r"\[1\]\[0\] is"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused(number: float, around: Any, where: str) -> None:
+    with pytest.raises(CodecError, match=f"state: .* {where} {number}, and JSON has only finite"):
+        encode(JSON, "state", around(number))
+    assert encode(JSON, "state", around(0.5)) == msgspec.json.encode(around(0.5))
+
+
+@pytest.mark.parametrize("verb", ["checkpoint", "durable", "completed", "event", "signal", "sleep"])
+async def test_so_it_is_for_every_verb(memory: SharedBackend, verb: str) -> None:
+    ran = []
+
+    @durable(max_retries=0)
+    async def measure() -> dict[str, float | None]:
+        ran.append(1)
+        return {"a": None, "b": float("nan")}
+
+    value = {"a": None, "b": float("nan")}
+    async with open_runtara(memory, instance_id="i", tenant_id="t") as sdk:
+        calls = {
+            "checkpoint": lambda: sdk.checkpoint("a", value),
+            "durable": measure,
+            "completed": lambda: sdk.completed(value),
+            "event": lambda: sdk.custom_event("a", value),
+            "signal": lambda: Operator(memory).send_signal("i", "a", value),
+            "sleep": lambda: sdk.sleep(1, "a", value),
+        }
+        with pytest.raises(CodecError, match=r"\['b'\] is nan"):
+            await calls[verb]()
+        assert (await Operator(memory).checkpoints("i")).checkpoints == ()
+        assert sdk.is_writable
 
 
 def test_a_codec_that_returns_no_bytes_is_named() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import enum
+from datetime import date, timedelta
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from runtara_trio import (
+    CodecError,
     ConfigError,
     Operator,
     Outcome,
@@ -235,3 +238,111 @@ async def test_a_timeout_that_is_none_is_refused(memory: SharedBackend, timeout:
     async with block(memory) as sdk:
         with pytest.raises(ConfigError, match="timeout must be"):
             await sdk.wait_for_signal("approve", timeout=timeout)
+
+
+class Answer(enum.Enum):
+    YES = "yes"
+
+
+@pytest.mark.parametrize(
+    ("sent", "wanted", "got"),
+    [
+        ("hello", bytes, b"hello"),
+        ("hello", str, "hello"),
+        ("42", str, "42"),
+        ("42", int, 42),
+        ("null", str, "null"),
+        ('"quoted"', str, '"quoted"'),
+        ("yes", Answer, Answer.YES),
+        ("yes", Literal["yes", "no"], "yes"),
+        ("yes", str | None, "yes"),
+        ("2026-01-02", date, date(2026, 1, 2)),
+        ('{"by":"ana","approved":true}', Decision, Decision("ana", True)),
+        (Decision("ana", True), Decision, Decision("ana", True)),
+        (b"\xff\0", bytes, b"\xff\0"),
+        ("", bytes, b""),
+        ("grüße", str, "grüße"),
+    ],
+)
+async def test_what_is_sent_arrives(place: Place, sent: Any, wanted: Any, got: Any) -> None:
+    """A text that somebody typed, as its bytes, and as what it stands for."""
+    async with block(place.backend) as sdk:
+        await place.operator.send_signal("i", "go", sent)
+        assert await sdk.wait_for_signal("go", type=wanted) == got
+
+
+@pytest.mark.core
+async def test_a_signal_of_another_type_may_be_replaced(place: Place) -> None:
+    with pytest.raises(CodecError, match="signal 'count'") as caught:
+        async with block(place.backend) as sdk:
+            await place.operator.send_signal("i", "count", b"many")
+            await sdk.wait_for_signal("count", type=int)
+    assert "signal --replace" in caught.value.__notes__[0]
+    if not isinstance(place.operator, Operator):
+        return  # a core's tables are written by hand there
+    with pytest.raises(SignalRefused, match="is failed"):
+        await place.operator.send_signal("i", "count", b"3")
+    await place.operator.send_signal("i", "count", b"3", replace=True)
+    async with block(place.backend, revive=True) as sdk:
+        assert await sdk.wait_for_signal("count", type=int) == 3
+        with pytest.raises(SignalRefused, match="was answered already"):
+            await place.operator.send_signal("i", "count", b"4", replace=True)
+
+
+async def test_a_signal_that_nobody_has_taken_may_be_replaced(backend: SharedBackend) -> None:
+    operator = Operator(backend)
+    async with block(backend) as sdk:
+        await operator.send_signal("i", "count", 1)
+        with pytest.raises(SignalRefused, match=r"has another signal already.*--replace"):
+            await operator.send_signal("i", "count", 2)
+        await operator.send_signal("i", "count", 2, replace=True)
+        assert await sdk.wait_for_signal("count", type=int) == 2
+        with pytest.raises(SignalRefused, match="was answered already"):
+            await operator.send_signal("i", "count", 3, replace=True)
+        with pytest.raises(trio.TooSlowError):
+            await sdk.wait_for_signal("late", timeout=0)
+        with pytest.raises(SignalRefused, match="timed out already"):
+            await operator.send_signal("i", "late", 3, replace=True)
+        await operator.send_signal("i", "new", 1, replace=True)  # there is nothing: sent
+
+
+@pytest.mark.parametrize("finish", ["failed", "completed", "cancelled"])
+async def test_an_unread_signal_outlives_a_revive(backend: SharedBackend, finish: str) -> None:
+    operator = Operator(backend)
+    async with block(backend) as sdk:
+        await operator.send_signal("i", "approve", b"yes")
+        if finish == "cancelled":
+            await operator.cancel("i")
+            await trio.sleep_forever()
+        await getattr(sdk, finish)("")
+    assert (await operator.show("i")).unread_signals == ("approve",)
+    async with block(backend, revive=True) as sdk:
+        assert await sdk.wait_for_signal("approve", timeout=0) == b"yes"
+
+
+@pytest.mark.parametrize("hours", [1, 1.5])
+async def test_a_timedelta_is_a_duration(
+    autojump_clock: MockClock, memory: SharedBackend, hours: float
+) -> None:
+    start = trio.current_time()
+    hour = timedelta(hours=hours)
+    async with block(memory, pause_grace=hour, final_timeout=hour) as sdk:
+        await sdk.sleep(hour, "nap")
+        with pytest.raises(trio.TooSlowError):
+            await sdk.wait_for_signal("go", timeout=hour)
+        async with sdk.deadline("soon", hour):
+            await trio.sleep_forever()
+        assert trio.current_time() - start == pytest.approx(3 * 3600 * hours, abs=0.01)
+        with pytest.raises(ConfigError, match="seconds must be a finite number"):
+            await sdk.sleep(timedelta(days=-1), "back")
+    assert await Operator(memory).prune(timedelta(days=1)) == 0
+
+
+async def test_prune_goes_by_the_clock_of_the_configuration(autojump_clock: MockClock) -> None:
+    wall = Wall()
+    async with open_backend(SdkConfig(store=":memory:", clock=wall)) as backend:
+        async with block(backend):
+            pass
+        assert await Operator(backend).prune(86400) == 0
+        wall.offset += 2 * 86400
+        assert await Operator(backend).prune(86400) == 1
