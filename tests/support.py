@@ -164,14 +164,16 @@ def start(
     return start_args(str(PROGRAMS / program), *map(str, arguments), cwd=cwd)
 
 
-@asynccontextmanager
-async def start_args(*arguments: str, cwd: Path | None = None) -> AsyncIterator[Program]:
+def start_args(*arguments: str, cwd: Path | None = None) -> AbstractAsyncContextManager[Program]:
     """Run Python with these arguments until the end of the block."""
+    return start_command(sys.executable, "-u", *arguments, cwd=cwd)
+
+
+@asynccontextmanager
+async def start_command(*command: str, cwd: Path | None = None) -> AsyncIterator[Program]:
+    """Run a command until the end of the block."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-u", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=cwd,
+        list(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd
     )
     running = Program(process)
     try:

@@ -51,7 +51,8 @@ def own_server() -> Iterator[Server]:
 
 
 LOCKS = (
-    "SELECT l.pid, o.lock_key FROM pg_locks l JOIN runtara_trio_owners o ON o.lock_key = l.objid"
+    "SELECT l.pid, o.lock_key FROM pg_locks l JOIN runtara_trio_owners o"
+    " ON (o.lock_key & 4294967295) = l.objid::bigint"
     " WHERE l.locktype = 'advisory'"
 )
 """Whose lock is held."""
@@ -70,7 +71,9 @@ def cut(backend: SharedBackend) -> None:
     """End the connections that nobody uses just now."""
     store: Any = backend._backend
     for connection in store._pool._idle:
-        admin(store._pool._url, f"SELECT pg_terminate_backend({connection._pgconn.backend_pid})")
+        admin(
+            store._pool._hosts.url, f"SELECT pg_terminate_backend({connection._pgconn.backend_pid})"
+        )
 
 
 def lose_commit(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
@@ -425,7 +428,7 @@ class TestOwners:
             ((pid, key),) = await sql(backend, LOCKS)
             with psycopg.connect(url, autocommit=True) as cut:
                 cut.execute(f"SELECT pg_terminate_backend({pid})")
-                cut.execute(f"SELECT pg_advisory_lock(hashtext('runtara_trio owner'), {key})")
+                cut.execute(f"SELECT pg_advisory_lock({key})")
                 seen = set()
                 with trio.fail_after(20):
                     while len(seen) < 4:

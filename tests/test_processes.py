@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
+import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -23,9 +26,10 @@ from runtara_trio import (
     open_runtara,
 )
 from runtara_trio.store import owners
+from runtara_trio.store.owners import Lock
 
 from .places import Shared
-from .support import Program, sql, start
+from .support import PROGRAMS, Program, sql, start, start_command
 
 SOON = 0.15  # seconds: a signal from another process reaches the body within this
 
@@ -252,28 +256,108 @@ async def test_a_block_that_loses_its_lease_in_a_wait_is_told_by_the_renewal(
 # ---- the rules by which an owner is dead
 
 
+HERE, ELSEWHERE = owners.this_clock(), b"another boot or namespace"
+
+
 @pytest.mark.parametrize(
-    ("lock_free", "age", "dead"),
+    ("lock", "clock", "age", "unchanged", "dead"),
     [
-        (True, 0, True),  # the kernel has dropped the lock
-        (False, 0, False),
-        (False, 1000, False),
-        (False, 1001, True),  # it holds the lock, but does not renew
-        (False, -1, True),  # renewed on a clock that has begun anew since: a reboot
+        (Lock.FREE, HERE, 0, 0, True),  # the kernel has dropped the lock
+        (Lock.FREE, ELSEWHERE, 0, 0, True),
+        (Lock.HELD, HERE, 1000, 1000, False),
+        (Lock.HELD, HERE, 1001, 0, True),  # it holds the lock, but does not renew
+        (Lock.HELD, None, 1001, 0, True),  # of 0.1, which did not say by which clock
+        (Lock.HELD, None, -1, 1000, False),
+        (Lock.HELD, ELSEWHERE, -5000, 1000, False),  # its age cannot be told
+        (Lock.HELD, ELSEWHERE, 99999, 1000, False),
+        (Lock.HELD, ELSEWHERE, -5000, 1001, True),  # it was not seen to renew
+        (Lock.UNREADABLE, None, 1000, 1000, False),
+        (Lock.UNREADABLE, None, 1001, 0, True),
+        (Lock.MISSING, None, 1000, 0, False),
+        (Lock.MISSING, None, -1, 0, True),  # of another boot, or another machine
     ],
 )
-def test_when_an_owner_is_dead(lock_free: bool, age: int, dead: bool) -> None:
-    found = owners.is_dead(lock_free=lock_free, renewed_ms=5000, lease_ms=1000, now_ms=5000 + age)
+def test_when_an_owner_is_dead(
+    lock: Lock, clock: bytes | None, age: int, unchanged: int, dead: bool
+) -> None:
+    found = owners.is_dead(
+        owners.Seen(lock, clock),
+        renewed_ms=9000,
+        lease_ms=1000,
+        now_ms=9000 + age,
+        unchanged_ms=unchanged,
+    )
     assert found is dead
 
 
 def test_an_owner_holds_its_lock_in_the_same_process_too(tmp_path: Path) -> None:
     database = str(tmp_path / "x.db")
     owner = owners.OwnerFile(database)
-    assert not owners.lock_is_free(owner.path)
+    assert owners.look_at(owner.path) == (Lock.HELD, HERE)
     owner.close()
-    assert owners.lock_is_free(owner.path)
-    assert not owners.lock_is_free(owners.side_file(database, "nobody"))
+    assert owners.look_at(owner.path) == (Lock.FREE, HERE)
+    assert owners.look_at(owners.side_file(database, "nobody")).lock is Lock.MISSING
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+async def test_another_users_dead_owner_is_dead(tmp_path: Path, url: str) -> None:
+    """Its side file is not ours to write, and a lock needs no right to."""
+    tmp_path.chmod(0o777)
+    for folder in tmp_path.parents[:3]:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    async with start("worker.py", url, "i", "wait") as first:
+        await first.line("running new")
+        await first.kill()
+    for path in tmp_path.iterdir():
+        path.chmod(0o644 if "-owner-" in path.name else 0o666)
+    done = await trio.to_thread.run_sync(_open_as_nobody, url)
+    assert done.decode() == "completed"
+
+
+def _open_as_nobody(url: str) -> bytes:
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.set_wakeup_fd(-1)  # of the test's Trio
+        os.setgid(65534)
+        os.setuid(65534)
+        os.write(write, _completed(url).encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with open(read, "rb") as result:
+        return result.read()
+
+
+def _completed(url: str) -> str:
+    async def main() -> str:
+        async with open_runtara(url, instance_id="i", tenant_id="t", stop_signals=()) as sdk:
+            pass
+        return str(sdk.outcome)
+
+    try:
+        return trio.run(main)
+    except Exception as exc:
+        return "".join(traceback.format_exception(exc))
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs a time namespace"
+)
+async def test_an_owner_in_another_time_namespace_lives(tmp_path: Path, url: str) -> None:
+    """Its monotonic clock is years behind; it is busy, until it is killed."""
+    program = [sys.executable, "-u", str(PROGRAMS / "worker.py"), url, "i", "wait", "3000"]
+    command = ["unshare", "--time", "--fork", "--monotonic", "100000000", "--boottime", "100000000"]
+    async with start_command(*command, *program) as other:
+        try:
+            await other.line("running new")
+        except EOFError:
+            pytest.skip(f"no time namespaces here: {other.lines}")
+        config = SdkConfig(store=url, lease_ms=300)
+        for _ in range(2):
+            with pytest.raises(InstanceBusy):
+                async with open_runtara(config, instance_id="i", tenant_id="t"):
+                    raise AssertionError("it does not run")
 
 
 async def test_what_dead_owners_left_is_tidied_by_the_next_start(tmp_path: Path, url: str) -> None:

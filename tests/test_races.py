@@ -376,7 +376,7 @@ def test_two_who_look_at_a_dead_owner_at_once_agree(tmp_path: Path) -> None:
     owner.close()
     looking = os.open(owner.path, os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)  # the other, in the middle of its look
-    assert owners.lock_is_free(owner.path)
+    assert owners.look_at(owner.path).lock is owners.Lock.FREE
     os.close(looking)
 
 

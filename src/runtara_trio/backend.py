@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
+import trio
 
 from .errors import SdkError
 from .messages import ReplyT, Request
@@ -44,6 +45,25 @@ class Backend(Protocol):
 
     def signals(self) -> AsyncIterator[SignalBatch]:
         """Batches, as they come. One reader."""
+
+
+class Patience:
+    """How long the end of a backend waits for a store or a server that does not answer."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._until: float | None = None
+
+    def begin(self) -> None:
+        """The end has begun: from now on the time runs."""
+        if self._until is None:
+            self._until = trio.current_time() + self.seconds
+
+    def left(self) -> float:
+        """Seconds that are left, 0 or more."""
+        self.begin()
+        assert self._until is not None
+        return max(0.0, self._until - trio.current_time())
 
 
 Handlers = Mapping[type[Request[Any]], Callable[[ContextT, Any], Any]]

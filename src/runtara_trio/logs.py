@@ -64,6 +64,27 @@ class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
                 return
 
 
+class Outage:
+    """Something that fails again and again: said once, and once more when it works again."""
+
+    def __init__(self, event: LogEvent, task: str) -> None:
+        self._event = event
+        self._task = task
+        self._on = False
+
+    def goes_on(self, error: str) -> None:
+        """It has failed."""
+        if not self._on:
+            self._on = True
+            self._event(error=f"{self._task}: {error}; it is tried again")
+
+    def over(self) -> None:
+        """It has worked."""
+        if self._on:
+            self._on = False
+            works_again(task=self._task)
+
+
 def _in_a_line(value: object) -> object:
     """Somebody's id must not look like a record of its own."""
     return value if not isinstance(value, str) or value.isprintable() else ascii(value)[1:-1]
@@ -266,6 +287,13 @@ look_failed = _event(
     WARNING,
     "%(error)s",
     "error",
+)
+works_again = _event(
+    "works_again",
+    "store",
+    INFO,
+    "%(task)s works again",
+    "task",
 )
 batch_failed = _event(
     "batch_failed",

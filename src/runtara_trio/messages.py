@@ -368,6 +368,16 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     removed: int
 
 
+class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):
+    bytes_before: int
+    """What the store took on the disk."""
+    bytes_after: int
+
+
+class Vacuum(Request[Vacuumed], frozen=True, kw_only=True):
+    """Give back to the disk what was removed. Outside of any transaction; it takes its time."""
+
+
 class Prune(Request[Pruned], frozen=True, kw_only=True):
     """Remove up to ``limit`` finished instances that ended before ``before_ms``."""
 

@@ -182,11 +182,20 @@ def signal(store: str, instance_id: str, checkpoint_id: str, payload: str, repla
     callback=lambda context, option, text: _seconds(text),
     help="How long ago it must have finished: 30d, 12h, 90m or 45s.",
 )
-def prune(store: str, older_than: float) -> None:
+@click.option(
+    "--vacuum",
+    is_flag=True,
+    help="Then give the room back to the disk. On a file, nobody can write meanwhile.",
+)
+def prune(store: str, older_than: float, vacuum: bool) -> None:
     """Remove what finished long ago, with its checkpoints and its history."""
     with shown.progress("removing") as progress:
         removed = _operate(store, lambda op: op.prune(older_than, progress=progress))
     click.echo(f"{removed} removed")
+    if vacuum:
+        done = _operate(store, lambda op: op.vacuum())
+        sizes = f"{shown.size(done.bytes_before)} before, {shown.size(done.bytes_after)} after"
+        click.echo(f"vacuumed: {sizes}")
 
 
 @main.command()

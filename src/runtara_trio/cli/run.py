@@ -35,7 +35,10 @@ def find_program(target: str) -> Program:
     module_name, separator, function_name = target.partition(":")
     if not separator or not module_name or not function_name:
         raise click.UsageError(f"{target!r} is not of the form module:function")
-    sys.path.insert(0, os.getcwd())
+    try:
+        sys.path.insert(0, os.getcwd())
+    except FileNotFoundError as exc:
+        raise click.UsageError("the working folder of this process is gone; enter another") from exc
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as exc:

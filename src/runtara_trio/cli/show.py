@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -234,6 +235,11 @@ def readable(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return "base64:" + str(msgspec.to_builtins(data))
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: ``3.4 MB``."""
+    return decimal(count)
 
 
 def now() -> datetime:

@@ -80,6 +80,8 @@ class Block(Watched):
         self.names = Names()
         self.at_end: list[Callable[[], Awaitable[None]]] = []
         """What ends after the body, and before the outcome is recorded."""
+        self.on_end: Callable[[], object] = lambda: None
+        """Told that the body has ended."""
 
     @property
     def scope(self) -> trio.CancelScope:
@@ -428,6 +430,7 @@ class Block(Watched):
           OutcomeNotRecorded: not within ``final_timeout``.
         """
         self.ended = True
+        self.on_end()
         if self._hold is not None:
             self._hold.end()
             await self.shared.uninterrupted(self._recorder.within_timeout, self._hold.done.wait)

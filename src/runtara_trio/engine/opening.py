@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import sniffio
 import trio
 
-from ..backend import Backend
+from ..backend import Backend, Patience
 from ..clock import Clock, TrioClock, default_clock
 from ..config import SdkConfig
 from ..errors import ConfigError, SdkError
@@ -27,7 +27,11 @@ from .services import SharedBackend, keep_running
 Target = str | SdkConfig | Backend
 """A URL, a configuration that names one, or a bare backend."""
 
-Opener = Callable[[], AbstractAsyncContextManager[Backend]]
+Opener = Callable[[Patience], AbstractAsyncContextManager[Backend]]
+
+CLOSING = 30.0
+"""Seconds that a backend's end waits for what does not answer; a block's own: what is left of
+its ``final_timeout``."""
 
 
 @protected_manager
@@ -90,15 +94,17 @@ def _resolve(
         if is_server(url):
             return config, clock, _quic(url, config, clock)
         if is_postgres(url):
-            return config, clock, _postgres(url, config, clock, create)
+            return config, clock, _postgres(url, config, create)
         location = locate(url)
         return (
             config,
             clock,
-            lambda: open_sqlite(location, lease_ms=config.lease_ms, clock=clock, create=create),
+            lambda patience: open_sqlite(
+                location, lease_ms=config.lease_ms, clock=clock, patience=patience, create=create
+            ),
         )
     if isinstance(target, Backend):
-        return config, clock, lambda: _bare(target)
+        return config, clock, lambda _: _bare(target)
     raise ConfigError(
         f"a target is a URL, an SdkConfig or a Backend, not a {type(target).__name__}: {target!r}"
     )
@@ -109,10 +115,10 @@ def _quic(target: str | SdkConfig, config: SdkConfig, clock: Clock) -> Opener:
     from ..quic.client import open_quic
 
     server = server_of_url(target) if isinstance(target, str) else server_of_config(target)
-    return lambda: open_quic(server, config=config, clock=clock)
+    return lambda _: open_quic(server, config=config, clock=clock)
 
 
-def _postgres(url: str, config: SdkConfig, clock: Clock, create: bool) -> Opener:
+def _postgres(url: str, config: SdkConfig, create: bool) -> Opener:
     try:
         from ..store.postgres import named, open_postgres
     except ImportError as exc:
@@ -120,7 +126,9 @@ def _postgres(url: str, config: SdkConfig, clock: Clock, create: bool) -> Opener
             f"{url.partition('://')[0]}:// needs psycopg: pip install 'runtara-trio[postgres]'"
         ) from exc
     name = named(url)
-    return lambda: open_postgres(url, name, lease_ms=config.lease_ms, clock=clock, create=create)
+    return lambda patience: open_postgres(
+        url, name, config=config, patience=patience, create=create
+    )
 
 
 @asynccontextmanager
@@ -135,6 +143,7 @@ class _Opening:
         self.config = config
         self.clock = clock
         self.opener = opener
+        self.patience = Patience(CLOSING)
         self.services = trio.CancelScope(shield=True)
         self.ready = trio.Event()
         self._shared: SharedBackend | None = None
@@ -150,6 +159,7 @@ class _Opening:
     def close(self) -> None:
         if self._shared is not None:
             self._shared.closed = True
+        self.patience.begin()
         self.services.cancel()
 
 
@@ -157,8 +167,8 @@ class _Opening:
 async def _serve(opening: _Opening) -> None:
     config, clock = opening.config, opening.clock
     with opening.services:
-        async with opening.opener() as backend, trio.open_nursery() as nursery:
-            shared = SharedBackend(backend, config, clock, nursery)
+        async with opening.opener(opening.patience) as backend, trio.open_nursery() as nursery:
+            shared = SharedBackend(backend, config, clock, nursery, opening.patience)
             nursery.start_soon(keep_running, shared.watch)
             if config.heartbeat_interval_ms:
                 nursery.start_soon(keep_running, shared.heartbeat)

@@ -18,7 +18,7 @@ import outcome
 import trio
 
 from .. import logs
-from ..backend import Backend, SignalBatch
+from ..backend import Backend, Patience, SignalBatch
 from ..clock import Clock
 from ..config import SdkConfig
 from ..errors import RequestTimeout, SdkError
@@ -27,8 +27,11 @@ from ..types import Signal
 
 T = TypeVar("T")
 
-RETRY_DELAY = 1.0
-"""Seconds before a service that failed tries again."""
+RETRY_DELAY, LONGEST_DELAY = 1.0, 30.0
+"""Seconds before a service that failed tries again; doubled each time."""
+
+WORKS_AGAIN = 120.0
+"""Seconds after which one that has not failed is taken to work."""
 
 
 class Watched:
@@ -56,10 +59,17 @@ class SharedBackend:
     """
 
     def __init__(
-        self, backend: Backend, config: SdkConfig, clock: Clock, nursery: trio.Nursery
+        self,
+        backend: Backend,
+        config: SdkConfig,
+        clock: Clock,
+        nursery: trio.Nursery,
+        patience: Patience,
     ) -> None:
         self.config = config
         self.clock = clock
+        self.patience = patience
+        """Of its end."""
         self._backend = backend
         self._nursery = nursery
         self._blocks: dict[str, Watched] = {}
@@ -172,13 +182,21 @@ def no_answer(message: Request[Any], timeout: float) -> RequestTimeout:
 
 @trio.lowlevel.enable_ki_protection
 async def keep_running(service: Callable[[], Awaitable[None]]) -> None:
-    """Run a service; where it fails, say so and start it again."""
+    """Run a service; where it fails, say so once, and start it again."""
+    delay = RETRY_DELAY
+    said = ""
     while True:
+        started = trio.current_time()
         try:
             await service()
         except Exception as exc:
-            logs.service_failed(exc_info=exc, task=service.__name__, error=str(exc))
-        await trio.sleep(RETRY_DELAY)
+            if trio.current_time() - started > WORKS_AGAIN:
+                delay, said = RETRY_DELAY, ""
+            if str(exc) != said:
+                said = str(exc)
+                logs.service_failed(exc_info=exc, task=service.__name__, error=said)
+        await trio.sleep(delay)
+        delay = min(2 * delay, LONGEST_DELAY)
 
 
 @trio.lowlevel.enable_ki_protection

@@ -62,6 +62,8 @@ class StopSignals:
 
     def forget(self) -> None:
         """There are no blocks here: after a fork, in the child."""
+        if self._installed:
+            signal.set_wakeup_fd(-1)  # the parent's Trio would be woken
         self._blocks.clear()
         self._received = None
         self._restore()

@@ -56,6 +56,7 @@ from ..messages import (
     StopWaiting,
     StoredState,
     TakeSignal,
+    Vacuum,
 )
 from ..types import CustomSignal, EventType, InstanceInfo, InstanceStatus, Signal, SignalType
 from ..wire import calls
@@ -432,5 +433,6 @@ HANDLERS: Handlers[Instances] = {
     ShowInstance: _of_a_store,
     ListEvents: _of_a_store,
     Prune: _of_a_store,
+    Vacuum: _of_a_store,
 }
 """Which function answers which message."""

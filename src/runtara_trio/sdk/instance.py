@@ -123,8 +123,11 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
 async def _alone(target: Target, settings: _Settings) -> AsyncIterator[RuntaraSdk]:
     check_on_trio()
     await trio.lowlevel.checkpoint_if_cancelled()
-    async with open_backend(target) as shared, _run(shared, settings) as sdk:
-        yield sdk
+    async with open_backend(target) as shared:
+        shared.patience.seconds = settings.final_timeout
+        async with _run(shared, settings) as sdk:
+            sdk._block.on_end = shared.patience.begin
+            yield sdk
 
 
 @protected_manager

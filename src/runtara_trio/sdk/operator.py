@@ -25,6 +25,8 @@ from ..messages import (
     SendSignal,
     ShowInstance,
     SignalAnswer,
+    Vacuum,
+    Vacuumed,
 )
 from ..types import InstanceDetails, InstanceStatus, SignalType
 
@@ -173,6 +175,15 @@ class Operator:
                 progress(removed)
             if batch.removed < PRUNE_BATCH:
                 return removed
+
+    async def vacuum(self) -> Vacuumed:
+        """Give back to the disk what :meth:`prune` has removed; how large the store was, and is.
+
+        On a file nobody else can write meanwhile: programs wait for up to 10 s, and then get a
+        :class:`StoreError`. On PostgreSQL nobody waits; what is not at the end of a table is
+        kept there for what comes.
+        """
+        return await self._backend.request(Vacuum())
 
     async def _signal(self, kind: SignalType, instance_id: str, payload: bytes) -> SignalAnswer:
         if not isinstance(payload, builtins.bytes):

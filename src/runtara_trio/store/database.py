@@ -8,27 +8,31 @@ SQLite's reasons is undone and run again one by one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import outcome
 
 from .. import logs
 from ..backend import SignalBatch, dispatch
 from ..errors import StoreError
-from ..messages import Checkpoint, Register, Request, TakeLease
+from ..messages import Checkpoint, Register, Request, TakeLease, Vacuum, Vacuumed
 from ..types import Signal
 from . import leases as leasing
 from . import operating, saving, schema, verbs
-from .failures import translated
+from .failures import is_busy, translated
 from .file import StoreFile
 from .leases import Leases
 from .location import Location
+from .locked import Patience
 from .transaction import Transaction, signal_of
+
+T = TypeVar("T")
 
 HANDLERS = {**verbs.HANDLERS, **operating.HANDLERS}
 
@@ -69,6 +73,7 @@ class Database:
         self.leases = Leases(location.path, lease_ms)
         self.file: StoreFile | None = None
         self._publish = publish
+        self._patience = Patience()
         self._looks = itertools.count(1)
         self._published: tuple[list[tuple[str, Signal]], list[tuple[str, str]]] = ([], [])
         self._data_version = 0
@@ -91,20 +96,45 @@ class Database:
                 job.result = outcome.Error(self._translated(exc))
             else:
                 ready.append(job)
-        if ready:
-            self._run_ready(ready)
+        batch = [job for job in ready if not isinstance(job.message, Vacuum)]
+        if batch:
+            self._run_ready(batch)
+        for job in ready:
+            if isinstance(job.message, Vacuum):
+                self._vacuum(job)
+
+    def _vacuum(self, job: Job) -> None:
+        """Alone, for it is no part of a transaction."""
+        file = self._opened()
+        try:
+            before = file.size()
+            self._patience.wait(lambda: file.db.execute("VACUUM"))
+            file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            job.result = outcome.Value(Vacuumed(bytes_before=before, bytes_after=file.size()))
+        except (sqlite3.Error, OSError) as exc:
+            self._fail([job], exc)
 
     def _run_ready(self, jobs: Sequence[Job]) -> None:
         file = self._opened()
+        try:
+            tx = self._patience.wait(lambda: self._commit(file, jobs))
+        except (_Undo, sqlite3.Error, StoreError) as exc:
+            # Where the file is locked, nobody got a turn: one by one would not help.
+            if len(jobs) > 1 and not file.gone and not is_busy(exc):
+                for job in jobs:
+                    self._run_ready([job])
+            else:
+                self._fail(jobs, exc.reason if isinstance(exc, _Undo) else exc)
+        else:
+            self._after_commit(tx)
+
+    def _commit(self, file: StoreFile, jobs: Sequence[Job]) -> Transaction:
+        """Answer ``jobs`` in one transaction."""
         writes = any(job.message.writes for job in jobs)
+        tx = Transaction(file.db, self.leases)
         try:
             if writes:
                 file.db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as exc:  # nobody got a turn: trying one by one would not help
-            self._fail(jobs, exc)
-            return
-        tx = Transaction(file.db, self.leases)
-        try:
             for job in jobs:
                 tx.now, tx.look = job.now, next(self._looks)
                 if type(job.message) is not Checkpoint:
@@ -114,18 +144,10 @@ class Database:
             if writes:
                 file.db.execute("COMMIT")
             file.check()
-        except (_Undo, sqlite3.Error, StoreError) as exc:
-            _undo(file.db)
-            if len(jobs) > 1 and not file.gone:
-                for job in jobs:
-                    self._run_ready([job])
-            else:
-                self._fail(jobs, exc.reason if isinstance(exc, _Undo) else exc)
-        except BaseException:  # a mistake of ours: the next batch must find no half of this one
+        except BaseException:  # also a mistake of ours: the next batch must find no half of it
             _undo(file.db)
             raise
-        else:
-            self._after_commit(tx)
+        return tx
 
     def _fail(self, jobs: Sequence[Job], reason: BaseException) -> None:
         for job in jobs:
@@ -138,8 +160,8 @@ class Database:
         before = tx.db.total_changes
         try:
             return outcome.Value(dispatch(HANDLERS, tx, message))
-        except sqlite3.Error as exc:
-            raise _Undo(exc) from exc
+        except sqlite3.Error:
+            raise
         except Exception as exc:
             if tx.db.total_changes != before:
                 raise _Undo(exc) from exc
@@ -191,13 +213,15 @@ class Database:
 
     def _renew(self) -> None:
         db = self._opened().db
-        with _transaction(db):
-            self.leases.renew(db)
-            lost = self.leases.lost(db)
+        lost = self._in_transaction(db, self._renew_in)
         for instance, _ in lost:
             self.leases.held.pop(instance, None)
         if lost:
             self._publish(SignalBatch(lost=lost))
+
+    def _renew_in(self, db: sqlite3.Connection) -> tuple[tuple[str, int], ...]:
+        self.leases.renew(db)
+        return self.leases.lost(db)
 
     def _publish_pending(self) -> None:
         look = next(self._looks)
@@ -237,7 +261,7 @@ class Database:
         if file is not None:
             if self.leases.owner is not None and not file.gone:
                 try:
-                    self.leases.leave(file.db)
+                    self._patience.wait(functools.partial(self.leases.leave, file.db))
                 except sqlite3.Error:
                     left = False
             file.db.close()
@@ -262,10 +286,7 @@ class Database:
     def _become_owner(self, file: StoreFile, now: float) -> None:
         file.make_ready(now)
         try:
-            with _transaction(file.db):
-                schema.create(file.db)
-                dead_files = self.leases.bury_the_dead(file.db)
-                self.leases.become_owner(file.db)
+            dead_files = self._in_transaction(file.db, self._become_owner_in)
         except BaseException:
             self.leases.forget_owner()
             raise
@@ -273,6 +294,23 @@ class Database:
             leasing.remove_side_file(path)
         (self._data_version,) = file.db.execute("PRAGMA data_version").fetchone()
         self._next_renewal = time.monotonic() + self.leases.lease_ms / 3000
+
+    def _become_owner_in(self, db: sqlite3.Connection) -> list[str]:
+        schema.create(db)
+        dead_files = self.leases.bury_the_dead(db)
+        self.leases.become_owner(db)
+        return dead_files
+
+    def _in_transaction(self, db: sqlite3.Connection, run: Callable[[sqlite3.Connection], T]) -> T:
+        def once() -> T:
+            with _transaction(db):
+                return run(db)
+
+        return self._patience.wait(once)
+
+    def give_up_after(self, seconds: float) -> None:
+        """The store is to end: whoever has the file locked is waited for no longer."""
+        self._patience.give_up_after(seconds)
 
     def _opened(self) -> StoreFile:
         assert self.file is not None

@@ -30,6 +30,11 @@ def translated(exc: BaseException, name: str) -> BaseException:
     return error
 
 
+def is_busy(exc: BaseException) -> bool:
+    """Whether another connection has the file locked."""
+    return isinstance(exc, sqlite3.Error) and primary_code(exc) == sqlite3.SQLITE_BUSY
+
+
 def primary_code(exc: sqlite3.Error) -> int:
     """SQLite's primary error code; its extended ones say more than we ask."""
     return getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

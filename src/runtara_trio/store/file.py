@@ -8,12 +8,20 @@ and tables as they are.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 
 from ..errors import StoreError
-from . import failures, schema
+from . import failures, owners, schema
 from .location import Location
+from .locked import WHILE_MS
+
+LARGEST_LOG = 16 * 2**20
+"""Bytes that the log keeps once a long reader that had held it has gone."""
+
+LONGEST_NAME = 255
+"""Bytes of a file's name, on most file systems."""
 
 CORE_IS_ALIVE = 120
 """Seconds since a core's newest sign of life in which it is taken to be running."""
@@ -31,8 +39,11 @@ class StoreFile:
         self.path = location.path
         self.name = location.name
         self.gone = False
-        if self.path is not None and not os.path.exists(self.path):
-            _check_may_make(self.path, create and location.create)
+        if self.path is not None:
+            if os.path.exists(self.path):
+                _check_has_its_folder(self.path)
+            else:
+                _check_may_make(self.path, create and location.create)
         self.db = sqlite3.connect(
             self.path or ":memory:",
             timeout=failures.BUSY_TIMEOUT,
@@ -52,6 +63,7 @@ class StoreFile:
             self._stand_ins = has_tables and not schema.has_ours(self.db)
             if self._stand_ins:
                 schema.stand_in(self.db)
+            self.db.execute(f"PRAGMA busy_timeout = {WHILE_MS}")
         except BaseException:
             self.db.close()
             raise
@@ -72,6 +84,16 @@ class StoreFile:
             self._refuse_living_core(now)
             self._switch_to_wal()
         self._drop_stand_ins()
+
+    def size(self) -> int:
+        """Bytes that the file and its log take."""
+        if self.path is None:
+            (size,) = self.db.execute(
+                "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+            ).fetchone()
+            return int(size)
+        log = f"{self.path}-wal"
+        return os.path.getsize(self.path) + (os.path.getsize(log) if os.path.exists(log) else 0)
 
     def check(self) -> None:
         """Raises StoreError where the path does not lead to the open file any more."""
@@ -141,12 +163,42 @@ class StoreFile:
                 )
 
 
+def _check_has_its_folder(path: str) -> None:
+    """Raises StoreError where the file alone is mounted, as a container's volume: its log would
+    lie outside, and go with the container."""
+    if os.stat(path).st_dev != os.stat(os.path.dirname(path)).st_dev or path in _mounts():
+        raise StoreError(
+            f"{path} is mounted by itself: its log {os.path.basename(path)}-wal would not lie on "
+            "that volume, and be lost; mount the folder, not the file"
+        )
+
+
+def _mounts() -> set[str]:
+    """Where something is mounted, on Linux."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+            return {_unescaped(line.split(" ")[4]) for line in lines}
+    except OSError:
+        return set()
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
 def _check_may_make(path: str, create: bool) -> None:
     if not create:
         raise StoreError(
             f"there is no store at {path}; start a program on it first, or check the path"
         )
-    folder = os.path.dirname(path)
+    folder, name = os.path.split(path)
+    longest = len(os.fsencode(owners.side_file(name, "0" * 16)))
+    if longest > LONGEST_NAME:
+        raise StoreError(
+            f"cannot create {path}: its name is too long; at most "
+            f"{LONGEST_NAME - longest + len(os.fsencode(name))} bytes, or the names of the files "
+            "beside it have no room"
+        )
     if not os.path.isdir(folder):
         raise StoreError(f"cannot create {path}: make the folder {folder} first")
 
@@ -162,4 +214,5 @@ _PRAGMAS = (
     "fullfsync = ON",  # macOS: fsync alone does not reach the platter
     "checkpoint_fullfsync = ON",
     "temp_store = MEMORY",
+    f"journal_size_limit = {LARGEST_LOG}",
 )

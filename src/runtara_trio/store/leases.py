@@ -45,6 +45,8 @@ class Leases:
         self.who = f"process {os.getpid()} on {socket.gethostname()}"
         self.held: dict[str, int] = {}
         """Instance id to epoch, of what this store has taken and not released."""
+        self._renewals: dict[str, tuple[int, int]] = {}
+        """Of other owners: the last renewal that was seen, and when that was, by our clock."""
 
     def become_owner(self, db: sqlite3.Connection) -> None:
         """Add this store's row, its lock taken before. Once, inside a transaction."""
@@ -173,7 +175,7 @@ class Leases:
         if self._path is None:
             return None
         path = owners.side_file(self._path, owner)
-        if not owners.lock_is_free(path):
+        if owners.look_at(path).lock is not owners.Lock.FREE:
             return None
         _mark(db, owner)
         return path
@@ -192,14 +194,25 @@ class Leases:
         if who is None or renewed_ms is None or lease_ms is None or self._path is None:
             return Holder(owner, "an owner that ended", False, None)
         clock = owners.monotonic_ms()
+        unchanged = clock - self._seen_since(owner, renewed_ms, clock)
         dead = owners.is_dead(
-            lock_free=owners.lock_is_free(owners.side_file(self._path, owner)),
+            owners.look_at(owners.side_file(self._path, owner)),
             renewed_ms=renewed_ms,
             lease_ms=lease_ms,
             now_ms=clock,
+            unchanged_ms=unchanged,
         )
-        until = datetime.fromtimestamp(now + (renewed_ms + lease_ms - clock) / 1000, UTC)
+        age = min(max(clock - renewed_ms, 0), lease_ms)
+        until = datetime.fromtimestamp(now + (lease_ms - age) / 1000, UTC)
         return Holder(owner, who, not dead, until)
+
+    def _seen_since(self, owner: str, renewed_ms: int, now_ms: int) -> int:
+        """Since when, by our clock, this renewal of an owner has been its last."""
+        renewal, since = self._renewals.get(owner, (None, 0))
+        if renewal != renewed_ms:
+            since = now_ms
+            self._renewals[owner] = renewed_ms, since
+        return since
 
 
 def _mark(db: sqlite3.Connection, dead: str) -> None:

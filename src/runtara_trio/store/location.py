@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -74,14 +74,42 @@ def locate(url: str) -> Location:
         relative = path[1:]
         if not relative:
             raise ConfigError(f"{url!r} names no file; {OPENS}")
-        ours = os.path.realpath(relative)
+        ours = _real(url, relative)
         if not os.path.isabs(relative) and not os.path.exists(ours) and os.path.exists(path):
             raise ConfigError(
                 f"{url!r} means {ours!r} here and {path!r} to runtara-core, and only the "
                 f"second exists; write 'sqlite:///{path}' for it"
             )
         return Location(ours, create)
-    return Location(os.path.realpath(path), create)
+    return Location(_as_core_reads(url, path), create)
+
+
+def _as_core_reads(url: str, path: str) -> str:
+    """The file of ``sqlite://path``, as core reads it: percent-escapes are resolved.
+
+    0.1 did not resolve them: where its file is, and no other, it is meant.
+    """
+    resolved = _real(url, unquote(path))
+    literal = _real(url, path)
+    if literal != resolved and os.path.exists(literal):
+        if os.path.exists(resolved):
+            raise ConfigError(
+                f"{url!r} means {resolved!r} to runtara-core and meant {literal!r} to runtara-trio "
+                f"0.1, and both are there; write 'sqlite:///{literal}' or 'sqlite:///{resolved}'"
+            )
+        return literal
+    return resolved
+
+
+def _real(url: str, path: str) -> str:
+    """A path without links. Raises ConfigError where it leads nowhere."""
+    try:
+        return os.path.realpath(path)
+    except FileNotFoundError as exc:
+        raise ConfigError(
+            f"{url!r} is relative, and the working folder of this process is gone; give an "
+            "absolute path, or start the program in another folder"
+        ) from exc
 
 
 def _may_create(url: str, query: str) -> bool:

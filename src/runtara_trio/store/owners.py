@@ -5,20 +5,25 @@ database; the kernel drops that lock however the process dies, so nobody waits f
 lease to run out. The lock follows the open file into forked children, where it would
 outlive its owner: they close it.
 
-A stopped process keeps its lock; there the age of its last renewal decides. That age is
-measured on the machine's monotonic clock, which all processes share and which neither
-jumps nor runs while a laptop sleeps. A reboot starts it anew: then it shows less than
-what was stored, and the owner is dead.
+A stopped process keeps its lock; there its renewals decide. Their age is measured on the
+machine's monotonic clock, which neither jumps nor runs while a laptop sleeps, and which all
+processes share, but for those of another time namespace or another boot. The side file says
+whose clock it was. By another one no age can be told: there an owner is dead once a reader
+has not seen it renew for a whole lease.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import fcntl
+import functools
 import os
 import secrets
 import time
 import weakref
+from pathlib import Path
+from typing import NamedTuple
 
 _held: weakref.WeakSet[OwnerFile] = weakref.WeakSet()
 
@@ -31,6 +36,7 @@ class OwnerFile:
         self.path = side_file(database, self.name)
         self._fd: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(self._fd, this_clock())
         _held.add(self)
 
     def remove(self) -> None:
@@ -50,19 +56,50 @@ def side_file(database: str, owner: str) -> str:
     return f"{database}-owner-{owner}"
 
 
-def lock_is_free(path: str) -> bool:
-    """Whether nobody holds the lock of a side file. A missing file says nothing: False."""
+class Lock(enum.Enum):
+    """What is to be seen of a side file."""
+
+    FREE = "its owner is dead"
+    HELD = "its owner lives, or is stopped"
+    MISSING = "somebody has removed it, or the database came without it"
+    UNREADABLE = "this user may not open it"
+
+
+class Seen(NamedTuple):
+    """A look at a side file."""
+
+    lock: Lock
+    clock: bytes | None = None
+    """Whose monotonic clock its owner goes by; None: not told."""
+
+
+def look_at(path: str) -> Seen:
+    """Whether somebody holds the lock of a side file, and by which clock."""
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = os.open(path, os.O_RDONLY)  # another user's is not ours to write
+    except FileNotFoundError:
+        return Seen(Lock.MISSING)
     except OSError:
-        return False
+        return Seen(Lock.UNREADABLE)
     try:
+        clock = os.read(fd, 1000) or None
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look at once agree
     except OSError:
-        return False
+        return Seen(Lock.HELD, clock)
     finally:
         os.close(fd)
-    return True
+    return Seen(Lock.FREE, clock)
+
+
+@functools.cache
+def this_clock() -> bytes:
+    """What tells this process's monotonic clock from those of other boots and namespaces; empty
+    where nothing does."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/time')}".encode()
+    except OSError:
+        return b""
 
 
 def dead_files(database: str) -> dict[str, str]:
@@ -74,13 +111,28 @@ def dead_files(database: str) -> dict[str, str]:
     folder, prefix = os.path.split(side_file(database, ""))
     found = [name.removeprefix(prefix) for name in os.listdir(folder) if name.startswith(prefix)]
     paths = {owner: side_file(database, owner) for owner in found}
-    return {owner: path for owner, path in paths.items() if lock_is_free(path)}
+    return {owner: path for owner, path in paths.items() if look_at(path).lock is Lock.FREE}
 
 
-def is_dead(*, lock_free: bool, renewed_ms: int, lease_ms: int, now_ms: int) -> bool:
-    """Whether a register may take over from an owner."""
+def is_dead(seen: Seen, *, renewed_ms: int, lease_ms: int, now_ms: int, unchanged_ms: int) -> bool:
+    """Whether a register may take over from an owner.
+
+    Args:
+      seen: its side file.
+      renewed_ms: when it renewed last, by its own clock.
+      lease_ms: how long that lasts.
+      now_ms: by this process's clock.
+      unchanged_ms: for how long this process has not seen it renew.
+    """
+    if seen.lock is Lock.FREE:
+        return True
     age = now_ms - renewed_ms
-    return lock_free or age < 0 or age > lease_ms
+    if seen.clock is None or seen.clock == this_clock():
+        if age > lease_ms:
+            return True
+        if age < 0 and seen.lock is Lock.MISSING:  # of another boot, or another machine
+            return True
+    return unchanged_ms > lease_ms
 
 
 def monotonic_ms() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import struct
 import weakref
 from collections.abc import Generator, Iterator
@@ -16,26 +17,28 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import trio
-from psycopg import conninfo, generators, pq
 from psycopg import errors as pg_errors
+from psycopg import generators, pq
 from psycopg.waiting import Ready, Wait
 
 BOOL, BYTEA, INT8, TEXT, BYTEAS, INT8S, TEXTS, TIMES = 16, 17, 20, 25, 1001, 1016, 1009, 1184
 """Object ids of the types."""
 
-CONNECT_TIMEOUT = 5.0
-_DEFAULTS = {
-    "keepalives_idle": "5",
-    "keepalives_interval": "2",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
-"""Parameters of a connection where its URL does not say: one that was cut must be noticed."""
-
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _INT8 = struct.Struct("!q")
 _INTEGERS = {20: _INT8, 21: struct.Struct("!h"), 23: struct.Struct("!i")}
 _LENGTH = struct.Struct("!i")
+
+STALE = ("0A000", "26000")
+"""SQLSTATEs of a statement that was prepared for what the database was, or on another server."""
+
+READ_ONLY = "25006"
+"""The same of a write on a standby."""
+
+
+class ReadOnlySession(pg_errors.ReadOnlySqlTransaction):
+    """A write on a server that is no standby: its sessions are read-only for this role."""
+
 
 Parameter = None | str | bytes | int | list[str] | list[bytes] | list[int]
 Row = tuple[Any, ...]
@@ -97,12 +100,38 @@ class Connection:
         self._check(results)
         return _rows(results[-1])
 
+    def is_alive(self) -> bool:
+        """Whether a connection that nobody uses is open still, as far as is known here. What the
+        server says unasked is most often that it goes."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return not self.broken and not poll.poll(0)
+
+    @property
+    def server_pid(self) -> int:
+        """The server process, as the connection was told when it began."""
+        return int(self._pgconn.backend_pid)
+
+    @property
+    def on_standby(self) -> bool:
+        """Whether the server is a standby, or too old to say."""
+        return self._pgconn.parameter_status(b"in_hot_standby") != b"off"
+
     async def script(self, statements: str) -> None:
         """Run statements without parameters, in one transaction of their own."""
         with self._broken_if_cut():
             self._pgconn.send_query(statements.encode())
             results = await self._results()
         self._check(results)
+
+    async def value(self, statements: str) -> str:
+        """The first value that statements without parameters bring, unprepared; empty: none."""
+        with self._broken_if_cut():
+            self._pgconn.send_query(statements.encode())
+            results = await self._results()
+        self._check(results)
+        last = results[-1]
+        return (last.get_value(0, 0) or b"").decode() if last.ntuples else ""
 
     @contextlib.contextmanager
     def _broken_if_cut(self) -> Iterator[None]:
@@ -142,58 +171,24 @@ class Connection:
                 pq.ExecStatus.COMMAND_OK,
                 pq.ExecStatus.EMPTY_QUERY,
             ):
-                raise pg_errors.error_from_result(result)
-
-
-def parameters_of(url: str) -> dict[str, Any]:
-    """The parameters of a connection, for libpq."""
-    return {**_DEFAULTS, **conninfo.conninfo_to_dict(url), "client_encoding": "UTF8"}
-
-
-async def connect(url: str) -> Connection:
-    """Open a connection to the first of the URL's hosts and addresses that takes it.
-
-    Raises:
-      psycopg.OperationalError: they refuse it, there is none, or no name can be resolved.
-      TooSlowError: the last one did not answer within its ``connect_timeout``, or 5 s.
-    """
-    parameters = parameters_of(url)
-    timeout = float(parameters.get("connect_timeout") or CONNECT_TIMEOUT)
-    # In a thread, as trio resolves names itself: libpq's own resolving would block the loop.
-    attempts = await trio.to_thread.run_sync(
-        conninfo.conninfo_attempts, parameters, abandon_on_cancel=True
-    )
-    for attempt in attempts[:-1]:
-        with contextlib.suppress(pg_errors.OperationalError), trio.move_on_after(timeout):
-            return Connection(await _connect(conninfo.make_conninfo("", **attempt)))
-    with trio.fail_after(timeout):
-        return Connection(await _connect(conninfo.make_conninfo("", **attempts[-1])))
-
-
-async def _connect(parameters: str) -> pq.abc.PGconn:
-    generator = generators.connect(parameters)
-    try:
-        descriptor, wait = next(generator)
-        while True:
-            ready = await _wait(descriptor, wait)
-            descriptor, wait = generator.send(ready)
-    except StopIteration as stop:
-        pgconn: pq.abc.PGconn = stop.value
-        return pgconn
-    finally:
-        generator.close()
+                error = pg_errors.error_from_result(result)
+                if error.sqlstate == READ_ONLY and not self.on_standby:
+                    raise ReadOnlySession(str(error)) from error
+                if error.sqlstate in (READ_ONLY, *STALE):
+                    self.close()  # another one is of the primary, or as new as the tables
+                raise error
 
 
 async def _drive(generator: Generator[Wait, Ready, Any], descriptor: int) -> Any:
     try:
         wait = next(generator)
         while True:
-            wait = generator.send(await _wait(descriptor, wait))
+            wait = generator.send(await wait_until_ready(descriptor, wait))
     except StopIteration as stop:
         return stop.value
 
 
-async def _wait(descriptor: int, wait: Wait) -> Ready:
+async def wait_until_ready(descriptor: int, wait: Wait) -> Ready:
     if wait == Wait.R:
         await trio.lowlevel.wait_readable(descriptor)
         return Ready.R

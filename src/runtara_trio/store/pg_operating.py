@@ -21,6 +21,7 @@ from ..messages import (
     SendSignal,
     ShowInstance,
     SignalAnswer,
+    Vacuumed,
 )
 from ..types import (
     FINISHED,
@@ -31,6 +32,7 @@ from ..types import (
     SignalType,
 )
 from . import rules
+from .pg_connection import Connection
 from .pg_rows import LIVING, Stand, from_ms, holder, lock
 from .pg_verbs import Work, check_known
 from .rules import Action, CustomAction
@@ -207,6 +209,26 @@ async def prune(work: Work, message: Prune) -> Pruned:
     )
     return Pruned(removed=len(removed))
 
+
+async def vacuum(connection: Connection) -> Vacuumed:
+    """Answer a :class:`Vacuum`, which is no part of a transaction."""
+    before = await connection.run(_SIZE)
+    await connection.value(f"VACUUM (ANALYZE) {', '.join(_TABLES)}")
+    after = await connection.run(_SIZE)
+    return Vacuumed(bytes_before=before[0][0], bytes_after=after[0][0])
+
+
+_TABLES = (
+    "instances",
+    "checkpoints",
+    "instance_events",
+    "pending_signals",
+    "pending_checkpoint_signals",
+    "runtara_trio_leases",
+    "runtara_trio_starts",
+)
+_SIZES = " + ".join(f"pg_total_relation_size('{name}')" for name in _TABLES)
+_SIZE = f"SELECT {_SIZES}"
 
 _PLAN_FOR_VALUES = "SET LOCAL plan_cache_mode = force_custom_plan"
 """Which plan is best depends on the values: how many are of a status, how many are wanted."""

@@ -1,30 +1,38 @@
 """This process as an owner of leases on PostgreSQL.
 
 One thread with a connection of its own holds a session-level advisory lock and renews the
-owner's row: it needs no free Trio loop. Where the connection is lost, the thread connects
-again and takes the lock again; until then the renewal is young, and nobody takes over.
+owner's row: it needs no free Trio loop. It listens to its connection, and where that is lost
+it connects again at once and takes the lock again; who finds the lock free waits for that
+(``pg_liveness``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
+from psycopg import pq
 
 from .. import logs
-from .pg_connection import CONNECT_TIMEOUT, keep_from_children, parameters_of
+from .pg_connection import keep_from_children
+from .pg_hosts import Hosts
+from .pg_liveness import AGE, LOCKED, NEW_KEY
 from .pg_schema import NEXT_EPOCH
 
 AGAIN = 0.5
-"""Seconds before the server is tried again."""
+"""Seconds before the server is tried again, or the lock."""
+
+LONGEST_WAIT = 2.0
+"""What the first grows to while there is no server."""
 
 LAST_WORDS = 5.0
-"""Seconds for the end of the thread: without it the lease runs out by itself."""
+"""Seconds for the end of the thread."""
 
 _SETTINGS = (
     "SET statement_timeout = 5000",
@@ -34,16 +42,6 @@ _SETTINGS = (
     "SET tcp_keepalives_count = 3",
     "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'",
 )
-
-LOCK_CLASS = "hashtext('runtara_trio owner')"
-
-AGE = "extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000"
-LOCKED = (
-    "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    f" AND classid::bigint = ({LOCK_CLASS}::bigint & 4294967295) AND objid::bigint = o.lock_key)"
-)
-"""Of an owner ``o``: ms since its renewal, and whether its lock is held."""
 
 _TIDY = (
     f"DELETE FROM runtara_trio_owners o WHERE {AGE} >= lease_ms AND NOT {LOCKED}"
@@ -55,11 +53,12 @@ _TIDY = (
 class Owner:
     """One owner: its row, its lock, and the thread behind them."""
 
-    def __init__(self, url: str, lease_ms: int, lost: Callable[[list[tuple[str, int]]], None]):
-        self._url = url
+    def __init__(self, hosts: Hosts, lease_ms: int, lost: Callable[[list[tuple[str, int]]], None]):
+        self._hosts = hosts
         self._lease_ms = lease_ms
         self._lost = lost
         self._stop = threading.Event()
+        self._wake, self._woken = socket.socketpair()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self.name: str | None = None
@@ -87,49 +86,80 @@ class Owner:
             )
             self._thread.start()
 
-    def stop(self) -> None:
-        """Give up the lock and the row: what is still held is free. Blocks, but not for long."""
+    def stop(self, patience: float) -> None:
+        """Give up the lock and the row: what is still held is free. Blocks, for no longer than
+        there is patience: then the lease runs out by itself."""
         self._stop.set()
+        self._wake.send(b"\0")
         if self._thread is not None:
-            self._thread.join(LAST_WORDS)
+            self._thread.join(min(LAST_WORDS, patience))
+        else:
+            self._close_wake()
+
+    def _close_wake(self) -> None:
+        self._wake.close()
+        self._woken.close()
 
     def _run(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-        while not self._stop.wait(self._lease_ms / 3000):
-            try:
-                self._renew(connection)
-            except psycopg.Error as exc:
-                logs.look_failed(error=f"the renewal of leases failed: {exc}")
-                with contextlib.suppress(psycopg.Error):
-                    connection.close()
-                again = self._connect_again()
-                if again is None:
-                    return
-                connection = again
-        with contextlib.suppress(psycopg.Error):
-            connection.execute("DELETE FROM runtara_trio_owners WHERE owner = %s", (self.name,))
-        with contextlib.suppress(psycopg.Error):
-            connection.close()
+        away = logs.Outage(logs.look_failed, "the renewal of leases")
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._listen(connection)
+                    if not self._stop.is_set():
+                        self._renew(connection)
+                        away.over()
+                except psycopg.Error as exc:
+                    away.goes_on(error=str(exc))
+                    with contextlib.suppress(psycopg.Error):
+                        connection.close()
+                    again = self._connect_again()
+                    if again is None:
+                        return
+                    connection = again
+            with contextlib.suppress(psycopg.Error):
+                statement = "DELETE FROM runtara_trio_owners WHERE owner = %s"
+                connection.execute(statement, (self.name,))
+        finally:
+            with contextlib.suppress(psycopg.Error):
+                connection.close()
+            self._close_wake()
+
+    def _listen(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        """Wait until it is time to renew, or to take the lock again.
+
+        Raises:
+          psycopg.OperationalError: the connection was lost.
+        """
+        pgconn = connection.pgconn
+        with selectors.DefaultSelector() as selector:
+            selector.register(pgconn.socket, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            until = time.monotonic() + (self._lease_ms / 3000 if self._locked else AGAIN)
+            while (left := until - time.monotonic()) > 0 and not self._stop.is_set():
+                if any(key.fileobj == pgconn.socket for key, _ in selector.select(left)):
+                    pgconn.consume_input()
+                    if pgconn.status != pq.ConnStatus.OK:
+                        raise psycopg.OperationalError("the server closed the connection")
 
     def _connect_again(self) -> psycopg.Connection[tuple[object, ...]] | None:
-        while not self._stop.wait(AGAIN):
+        wait = AGAIN
+        while not self._stop.wait(wait):
             with contextlib.suppress(psycopg.Error):
                 return self._connect()
+            wait = min(2 * wait, LONGEST_WAIT)
         return None
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        parameters: dict[str, Any] = {
-            "connect_timeout": int(CONNECT_TIMEOUT),
-            **parameters_of(self._url),
-        }
-        connection = psycopg.connect("", autocommit=True, **parameters)
+        connection = self._hosts.connect_blocking()
         keep_from_children(connection.pgconn)
         try:
             for setting in _SETTINGS:
                 connection.execute(setting)
             if self.name is None:
-                row = connection.execute(f"SELECT {NEXT_EPOCH}").fetchone()
+                row = connection.execute(f"SELECT {NEXT_EPOCH}, {NEW_KEY}").fetchone()
                 assert row is not None
-                self._key = int(row[0]) % 2**31
+                self._key = int(str(row[1]))
                 self.name = f"postgres-{row[0]}"
                 connection.execute(_TIDY)
             self._locked = False
@@ -143,7 +173,7 @@ class Owner:
         if not self._locked:
             # Not waited for: a session of ours that was cut may hold it for a while yet.
             locked = connection.execute(
-                f"SELECT pg_try_advisory_lock({LOCK_CLASS}, %s::int)", (self._key,)
+                "SELECT pg_try_advisory_lock(%s::bigint)", (self._key,)
             ).fetchone()
             self._locked = locked == (True,)
         connection.execute(

@@ -1,4 +1,4 @@
-"""The queue of checkpoints on PostgreSQL: all that waits goes out as one statement.
+"""The queue of checkpoints and outcomes on PostgreSQL: all that waits of a kind goes out at once.
 
 What was on its way when a connection was lost is sent again. A batch that fails for another
 reason is taken apart: each instance by itself, so that one does not hold up the others.
@@ -12,8 +12,8 @@ from typing import Any
 import outcome
 import trio
 
-from ..messages import Checkpoint, CheckpointReply, GetCheckpoint
-from . import pg_saving
+from ..messages import Checkpoint, CheckpointReply, GetCheckpoint, OutcomeReply, RecordOutcome
+from . import pg_outcomes, pg_saving
 from .pg_connection import Connection
 from .pg_failures import is_lost, no_answer, translated
 from .pg_pool import Pool
@@ -27,11 +27,14 @@ ANSWER = 8.0
 AGAIN = 0.1
 """Seconds before what failed is tried again."""
 
+LONGEST_WAIT = 0.5
+"""What that grows to while a server stays away."""
+
 LARGEST_BATCH = 256
 MOST_BYTES = 16 * 2**20
 """Of states, in a batch of more than one."""
 
-BATCHED = (Checkpoint, GetCheckpoint)
+BATCHED = (Checkpoint, GetCheckpoint, RecordOutcome)
 
 _SETTINGS = """
 -- Nobody waits long for an instance that somebody else has locked.
@@ -43,12 +46,14 @@ class Job:
     """A message on its way, and who waits for its answer. Nobody, once that is cancelled: it
     is carried out all the same."""
 
-    __slots__ = ("_answered", "again", "message", "sent", "task", "until")
+    __slots__ = ("_answered", "again", "failure", "message", "sent", "task", "until")
 
     def __init__(self, message: Any, answered: Callable[[Job], object]) -> None:
         self.message = message
         self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self.sent = False
+        self.failure: BaseException | None = None
+        """What went wrong last."""
         self.again = False
         """It was sent before, and its answer was lost."""
         self.until = trio.current_time() + PATIENCE
@@ -79,6 +84,7 @@ class Queue:
 
     Args:
       take: answers a checkpoint for whose id a custom signal is there.
+      ended: told of each instance whose outcome was recorded.
     """
 
     def __init__(
@@ -88,12 +94,14 @@ class Queue:
         name: str,
         looks: Iterator[int],
         take: Callable[[Job, CheckpointReply], Awaitable[None]],
+        ended: Callable[[str], object],
     ) -> None:
         self._pool = pool
         self._nursery = nursery
         self._name = name
         self._looks = looks
         self._take = take
+        self._ended = ended
         self._jobs: list[Job] = []
         self._more = trio.Event()
 
@@ -105,6 +113,7 @@ class Queue:
     async def work_off(self) -> None:
         """Send what is queued, batch by batch. Runs until cancelled."""
         connection: Connection | None = None
+        wait = AGAIN
         try:
             while True:
                 if not self._jobs:
@@ -116,12 +125,14 @@ class Queue:
                         connection = await self._pool.open(_SETTINGS)
                     with trio.fail_after(ANSWER):
                         await self._send(connection, jobs)
+                    wait = AGAIN
                 except Exception as exc:
                     if is_lost(exc):
                         if connection is not None:
                             connection.close()
                         self._put_back(jobs, exc)
-                        await trio.sleep(AGAIN)
+                        await trio.sleep(wait)
+                        wait = min(2 * wait, LONGEST_WAIT)
                     else:
                         self._take_apart(jobs)
         finally:
@@ -129,23 +140,30 @@ class Queue:
                 connection.close()
 
     def _next_batch(self) -> list[Job]:
-        """What is queued, of one kind, each (instance, id) once."""
+        """What is queued, of one kind, each (instance, id) once. An outcome overtakes nothing of
+        its instance."""
         kind = type(self._jobs[0].message)
         again = self._jobs[0].again
         batch: list[Job] = []
         rest: list[Job] = []
-        seen: set[tuple[str, str]] = set()
+        seen: set[tuple[str, str | None]] = set()
+        behind: set[str] = set()
         room = MOST_BYTES
-        for job in self._jobs:
-            name = (job.message.instance_id, job.message.checkpoint_id)
-            fits = len(batch) < LARGEST_BATCH and type(job.message) is kind and job.again is again
-            if fits and room > 0 and name not in seen:
+        for number, job in enumerate(self._jobs):
+            if len(batch) == LARGEST_BATCH or room <= 0:
+                rest += self._jobs[number:]
+                break
+            instance = job.message.instance_id
+            name = instance, getattr(job.message, "checkpoint_id", None)
+            fits = type(job.message) is kind and job.again is again
+            waits = kind is RecordOutcome and instance in behind
+            if fits and name not in seen and not waits:
                 seen.add(name)
                 batch.append(job)
-                if kind is Checkpoint:
-                    room -= len(job.message.state)
+                room -= _size(job.message)
             else:
                 rest.append(job)
+                behind.add(instance)
         self._jobs = rest
         return batch
 
@@ -158,6 +176,13 @@ class Queue:
             found = await pg_saving.get(connection, messages, MOST_BYTES)
             for job, state in zip(jobs, found, strict=True):
                 self._answer(job, state)
+            return
+        if isinstance(messages[0], RecordOutcome):
+            recorded = await pg_outcomes.record(connection, messages, again=jobs[0].again)
+            for job, answer in zip(jobs, recorded, strict=True):
+                if answer == OutcomeReply(cancel=None):
+                    self._ended(job.message.instance_id)
+                self._answer(job, answer)
             return
         answers = await pg_saving.save(connection, messages, look, again=jobs[0].again)
         for job, (reply, custom) in zip(jobs, answers, strict=True):
@@ -181,6 +206,7 @@ class Queue:
         for job in late:
             job.fail(translated(exc, self._name))
         for job in jobs:
+            job.failure = exc
             job.again = job.again or job.sent
         self._jobs[:0] = [job for job in jobs if job not in late]
 
@@ -205,4 +231,9 @@ class Queue:
                     else:
                         job.fail(translated(exc, self._name))
                 continue
-            job.fail(no_answer(self._name))
+            job.fail(no_answer(self._name, job.failure))
+
+
+def _size(message: Any) -> int:
+    """Bytes that a message carries, at least."""
+    return len(getattr(message, "state", b"")) + len(getattr(message, "payload", b""))

@@ -10,7 +10,7 @@ from ..errors import LeaseLost
 from ..types import InstanceStatus, Signal
 from .leases import Holder
 from .pg_connection import Connection
-from .pg_owner import AGE, LOCKED
+from .pg_liveness import AGE, LOCKED
 from .transaction import check_running, is_ours, signal_of, status_of
 
 
@@ -79,11 +79,7 @@ async def running(connection: Connection, call: str, instance_id: str, lease: in
 
 
 async def holder(connection: Connection, owner: str, me: str | None, who: str) -> Holder:
-    """Who an owner is, and whether it lives.
-
-    It is dead when its lock is free and it has not renewed for half its lease, or not at
-    all for its lease: one that lost its connection may take its lock again.
-    """
+    """Who an owner is, and whether it lives, as far as one look can tell: see ``pg_liveness``."""
     if owner == me:
         return Holder(owner, who, True, None)
     rows = await connection.run(

@@ -30,25 +30,23 @@ from ..messages import (
     Heartbeats,
     Hold,
     LeaseTaken,
-    OutcomeReply,
     PendingSignal,
     PollSignals,
     ReadCheckpoints,
     RecordEvent,
-    RecordOutcome,
     RecordRetry,
     Register,
     Registered,
     SignalTaken,
     Sleep,
     SleepReply,
-    StopWaiting,
     TakeLease,
     TakeSignal,
 )
 from ..types import CheckpointRecord, InstanceInfo, InstanceStatus, Signal, SignalType
 from . import rules
 from .pg_connection import Connection
+from .pg_liveness import Liveness
 from .pg_owner import Owner
 from .pg_rows import Stand, from_ms, held, holder, lock, running
 from .pg_schema import NEXT_EPOCH
@@ -56,7 +54,7 @@ from .transaction import check_running, signal_of, status_of, unknown
 
 
 class Doubtful(Exception):
-    """The holder of an instance may be dead or not: it decides itself soon."""
+    """The holder of an instance may be dead or not: that is decided soon."""
 
 
 class Work(msgspec.Struct, kw_only=True):
@@ -64,6 +62,9 @@ class Work(msgspec.Struct, kw_only=True):
 
     connection: Connection
     owner: Owner
+    liveness: Liveness
+    losses: int
+    """How many connections the store has lost."""
     look: int
     again: bool = False
     """It was sent before, and its answer was lost."""
@@ -130,10 +131,11 @@ async def _taken_from(work: Work, instance: str, stand: Stand, replaces: int) ->
     if lost_answer and work.owner.held.get(instance) != stand.epoch:
         return None  # the first sending of this very register
     found = await holder(work.connection, stand.owner, work.owner.name, work.owner.who)
-    if found.alive:
-        if not found.certain:
-            raise Doubtful(instance)
+    if found.alive and found.certain:
+        work.liveness.holds(stand.owner)
         raise InstanceBusy(instance, found.who, found.until)
+    if found.alive and not work.liveness.is_dead(stand.owner, losses=work.losses):
+        raise Doubtful(instance)
     return found.who
 
 
@@ -177,47 +179,6 @@ async def _forget_the_end(work: Work, instance: str) -> None:
         instance,
         FAILURES,
     )
-
-
-async def record_outcome(work: Work, message: RecordOutcome) -> OutcomeReply:
-    instance, status, payload = message.instance_id, message.status, message.payload
-    if work.again:
-        before = await lock(work.connection, instance)
-        if before is not None and before.ended == message.lease:
-            return OutcomeReply(cancel=None)  # it had been recorded, and the answer was lost
-    stand = await held(work.connection, instance, message.lease)
-    signal = stand.signal
-    if message.unless_cancelled and signal is not None and signal.type is SignalType.CANCEL:
-        return OutcomeReply(cancel=signal)
-    error = None
-    if status is InstanceStatus.FAILED:
-        error = payload.decode(errors="replace") or "Unknown error"
-    await work.run(
-        "UPDATE instances SET status = $2::text::instance_status,"
-        " finished_at = CASE WHEN $3::bigint = 1 THEN now() END, output = $4, error = $5,"
-        " sleep_until = CASE WHEN $3::bigint = 1 THEN NULL ELSE sleep_until END"
-        " WHERE instance_id = $1",
-        instance,
-        status.value,
-        int(status.finished),
-        (payload or None) if status is InstanceStatus.COMPLETED else None,
-        error,
-    )
-    if status is not InstanceStatus.CANCELLED:  # core's history has no row for it
-        await _add_event(work, instance, status.value, payload)
-    asked = None if signal is None else signal.type
-    if status.finished or asked is SignalType.RESUME:
-        await work.run("DELETE FROM pending_signals WHERE instance_id = $1", instance)
-    elif message.signal is not None:
-        await delete_signal(work, instance, message.signal)
-    await work.run(
-        "WITH ended AS (UPDATE runtara_trio_starts SET ended = $2 WHERE instance_id = $1)"
-        " DELETE FROM runtara_trio_leases WHERE instance_id = $1",
-        instance,
-        message.lease,
-    )
-    work.held.append((instance, None))
-    return OutcomeReply(cancel=None)
 
 
 async def hold(work: Work, message: Hold) -> Done:
@@ -461,10 +422,6 @@ async def take(
     return record
 
 
-async def stop_waiting(work: Work, message: StopWaiting) -> Done:
-    return Done()  # a store's hints are the rows themselves: nobody keeps a list
-
-
 async def check_known(work: Work, call: str, instance: str) -> None:
     """Raises ServerError where there is no such instance."""
     if not await work.run("SELECT 1 FROM instances WHERE instance_id = $1", instance):
@@ -505,7 +462,6 @@ async def _stored(work: Work, instance: str, checkpoint_id: str) -> bytes | None
 
 HANDLERS: Handlers[Work] = {
     Register: register,
-    RecordOutcome: record_outcome,
     Hold: hold,
     GoOn: go_on,
     TakeLease: take_lease,
@@ -519,6 +475,6 @@ HANDLERS: Handlers[Work] = {
     PollSignals: poll_signals,
     AcknowledgeSignal: acknowledge_signal,
     TakeSignal: take_signal,
-    StopWaiting: stop_waiting,
 }
-"""Which function answers which message; checkpoints and their reads are ``pg_saving``'s."""
+"""Which function answers which message; checkpoints and their reads are ``pg_saving``'s, outcomes
+``pg_outcomes``'s."""

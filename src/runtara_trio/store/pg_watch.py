@@ -20,6 +20,9 @@ from .transaction import signal_of
 CHANNEL = "runtara_trio"
 """Where signals are announced, to those who listen."""
 
+LONGEST_WAIT = 1.0
+"""Seconds before a server that stays away is tried again."""
+
 POLL = 1.0
 """Seconds between two looks for signals that nobody announced."""
 
@@ -46,6 +49,8 @@ class Watch:
     async def run(self) -> None:
         """Look when a signal is announced, and now and then. Runs until cancelled."""
         await self._owned.wait()
+        away = logs.Outage(logs.look_failed, "the look for signals")
+        wait = AGAIN
         while True:
             try:
                 connection = await self._pool.open()
@@ -54,13 +59,16 @@ class Watch:
                     while True:
                         with trio.fail_after(ANSWER):
                             await self._look(connection)
+                        away.over()
+                        wait = AGAIN
                         with trio.move_on_after(POLL):
                             await connection.notified()
                 finally:
                     connection.close()
             except Exception as exc:
-                logs.look_failed(error=str(exc))
-                await trio.sleep(AGAIN)
+                away.goes_on(str(exc))
+                await trio.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
 
     async def _look(self, connection: Connection) -> None:
         if not self._owner.held:

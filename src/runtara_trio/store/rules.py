@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import enum
 
-from ..errors import ConfigError, InstanceFinished, RegistrationError, SignalRefused
+from ..errors import (
+    ConfigError,
+    InstanceFinished,
+    LeaseLost,
+    RegistrationError,
+    SignalRefused,
+)
 from ..ids import TIMED_OUT, signal_record
-from ..messages import SendCustomSignal
-from ..types import InstanceStatus, SignalType
+from ..messages import RecordOutcome, SendCustomSignal
+from ..types import InstanceStatus, Signal, SignalType
 
 CANCEL, PAUSE, RESUME = SignalType.CANCEL, SignalType.PAUSE, SignalType.RESUME
 
@@ -173,6 +179,43 @@ def decide_custom_signal(
             "replace=True, on the command line --replace"
         )
     return CustomAction.STORE
+
+
+def decide_outcome(
+    message: RecordOutcome, epoch: int | None, pending: Signal | None
+) -> Signal | None:
+    """The cancel that stands against an outcome; None: it is to be recorded.
+
+    Args:
+      message: the outcome.
+      epoch: of the instance's lease; None: it has none.
+      pending: the signal that waits for the instance.
+
+    Raises:
+      LeaseLost: the lease of the message is not the instance's.
+    """
+    if epoch != message.lease:
+        raise LeaseLost(message.instance_id)
+    if message.unless_cancelled and pending is not None and pending.type is CANCEL:
+        return pending
+    return None
+
+
+def carried_out(message: RecordOutcome, pending: Signal | None) -> Signal | None:
+    """The pending signal that goes with an outcome: nothing is left to cancel or to resume, or
+    it is acknowledged."""
+    if pending is None:
+        return None
+    gone = message.status.finished or pending.type is RESUME or message.signal == pending
+    return pending if gone else None
+
+
+def error_text(message: RecordOutcome) -> str | None:
+    """What is stored as the error of a failed instance; of others: None."""
+    if message.status is not InstanceStatus.FAILED:
+        return None
+    # what runtara-core makes of an empty one
+    return message.payload.decode(errors="replace") or "Unknown error"
 
 
 def check_register(

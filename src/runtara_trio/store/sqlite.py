@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ..backend import SignalBatch
+from ..backend import Patience, SignalBatch
 from ..clock import Clock
 from ..messages import ReplyT, Request
 from .database import Database, Job
+from .failures import BUSY_TIMEOUT
 from .location import Location
 from .thread import DatabaseThread, InlineWorker, Worker
 
@@ -20,9 +21,16 @@ class SqliteStore:
     """A backend on a file or in memory; open it with :func:`open_sqlite`."""
 
     def __init__(
-        self, location: Location, *, lease_ms: int, clock: Clock, create: bool = False
+        self,
+        location: Location,
+        *,
+        lease_ms: int,
+        clock: Clock,
+        patience: Patience | None = None,
+        create: bool = False,
     ) -> None:
         self._clock = clock
+        self._patience = patience or Patience(BUSY_TIMEOUT)
         self._news = trio.Event()
         self._latest: SignalBatch | None = None
         self._database = Database(location, lease_ms, self._publish, create=create)
@@ -48,7 +56,9 @@ class SqliteStore:
         await self._worker.watchdog()
 
     async def close(self) -> None:
-        """Answer what is queued, then free what is held."""
+        """Answer what is queued, then free what is held. Who has the file locked is waited for
+        as long as there is patience."""
+        self._database.give_up_after(self._patience.left())
         await self._worker.close()
 
     async def signals(self) -> AsyncIterator[SignalBatch]:
@@ -78,11 +88,16 @@ class SqliteStore:
 
 @asynccontextmanager
 async def open_sqlite(
-    location: Location, *, lease_ms: int, clock: Clock, create: bool = False
+    location: Location,
+    *,
+    lease_ms: int,
+    clock: Clock,
+    patience: Patience | None = None,
+    create: bool = False,
 ) -> AsyncIterator[SqliteStore]:
     """Open a store. The file is touched by the first request, made by the first register;
     with ``create`` by the first request."""
-    store = SqliteStore(location, lease_ms=lease_ms, clock=clock, create=create)
+    store = SqliteStore(location, lease_ms=lease_ms, clock=clock, patience=patience, create=create)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.watch_over)

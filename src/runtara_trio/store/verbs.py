@@ -140,26 +140,28 @@ def _forget_the_end(tx: Transaction, instance: str) -> None:
 
 def record_outcome(tx: Transaction, message: RecordOutcome) -> OutcomeReply:
     instance, status, payload = message.instance_id, message.status, message.payload
-    row = _held(tx, instance, message.lease)
-    if message.unless_cancelled and row.signal is not None and row.signal.type is SignalType.CANCEL:
-        return OutcomeReply(cancel=row.signal)
-    ended = tx.now_text if status.finished else None
-    output = payload if status is InstanceStatus.COMPLETED and payload else None
-    error = payload.decode(errors="replace") if status is InstanceStatus.FAILED else None
-    if error == "":
-        error = "Unknown error"  # what runtara-core makes of an empty one
+    row = read_row(tx, instance)
+    pending = None if row is None else row.signal
+    cancel = rules.decide_outcome(message, None if row is None else row.epoch, pending)
+    if cancel is not None:
+        return OutcomeReply(cancel=cancel)
     tx.db.execute(
         "UPDATE instances SET status = ?, finished_at = ?, output = ?, error = ?,"
         " sleep_until = CASE WHEN ? THEN NULL ELSE sleep_until END WHERE instance_id = ?",
-        (status.value, ended, output, error, status.finished, instance),
+        (
+            status.value,
+            tx.now_text if status.finished else None,
+            payload if status is InstanceStatus.COMPLETED and payload else None,
+            rules.error_text(message),
+            status.finished,
+            instance,
+        ),
     )
     if status is not InstanceStatus.CANCELLED:  # core's history has no row for it
         add_event(tx, instance, status.value, payload)
-    asked = None if row.signal is None else row.signal.type
-    if status.finished or asked is SignalType.RESUME:  # nothing is left to cancel or resume
-        delete_signal(tx, instance)
-    elif message.signal is not None:
-        delete_signal(tx, instance, message.signal)
+    done = rules.carried_out(message, pending)
+    if done is not None:
+        delete_signal(tx, instance, done)
     tx.db.execute("DELETE FROM runtara_trio_leases WHERE instance_id = ?", (instance,))
     tx.held.append((instance, None))
     return OutcomeReply(cancel=None)
