@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import psycopg
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -22,8 +24,10 @@ from runtara_trio import (
     open_backend,
 )
 from runtara_trio.backend import SignalBatch
-from runtara_trio.messages import Checkpoint, ReplyT, Request, TakeSignal
+from runtara_trio.messages import Checkpoint, ReplyT, Request
+from runtara_trio.tasks import GRACE, Answer
 
+from .places import Shared
 from .support import Wall, Watched, block
 
 DAY = 86400.0
@@ -39,15 +43,6 @@ async def late(seconds: float) -> str:
 @durable
 async def charge(seconds: float) -> str:
     return await late(seconds)
-
-
-class SlowSaves(Watched):
-    """A backend that needs a while to save, or to hand a signal out."""
-
-    async def request(self, message: Request[ReplyT], /) -> ReplyT:
-        if isinstance(message, (Checkpoint, TakeSignal)):
-            await trio.sleep(1)
-        return await super().request(message)
 
 
 async def twice(
@@ -123,33 +118,76 @@ async def test_the_cancel_comes_at_the_next_await(
     assert await twice(memory, program) == [("receipt", False)] * 2
 
 
-@limits
-async def test_a_checkpoint(autojump_clock: MockClock, memory: SharedBackend, limited: Any) -> None:
-    async with open_backend(SlowSaves(memory)) as slow:
+@asynccontextmanager
+async def slow(url: str, seconds: float) -> AsyncIterator[None]:
+    """A store in which somebody else has locked all for a while."""
 
-        async def program(sdk: RuntaraSdk) -> bytes | None:
+    def lock() -> Any:
+        if url.startswith("sqlite"):
+            other: Any = sqlite3.connect(
+                url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False
+            )
+            other.execute("BEGIN IMMEDIATE")
+        else:
+            other = psycopg.connect(url)
+            other.execute("SELECT 1 FROM instances FOR UPDATE")
+        return other
+
+    other = await trio.to_thread.run_sync(lock)
+
+    async def unlock() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+            await trio.to_thread.run_sync(other.close)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(unlock)
+        yield
+
+
+@limits
+@pytest.mark.parametrize("what", ["checkpoint", "signal"])
+async def test_what_a_slow_store_has_saved(shared: Shared, limited: Any, what: str) -> None:
+    async with open_backend(shared.url) as backend:
+
+        async def program(sdk: RuntaraSdk, *, first: bool) -> bytes | None:
             saved = None
-            async with limited(sdk, 1.5):
-                saved = (await sdk.checkpoint("mark", b"1")).decode(bytes)
+            async with AsyncExitStack() as around:
+                if first:
+                    await sdk.checkpoint("before")
+                await around.enter_async_context(limited(sdk, 0.2 if first else 10))
+                if first:
+                    await around.enter_async_context(slow(shared.url, 0.5))
+                if what == "checkpoint":
+                    saved = (await sdk.checkpoint("mark", b"yes")).decode(bytes)
+                else:
+                    saved = await sdk.wait_for_signal("approve")
             return saved
 
-        assert await twice(slow, program) == [b"1", b"1"]
-
-
-@limits
-async def test_a_signal(autojump_clock: MockClock, memory: SharedBackend, limited: Any) -> None:
-    async with open_backend(SlowSaves(memory)) as slow:
-
-        async def program(sdk: RuntaraSdk) -> bytes | None:
-            got = None
-            async with limited(sdk, 1.5):
-                got = await sdk.wait_for_signal("approve")
-            return got
-
-        async with block(memory) as sdk:
+        async with block(backend) as sdk:
             await sdk.suspended()
-        await Operator(memory).send_signal("i", "approve", b"yes")
-        assert await twice(slow, program) == [b"yes", b"yes"]
+        await Operator(backend).send_signal("i", "approve", b"yes")
+        for first in (True, False):
+            async with block(backend) as sdk:
+                assert await program(sdk, first=first) == b"yes"
+                await sdk.suspended()
+
+
+async def test_a_backend_that_is_gone_keeps_nobody_for_long(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    class Silent(Watched):
+        async def request(self, message: Request[ReplyT], /) -> ReplyT:
+            if isinstance(message, Checkpoint):
+                await Answer().wait(grace=GRACE)  # as a store waits, or a client
+            return await super().request(message)
+
+    async with open_backend(Silent(memory)) as shared, block(shared) as sdk:
+        started = trio.current_time()
+        with trio.move_on_after(5) as scope:
+            await sdk.checkpoint("never")
+        assert scope.cancelled_caught
+        assert trio.current_time() - started == 6
 
 
 async def test_a_signal_that_does_not_come_is_cancelled(
@@ -260,7 +298,7 @@ async def test_clean_up_knows_what_was_done(
     assert sdk.outcome is (Outcome.CANCELLED if stop == "cancel" else Outcome.STOPPED)
 
 
-async def test_a_backend_that_does_not_answer_keeps_nobody_beyond_the_final_timeout(
+async def test_in_a_step_such_a_backend_keeps_nobody_beyond_the_final_timeout(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:
     class Silent(Watched):
@@ -272,8 +310,8 @@ async def test_a_backend_that_does_not_answer_keeps_nobody_beyond_the_final_time
     silent = Silent(memory)
     async with open_backend(silent) as shared:
         async with block(shared, final_timeout=0.5) as sdk, trio.open_nursery() as nursery:
-            nursery.start_soon(sdk.checkpoint, "never")
-            await wait_all_tasks_blocked()
+            nursery.start_soon(charge, 0)
+            await wait_all_tasks_blocked(0.1)
             silent.push(SignalBatch(signals=(("i", Signal(SignalType.CANCEL)),)))
             started = trio.current_time()
         assert sdk.outcome is Outcome.CANCELLED

@@ -6,6 +6,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -563,3 +565,154 @@ async def test_a_backend_that_creates_makes_the_store_at_the_first_request(
             await sdk.checkpoint("one")
     async with open_backend(url) as backend:
         assert (await Operator(backend).show("i")).checkpoints == 1
+
+
+class TestWhereItLies:
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+    @pytest.mark.parametrize("kind", ["of the same disk", "of another"])
+    async def test_a_file_that_is_mounted_alone_is_refused(self, tmp_path: Path, kind: str) -> None:
+        """As a container's volume: its log would lie outside of it, and be lost."""
+        volume = tmp_path / "volume" if kind == "of the same disk" else Path("/dev/shm")
+        volume.mkdir(exist_ok=True)
+        file = volume / f"runtara-trio-{os.getpid()}.db"
+        folder = tmp_path / "a folder"  # with what the kernel escapes in its name
+        folder.mkdir()
+        inside = folder / "orders.db"
+        async with open_runtara(f"sqlite:///{file}", instance_id="i", tenant_id="t") as sdk:
+            await sdk.suspended()
+        inside.touch()
+        mount = await trio.run_process(
+            ["mount", "--bind", str(file), str(inside)], check=False, capture_stderr=True
+        )
+        if mount.returncode:
+            file.unlink()
+            pytest.skip(f"this machine mounts nothing: {mount.stderr.decode()}")
+        try:
+            with pytest.raises(StoreError, match=r"orders\.db-wal .* mount the folder"):
+                async with open_runtara(f"sqlite:///{inside}", instance_id="i", tenant_id="t"):
+                    raise AssertionError("it does not run")
+            async with open_backend(f"sqlite:///{inside}") as backend:
+                with pytest.raises(StoreError, match="mount the folder"):
+                    await Operator(backend).list()
+        finally:
+            await trio.run_process(["umount", str(inside)])
+            file.unlink()
+
+    async def test_a_folder_that_is_mounted_is_fine(self, tmp_path: Path) -> None:
+        """A disk of its own for the store's folder is what everybody has."""
+        async with open_runtara(f"sqlite:///{tmp_path}/x.db", instance_id="i", tenant_id="t"):
+            pass
+
+    def test_a_working_folder_that_is_gone(self, tmp_path: Path, monkeypatch: Any) -> None:
+        folder = tmp_path / "gone"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        folder.rmdir()
+        with pytest.raises(ConfigError, match="working folder of this process is gone"):
+            locate("sqlite:///orders.db")
+        with pytest.raises(ConfigError, match="working folder of this process is gone"):
+            locate("sqlite://orders.db")
+        assert locate("sqlite:////orders.db").path == "/orders.db"
+
+    @pytest.mark.parametrize(("length", "fits"), [(232, True), (233, False), (300, False)])
+    async def test_a_name_that_is_too_long(self, tmp_path: Path, length: int, fits: bool) -> None:
+        """The side file's name is longer; it must fit too."""
+        url = f"sqlite:///{tmp_path}/{'x' * length}"
+        if fits:
+            async with open_runtara(url, instance_id="i", tenant_id="t"):
+                pass
+        else:
+            with pytest.raises(StoreError, match="name is too long; at most 232 bytes"):
+                async with open_runtara(url, instance_id="i", tenant_id="t"):
+                    raise AssertionError("it does not run")
+
+    def test_percents_in_a_core_url(self, tmp_path: Path, monkeypatch: Any) -> None:
+        """Core resolves them; 0.1 did not, and its files are gone on with."""
+        monkeypatch.chdir(tmp_path)
+        literal, resolved = tmp_path / "shop%20one.db", tmp_path / "shop one.db"
+        assert locate("sqlite://shop%20one.db?mode=rwc").path == str(resolved)
+        assert locate("sqlite:///shop%20one.db").path == str(literal)
+        literal.touch()
+        assert locate("sqlite://shop%20one.db").path == str(literal)
+        resolved.touch()
+        with pytest.raises(ConfigError, match=r"means '.*shop one\.db' .* both are there"):
+            locate("sqlite://shop%20one.db")
+
+
+class TestRoom:
+    async def test_the_log_does_not_stay_at_its_peak(self, tmp_path: Path, url: str) -> None:
+        """It grows while somebody reads, and shrinks when that is over."""
+        log = tmp_path / "store.db-wal"
+        async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+            await sdk.checkpoint("first")
+            reader = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM checkpoints").fetchall()
+            for number in range(40):
+                await sdk.checkpoint(f"n{number}", b"x" * 2**20)
+            assert log.stat().st_size > 40 * 2**20
+            reader.close()
+            for number in range(4):
+                await sdk.checkpoint(f"m{number}", b"x" * 2**20)
+            assert log.stat().st_size <= 17 * 2**20
+
+    async def test_vacuum_gives_back_what_prune_removed(self, tmp_path: Path, url: str) -> None:
+        async with open_backend(url) as backend:
+            async with open_runtara(backend, instance_id="i", tenant_id="t") as sdk:
+                for number in range(20):
+                    await sdk.checkpoint(f"n{number}", b"x" * 2**20)
+            operator = Operator(backend)
+            await operator.prune(0)
+            done = await operator.vacuum()
+            assert done.bytes_before > 20 * 2**20
+            assert done.bytes_after < 2**20
+            assert done.bytes_after == sum(
+                path.stat().st_size for path in tmp_path.glob("store.db*") if "-" not in path.name
+            )
+
+    async def test_vacuum_in_memory(self) -> None:
+        async with open_backend(":memory:", create=True) as backend:
+            done = await Operator(backend).vacuum()
+            assert done.bytes_after <= done.bytes_before
+
+
+class TestAStoreThatIsLocked:
+    @pytest.fixture
+    async def locks(self, url: str) -> AsyncIterator[sqlite3.Connection]:
+        """Another writer, on a store that is there."""
+        async with open_runtara(url, instance_id="first", tenant_id="t"):
+            pass
+        connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        yield connection
+        connection.close()
+
+    @pytest.mark.parametrize("body", ["returns", "raises", "is in the middle of a save"])
+    async def test_the_end_keeps_to_the_final_timeout(
+        self, url: str, locks: sqlite3.Connection, body: str
+    ) -> None:
+        with (
+            trio.fail_after(15),
+            trio.CancelScope() as around,
+            suppress(OutcomeNotRecorded, KeyError),
+        ):
+            async with open_runtara(url, instance_id="i", tenant_id="t", final_timeout=0.3) as sdk:
+                locks.execute("BEGIN IMMEDIATE")
+                ending = trio.current_time()
+                if body == "raises":
+                    raise KeyError(body)
+                if body != "returns":
+                    around.deadline = trio.current_time() + 0.1
+                    await sdk.checkpoint("never")
+        assert trio.current_time() - ending < 4
+        assert sdk.outcome is None
+
+    async def test_a_lock_that_passes_is_waited_for(
+        self, url: str, locks: sqlite3.Connection
+    ) -> None:
+        async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+            locks.execute("BEGIN IMMEDIATE")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sdk.checkpoint, "a")
+                await trio.sleep(0.5)
+                locks.execute("ROLLBACK")
+        assert sdk.outcome is Outcome.COMPLETED

@@ -34,6 +34,9 @@ class Request(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True):
 
     writes: ClassVar[bool] = True
     """Whether answering it changes the store."""
+    saves: ClassVar[bool] = False
+    """Whether its answer is what a replay will find: a task that is cancelled meanwhile waits for
+    it for a moment (``tasks.GRACE``)."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -193,6 +196,7 @@ class CheckpointReply(msgspec.Struct, frozen=True, kw_only=True):
 class Checkpoint(Request[CheckpointReply], frozen=True, kw_only=True):
     """Save ``state``, or get what stands under the id: the first writer wins."""
 
+    saves: ClassVar[bool] = True
     instance_id: str
     lease: int
     checkpoint_id: str
@@ -285,6 +289,7 @@ class SignalTaken(msgspec.Struct, frozen=True, kw_only=True):
 class TakeSignal(Request[SignalTaken], frozen=True, kw_only=True):
     """Take a custom signal; it is saved as a checkpoint before this answers."""
 
+    saves: ClassVar[bool] = True
     instance_id: str
     lease: int
     checkpoint_id: str

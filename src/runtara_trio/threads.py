@@ -41,11 +41,14 @@ async def addresses(host: str, port: int, kind: socket.SocketKind) -> list[tuple
     resolver = trio.socket.set_custom_hostname_resolver(None)
     trio.socket.set_custom_hostname_resolver(resolver)
     if resolver is not None:
-        found = await trio.socket.getaddrinfo(host, port, type=kind)
+        found: Any = await trio.socket.getaddrinfo(host, port, type=kind)
     else:
-        found = await in_thread(_getaddrinfo, host, port, kind, abandon_on_cancel=True)
+        try:  # an address needs no thread
+            found = _getaddrinfo(host, port, kind, socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            found = await in_thread(_getaddrinfo, host, port, kind, abandon_on_cancel=True)
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
-def _getaddrinfo(host: str, port: int, kind: socket.SocketKind) -> Any:
-    return socket.getaddrinfo(host, port, type=kind)
+def _getaddrinfo(host: str, port: int, kind: socket.SocketKind, flags: int = 0) -> Any:
+    return socket.getaddrinfo(host, port, type=kind, flags=flags)

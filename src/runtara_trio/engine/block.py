@@ -30,7 +30,7 @@ from .names import Names
 from .outcome import Facts, decide, local_stop, manual_signal
 from .past import Past, leaves_trace
 from .recording import Recorder
-from .services import SharedBackend, Watched, no_answer
+from .services import SharedBackend, Watched
 from .sharing import Runs
 from .signals import Cause, SignalScope
 from .uses import Uses
@@ -139,24 +139,20 @@ class Block(Watched):
         return await self._send(self.shared.request, message)
 
     async def save(self, message: Request[ReplyT]) -> ReplyT:
-        """A request that saves, or takes and saves. Once it is sent, its answer is waited for:
-        a replay will find what was saved, and go the same way.
+        """A request that saves work. Inside a step its effect has happened: it is shielded.
 
-        In a cancelled scope it raises Cancelled before it is sent; not inside a step, whose
-        effect has happened.
+        Else it raises Cancelled in a cancelled scope, before it is sent; cancelled once it is
+        sent, its answer is waited for for a moment (``tasks.GRACE``).
 
         Raises:
-          RequestTimeout: there was no answer within ``request_timeout_ms``, or within
-            ``final_timeout`` once the body is to end.
+          RequestTimeout: inside a step, there was no answer within ``request_timeout_ms``, or
+            within ``final_timeout`` once the body is to end.
         """
+        if not self.boundary.in_step:
+            return await self.request(message)
         self.check_open()
-        in_step = self.boundary.in_step
-        if not in_step:
-            await self._before_writing(message)
-            await trio.lowlevel.checkpoint_if_cancelled()
         with trio.CancelScope(shield=True) as shield:
-            if in_step:
-                await self._before_writing(message)
+            await self._before_writing(message)
             timeout = self._signals.patience(self.shared.request_timeout)
             shield.deadline = trio.current_time() + timeout
             self._signals.saves.add(shield)
@@ -165,7 +161,7 @@ class Block(Watched):
             finally:
                 self._signals.saves.discard(shield)
         await trio.lowlevel.checkpoint_if_cancelled()
-        raise no_answer(message, timeout)
+        raise self.shared.no_answer(message, timeout)
 
     async def checkpoint(self, checkpoint_id: str, state: bytes) -> CheckpointReply:
         """Save a state, or get the one that is there; signals in the answer are delivered."""

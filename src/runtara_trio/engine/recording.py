@@ -59,7 +59,7 @@ class Recorder:
         raise OutcomeNotRecorded(
             f"instance {self._instance_id!r}: {message.status} could not be recorded within "
             f"{self.timeout:g} s"
-            + (": no answer" if failure is None else f": {failure}")
+            + (f": no answer{self._shared.because()}" if failure is None else f": {failure}")
             + "; its next start goes on from its last checkpoint"
         ) from failure
 

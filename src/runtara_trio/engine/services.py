@@ -90,7 +90,19 @@ class SharedBackend:
         timeout = self.request_timeout
         with trio.move_on_after(timeout):
             return await self.request(message)
-        raise no_answer(message, timeout)
+        raise self.no_answer(message, timeout)
+
+    def no_answer(self, message: Request[Any], timeout: float) -> RequestTimeout:
+        """The error of a request that was not answered."""
+        return RequestTimeout(
+            f"{type(message).__name__} of instance {getattr(message, 'instance_id', None)!r} got "
+            f"no answer within {timeout:g} s; it may have been carried out{self.because()}"
+        )
+
+    def because(self) -> str:
+        """What keeps the backend from answering, in brackets, if it knows."""
+        trouble = getattr(self._backend, "trouble", None)
+        return "" if trouble is None else f" ({trouble})"
 
     @property
     def request_timeout(self) -> float:
@@ -170,14 +182,6 @@ class SharedBackend:
             if lag > interval - tick and self._blocks and not self._told_of_lag:
                 self._told_of_lag = True
                 logs.loop_blocked(seconds=lag, interval=interval)
-
-
-def no_answer(message: Request[Any], timeout: float) -> RequestTimeout:
-    """The error of a request that was not answered."""
-    return RequestTimeout(
-        f"{type(message).__name__} of instance {getattr(message, 'instance_id', None)!r} got "
-        f"no answer within {timeout:g} s; it may have been carried out"
-    )
 
 
 @trio.lowlevel.enable_ki_protection

@@ -19,6 +19,7 @@ import outcome
 import trio
 from aioquic.quic import events
 
+from ..tasks import GRACE, Answer
 from ..wire.frames import FrameError, FrameReader
 from . import shim
 from .driver import Connection, Driver
@@ -69,15 +70,14 @@ Orphaned = Callable[[bytes], None]
 class _Call:
     """One call on its way."""
 
-    __slots__ = ("deadline", "orphaned", "reader", "result", "stream_id", "task")
+    __slots__ = ("answer", "deadline", "orphaned", "reader", "stream_id")
 
     def __init__(self, stream_id: int, deadline: float) -> None:
         self.stream_id = stream_id
         self.deadline = deadline
         self.reader = FrameReader()
         self.orphaned: Orphaned | None = None
-        self.task: trio.lowlevel.Task | None = None
-        self.result: outcome.Outcome[bytes | None] | None = None
+        self.answer = Answer()
 
 
 class CallingConnection(Connection):
@@ -143,18 +143,17 @@ class CallingConnection(Connection):
         self._calls[stream_id] = call
         self._first_deadline = min(self._first_deadline, deadline)
         self.touch()
-        call.task = trio.lowlevel.current_task()
 
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            call.task = None
+        def leaves() -> None:
             call.orphaned = orphaned
             if orphaned is None:
                 self._give_up(call)
-            return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        assert call.result is not None
-        return call.result.unwrap()
+        # A call whose reply must not be lost saves something.
+        payload: bytes | None = await call.answer.wait(
+            grace=0 if orphaned is None else GRACE, leaves=leaves
+        )
+        return payload
 
     def _give_up(self, call: _Call) -> None:
         """Nobody waits for a call any more: tell the server."""
@@ -168,10 +167,8 @@ class CallingConnection(Connection):
 
     def _finish(self, call: _Call, result: outcome.Outcome[bytes | None]) -> None:
         self._calls.pop(call.stream_id, None)
-        call.result = result
-        task, call.task = call.task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
+        if call.answer.is_awaited:
+            call.answer.give(result)
         elif call.orphaned is not None and isinstance(result, outcome.Value) and result.value:
             call.orphaned(result.value)
 

@@ -34,6 +34,11 @@ class QuicClient:
             )  # another's now: nothing of it is polled for here
             raise
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from answering, if anything is known."""
+        return self._instances.trouble()
+
     async def signals(self) -> AsyncIterator[SignalBatch]:
         async for batch in self._instances.batches:
             yield batch

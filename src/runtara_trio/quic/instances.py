@@ -21,6 +21,7 @@ from ..config import SdkConfig
 from ..errors import SdkError, ServerError, Unreachable
 from ..ids import signal_id, signal_payload, signal_record
 from ..messages import Checkpoint, PendingSignal
+from ..tasks import GRACE, Answer
 from ..types import InstanceStatus, Signal, SignalType
 from ..wire import calls
 from .acknowledged import Acknowledged
@@ -38,6 +39,7 @@ class Instances:
     ) -> None:
         timeout = config.request_timeout_ms / 1000
         self.server = session.server
+        self.trouble = session.trouble
         self._asking = Asking(session, timeout)
         self.ask = self._asking.ask
         self.tell = self._asking.tell
@@ -108,21 +110,22 @@ class Instances:
         return signal_payload(await self.save(instance_id, signal_id(checkpoint_id), record))
 
     async def carried_through(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
-        """Run a function to its end, also where its caller is cancelled meanwhile."""
-        done = trio.Event()
-        results: list[outcome.Outcome[Any]] = []
+        """Run a function to its end, also where its caller is cancelled meanwhile; who is
+        waits for a moment."""
+        answer = Answer()
 
         async def run() -> None:
+            closed = Unreachable(f"the client of {self.server.name} was closed meanwhile")
+            result: outcome.Outcome[Any] = outcome.Error(closed)
             try:
-                results.append(await outcome.acapture(function, *args))
+                result = outcome.Value(await function(*args))
+            except Exception as exc:
+                result = outcome.Error(exc)
             finally:
-                done.set()
+                answer.give(result)
 
         self._nursery.start_soon(run)
-        await done.wait()
-        if not results:
-            raise Unreachable(f"the client of {self.server.name} was closed meanwhile")
-        return results[0].unwrap()
+        return await answer.wait(grace=GRACE)
 
     def rescue(self, message: Checkpoint, payload: bytes) -> None:
         """The reply to a checkpoint whose caller was cancelled: a signal in it must be kept."""

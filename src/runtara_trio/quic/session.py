@@ -17,6 +17,7 @@ import trio
 
 from .. import logs
 from ..errors import RequestTimeout, ServerError, Unreachable
+from ..threads import addresses
 from .calling import AFTER_STOP, BadReply, CallingConnection, CallTimeout, ConnectionLost, Orphaned
 from .driver import Driver
 from .link import Address, ClientLink, Link
@@ -29,6 +30,9 @@ KEEP_ALIVE = 10.0
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 1.0
 """Seconds before a server is tried again; doubled each time, and up to half of it off."""
+
+STAGGER = 0.3
+"""Seconds that an address may be silent before the next one is tried as well."""
 
 _OTHER_PLACES = (
     ". Start a server there, or name another place: RUNTARA_SERVER_ADDR is a server, "
@@ -60,6 +64,7 @@ class Session:
         self._connection: CallingConnection | None = None
         self._changed = trio.Event()
         self._failure = "there was no answer"
+        self._answered_last: tuple[int, Address] | None = None
         self._trusted = True
         self._tried = 0
         self._was_connected = False
@@ -147,6 +152,12 @@ class Session:
             + ("" if self._connection is not None else f" (not connected: {self._failure})")
         )
 
+    def trouble(self) -> str | None:
+        """What keeps it from connecting; None: it is connected, or has not tried."""
+        if self._connection is not None or not self._tried:
+            return None
+        return f"{self.server.name}: {self._failure}"
+
     # ---- the connection
 
     @trio.lowlevel.enable_ki_protection
@@ -162,64 +173,84 @@ class Session:
     async def _keep_connected(self) -> None:
         backoff = FIRST_BACKOFF
         while True:
-            was_connected = False
             self._tried += 1
+            race = _Race()
             try:
-                for family, address in await self._addresses():
-                    if await self._hold(family, address):
-                        was_connected = True
-                        break
+                await self._connect_to(await self._addresses(), race)
             except OSError as exc:
-                self._disconnected(exc.strerror or str(exc))
-            if was_connected:
+                race.failed(exc.strerror or str(exc), distrusted=False)
+            if race.won:
                 backoff = FIRST_BACKOFF
                 self._tried = 0
+            self._trusted = not race.distrusted
+            self._disconnected(race.failure)
             await trio.sleep(backoff * random.uniform(0.5, 1))
             backoff = min(2 * backoff, LONGEST_BACKOFF)
 
     async def _addresses(self) -> list[tuple[int, Address]]:
-        found = await trio.socket.getaddrinfo(
-            self.server.host, self.server.port, type=socket.SOCK_DGRAM
-        )
-        return [(family, address) for family, _, _, _, address in found]
+        """Where the server may be, the one that answered last first."""
+        found = await addresses(self.server.host, self.server.port, socket.SOCK_DGRAM)
+        return sorted(found, key=lambda one: one != self._answered_last)
 
-    async def _hold(self, family: int, address: Address) -> bool:
-        """Connect and stay connected. Whether there was a connection."""
+    async def _connect_to(self, found: list[tuple[int, Address]], race: _Race) -> None:
+        """Connect to the first that answers, and stay connected. One that is silent holds the
+        next one up for a moment only."""
+        async with trio.open_nursery() as nursery:
+            for family, address in found:
+                over = trio.Event()
+                nursery.start_soon(self._hold, family, address, race, over)
+                with trio.move_on_after(STAGGER):
+                    await over.wait()
+                if race.won:
+                    return
+
+    async def _hold(self, family: int, address: Address, race: _Race, over: trio.Event) -> None:
+        """Connect, and stay connected if nobody else was first. ``over``: it is decided."""
         quic = Quic(configuration=client_configuration(self.server))
         try:
             link = self._open_link(family, address)
         except OSError as exc:  # of a family that this machine does not have, say
-            self._disconnected(exc.strerror or str(exc))
-            return False
+            race.failed(exc.strerror or str(exc), distrusted=False)
+            over.set()
+            return
         driver = Driver(link, lambda datagram, source: connection)
         connection = CallingConnection(quic, driver, pin_check(self.server))
+        connected = False
         try:
-            async with trio.open_nursery() as nursery:
-                quic.connect(address, now=trio.current_time())
-                nursery.start_soon(driver.run)
-                connection.touch()
-                with trio.move_on_after(self._connect_timeout):
-                    await connection.ready.wait()
-                connected = connection.ready.is_set() and connection.lost is None
-                if connected:
-                    nursery.start_soon(_keep_alive, connection)
-                    logs.connected(server=self.server.name)
-                    self._was_connected = self._trusted = True
-                    self._set(connection)
-                    await connection.over.wait()
-                nursery.cancel_scope.cancel()
+            with race.enter() as mine:
+                async with trio.open_nursery() as nursery:
+                    quic.connect(address, now=trio.current_time())
+                    nursery.start_soon(driver.run)
+                    connection.touch()
+                    with trio.move_on_after(self._connect_timeout):
+                        await connection.ready.wait()
+                    connected = connection.ready.is_set() and connection.lost is None
+                    if connected:
+                        race.win(mine)
+                        over.set()
+                        self._answered_last = family, address
+                        nursery.start_soon(_keep_alive, connection)
+                        logs.connected(server=self.server.name)
+                        self._was_connected = self._trusted = True
+                        self._set(connection)
+                        await connection.over.wait()
+                    nursery.cancel_scope.cancel()
         finally:
             if self._connection is connection:
                 self._connection = None
             why = connection.lost
             connection.close()
             link.close()
+            over.set()
+        if race.won and not connected:
+            return  # another one was first
         wrong = refusal(self.server, quic, connection.close_code, why or "")
         if connected:
             logs.disconnected(server=self.server.name, error=why)
-        self._trusted = wrong is None and not connection.distrusted
-        self._disconnected(wrong or why or f"no answer within {self._connect_timeout:g} s")
-        return connected
+        race.failed(
+            wrong or why or f"no answer within {self._connect_timeout:g} s",
+            distrusted=wrong is not None or connection.distrusted,
+        )
 
     def _disconnected(self, why: str) -> None:
         self._failure = why
@@ -230,6 +261,34 @@ class Session:
         self._connection = connection
         changed, self._changed = self._changed, trio.Event()
         changed.set()
+
+
+class _Race:
+    """The addresses of a server that are tried at once: the first that answers is it."""
+
+    def __init__(self) -> None:
+        self.won = False
+        self.failure = "there was no answer"
+        self.distrusted = False
+        self._tries: list[trio.CancelScope] = []
+
+    def enter(self) -> trio.CancelScope:
+        """A scope for one try: cancelled when another one wins."""
+        scope = trio.CancelScope()
+        self._tries.append(scope)
+        return scope
+
+    def win(self, mine: trio.CancelScope) -> None:
+        """A try has an answer: the others end."""
+        self.won = True
+        for scope in self._tries:
+            if scope is not mine:
+                scope.cancel()
+
+    def failed(self, why: str, *, distrusted: bool) -> None:
+        """A try came to nothing, or the connection that it made was lost."""
+        self.failure = why
+        self.distrusted = self.distrusted or distrusted
 
 
 async def _keep_alive(connection: CallingConnection) -> None:

@@ -292,12 +292,15 @@ async def checkpoint(client: Instances, message: Checkpoint) -> CheckpointReply:
     )
     # Sent twice and answered with our own state: the first one had arrived.
     found = answer.found and not (again and answer.state == message.state)
+    with trio.CancelScope(shield=True):  # it is saved: who asked is told so
+        pending = await client.fresh(instance, answer.pending_signal, look)
+        custom = await _custom_signal(client, message, answer)
     return CheckpointReply(
         found=found,
         state=answer.state if found else b"",
-        pending_signal=await client.fresh(instance, answer.pending_signal, look),
+        pending_signal=pending,
         look=look,
-        custom_signal=await _custom_signal(client, message, answer),
+        custom_signal=custom,
     )
 
 

@@ -22,6 +22,7 @@ from .. import logs
 from ..backend import SignalBatch, dispatch
 from ..errors import StoreError
 from ..messages import Checkpoint, Register, Request, TakeLease, Vacuum, Vacuumed
+from ..tasks import Answer
 from ..types import Signal
 from . import leases as leasing
 from . import operating, saving, schema, verbs
@@ -48,13 +49,13 @@ _UNKNOWN = -1
 class Job:
     """One message on its way through a batch."""
 
-    __slots__ = ("message", "now", "result", "waiter")
+    __slots__ = ("answer", "message", "now", "result")
 
     def __init__(self, message: Request[Any], now: float) -> None:
         self.message = message
         self.now = now
         self.result: outcome.Outcome[Any]
-        self.waiter: Any = None
+        self.answer = Answer()
 
 
 class Database:

@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import trio
 from psycopg import errors as pg_errors
 from psycopg import generators, pq
@@ -38,6 +39,15 @@ READ_ONLY = "25006"
 
 class ReadOnlySession(pg_errors.ReadOnlySqlTransaction):
     """A write on a server that is no standby: its sessions are read-only for this role."""
+
+
+def told_apart(error: psycopg.Error, pgconn: pq.abc.PGconn) -> psycopg.Error:
+    """A write that was refused on a standby, or on a server that is none and says so."""
+    if error.sqlstate == READ_ONLY and pgconn.parameter_status(b"in_hot_standby") == b"off":
+        told = ReadOnlySession(str(error))
+        told.__cause__ = error
+        return told
+    return error
 
 
 Parameter = None | str | bytes | int | list[str] | list[bytes] | list[int]
@@ -112,11 +122,6 @@ class Connection:
         """The server process, as the connection was told when it began."""
         return int(self._pgconn.backend_pid)
 
-    @property
-    def on_standby(self) -> bool:
-        """Whether the server is a standby, or too old to say."""
-        return self._pgconn.parameter_status(b"in_hot_standby") != b"off"
-
     async def script(self, statements: str) -> None:
         """Run statements without parameters, in one transaction of their own."""
         with self._broken_if_cut():
@@ -171,9 +176,9 @@ class Connection:
                 pq.ExecStatus.COMMAND_OK,
                 pq.ExecStatus.EMPTY_QUERY,
             ):
-                error = pg_errors.error_from_result(result)
-                if error.sqlstate == READ_ONLY and not self.on_standby:
-                    raise ReadOnlySession(str(error)) from error
+                error = told_apart(pg_errors.error_from_result(result), self._pgconn)
+                if isinstance(error, ReadOnlySession):
+                    raise error
                 if error.sqlstate in (READ_ONLY, *STALE):
                     self.close()  # another one is of the primary, or as new as the tables
                 raise error

@@ -20,7 +20,7 @@ import psycopg
 from psycopg import pq
 
 from .. import logs
-from .pg_connection import keep_from_children
+from .pg_connection import keep_from_children, told_apart
 from .pg_hosts import Hosts
 from .pg_liveness import AGE, LOCKED, NEW_KEY
 from .pg_schema import NEXT_EPOCH
@@ -90,7 +90,8 @@ class Owner:
         """Give up the lock and the row: what is still held is free. Blocks, for no longer than
         there is patience: then the lease runs out by itself."""
         self._stop.set()
-        self._wake.send(b"\0")
+        with contextlib.suppress(OSError):  # the thread may have ended already
+            self._wake.send(b"\0")
         if self._thread is not None:
             self._thread.join(min(LAST_WORDS, patience))
         else:
@@ -109,7 +110,7 @@ class Owner:
                     if not self._stop.is_set():
                         self._renew(connection)
                         away.over()
-                except psycopg.Error as exc:
+                except (psycopg.Error, OSError) as exc:
                     away.goes_on(error=str(exc))
                     with contextlib.suppress(psycopg.Error):
                         connection.close()
@@ -164,6 +165,10 @@ class Owner:
                 connection.execute(_TIDY)
             self._locked = False
             self._renew(connection)
+        except psycopg.Error as exc:
+            error = told_apart(exc, connection.pgconn)
+            connection.close()
+            raise error from error.__cause__
         except BaseException:
             connection.close()
             raise

@@ -36,6 +36,8 @@ class Pool:
         self._checking = trio.Lock()
         self._turns = trio.Semaphore(CONNECTIONS)
         self._idle: list[Connection] = []
+        self.trouble: Exception | None = None
+        """What keeps it from connecting, since it last could."""
         self.losses = 0
         """How many connections were lost."""
         self._closed = False
@@ -66,7 +68,12 @@ class Pool:
 
     async def open(self, settings: str = "") -> Connection:
         """A connection of the caller's own, to be closed by it."""
-        connection = await self._hosts.connect()
+        try:
+            connection = await self._hosts.connect()
+        except Exception as exc:
+            self.trouble = exc
+            raise
+        self.trouble = None
         try:
             with trio.fail_after(CONNECT_TIMEOUT):
                 await self._check_sessions(connection)

@@ -13,6 +13,7 @@ import outcome
 import trio
 
 from ..messages import Checkpoint, CheckpointReply, GetCheckpoint, OutcomeReply, RecordOutcome
+from ..tasks import GRACE, Answer
 from . import pg_outcomes, pg_saving
 from .pg_connection import Connection
 from .pg_failures import is_lost, no_answer, translated
@@ -46,33 +47,26 @@ class Job:
     """A message on its way, and who waits for its answer. Nobody, once that is cancelled: it
     is carried out all the same."""
 
-    __slots__ = ("_answered", "again", "failure", "message", "sent", "task", "until")
+    __slots__ = ("_answer", "_answered", "again", "failure", "message", "sent", "until")
 
     def __init__(self, message: Any, answered: Callable[[Job], object]) -> None:
         self.message = message
-        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self.sent = False
         self.failure: BaseException | None = None
         """What went wrong last."""
         self.again = False
         """It was sent before, and its answer was lost."""
         self.until = trio.current_time() + PATIENCE
+        self._answer = Answer()
         self._answered = answered
 
     async def wait(self) -> Any:
         """The answer."""
-
-        def abort(_: Any) -> trio.lowlevel.Abort:
-            self.task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        return await trio.lowlevel.wait_task_rescheduled(abort)
+        return await self._answer.wait(grace=GRACE if self.message.saves else 0)
 
     def answer(self, result: outcome.Outcome[Any]) -> None:
         """Give the answer; a second one changes nothing."""
-        if self.task is not None:
-            trio.lowlevel.reschedule(self.task, result)
-            self.task = None
+        self._answer.give(result)
         self._answered(self)
 
     def fail(self, exc: BaseException) -> None:

@@ -125,6 +125,12 @@ class PostgresStore:
         reply: ReplyT = await job.wait()
         return reply
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from answering, if anything is known."""
+        failure = self._pool.trouble
+        return None if failure is None else str(translated(failure, self._name))
+
     def _answered(self, job: Job) -> None:
         if job not in self._open:
             return

@@ -25,6 +25,7 @@ import trio
 
 from .. import logs
 from ..errors import StoreError
+from ..tasks import GRACE
 from .database import Job
 
 LARGEST_BATCH = 256
@@ -107,18 +108,14 @@ class DatabaseThread:
     async def submit(self, job: Job) -> Any:
         if self._closing:
             raise StoreError("the store was closed; it must outlive those who use it")
-        job.waiter = trio.lowlevel.current_task()
         if self._waiting == 0:
             self._batch_ended = time.monotonic()  # the wait begins now
             self._asked.set()
         self._waiting += 1
         self._queue.put(job)
 
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            job.waiter = None  # the write goes on; nobody waits for it
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        return await trio.lowlevel.wait_task_rescheduled(abort)
+        # Cancelled, the write goes on; nobody waits for it, or not for long.
+        return await job.answer.wait(grace=GRACE if job.message.saves else 0)
 
     async def watchdog(self) -> None:
         """Let the thread have the GIL where the loop would not. Runs until cancelled."""
@@ -157,8 +154,7 @@ class DatabaseThread:
     def _deliver(self, jobs: Sequence[Job]) -> None:
         self._waiting -= len(jobs)
         for job in jobs:
-            if job.waiter is not None:
-                trio.lowlevel.reschedule(job.waiter, job.result)
+            job.answer.give(job.result)
 
     # ---- on the thread
 
