@@ -64,14 +64,16 @@ def open_runtara(
       checkpoint_id: a resume point, which must exist. None: RUNTARA_CHECKPOINT_ID, else
         none; offered as ``sdk.checkpoint_id``.
       register: False: only questions, until ``sdk.register()``.
-      revive: run a finished instance again; its checkpoints are kept, old signals and
-        recorded attempts are not.
+      revive: run a finished instance again. Its checkpoints are kept, and signals to ids that
+        nobody has read; a pending cancel or pause, recorded attempts and saved failures are not.
       signals: "scopes": a cancel or pause cancels the body's scope. "manual": the program
         polls and acknowledges, as with the Rust SDK.
       on_pause: "suspend": a pause ends the block. "hold": what is parked stays parked, and a
         resume lets it go on; meanwhile the instance is suspended and nobody else may run it.
-      pause_grace: seconds that a pause waits for the next boundary before it cancels.
-      final_timeout: seconds to record the outcome.
+      pause_grace: seconds, or a ``timedelta``, that a pause waits for the next boundary before
+        it cancels.
+      final_timeout: seconds, or a ``timedelta``, to record the outcome and to close a backend
+        of its own.
       stop_signals: end the block as STOPPED, in the main thread, where nobody else
         handles them.
       codec: encodes states and outputs.
