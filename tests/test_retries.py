@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -330,3 +331,33 @@ async def test_a_retry_wait_is_a_boundary(
     async with block(memory):
         assert await flaky() == 2
     assert len(ran) == 2
+
+
+async def test_for_ever(autojump_clock: MockClock, memory: SharedBackend) -> None:
+    """Until it succeeds; over crashes too, and with waits that are durations."""
+    ran = []
+    told: list[Retry] = []
+
+    @durable(
+        max_retries=None,
+        delay=timedelta(seconds=1),
+        max_delay=timedelta(minutes=1),
+        on_retry=told.append,
+    )
+    async def flaky() -> str:
+        ran.append(1)
+        if len(ran) < 40:
+            raise Flaky
+        return "done"
+
+    with trio.move_on_after(600):
+        async with block(memory):
+            await flaky()
+    before = len(ran)
+    assert 10 < before < 40
+    async with block(memory):
+        assert await flaky() == "done"
+    assert len(ran) == 40
+    assert {one.max_retries for one in told} == {None}
+    assert told[-1].attempt == 39
+    assert told[-1].delay == 60
