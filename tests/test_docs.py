@@ -18,7 +18,7 @@ from .support import start_args
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 RUN = {"python", "console"}
-LOOKED_AT = {"ini", "dockerfile", "sh", "sql"}  # sql: in test_postgres_plans
+LOOKED_AT = {"ini", "dockerfile", "sh", "sql"}  # sql: in test_postgres_plans and _roles
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

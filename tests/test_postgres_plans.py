@@ -132,7 +132,7 @@ async def test_prune_goes_in_batches(filled: str) -> None:
 
 async def test_the_documented_indexes_are_ours(postgres_server: str) -> None:
     """Those that it gives for the tables of a core."""
-    (block,) = [one for one in blocks(DOCS / "backends.md") if one.language == "sql"]
+    (block,) = [one for one in blocks(DOCS / "postgres.md") if one.name == "indexes.sql"]
     named = (
         "SELECT indexname, replace(indexdef, 'CONCURRENTLY ', '') FROM pg_indexes"
         " WHERE schemaname = current_schema() AND indexname = ANY"
