@@ -41,6 +41,7 @@ from ..messages import (
     TakeSignal,
     Vacuum,
 )
+from ..tasks import GRACE
 from ..threads import in_thread
 from ..types import CustomSignal, SignalType
 from . import pg_operating, pg_schema, pg_verbs
@@ -122,7 +123,7 @@ class PostgresStore:
             self._queue.add([job])
         else:
             self._nursery.start_soon(self._carry_out, job)
-        reply: ReplyT = await job.wait()
+        reply: ReplyT = await job.wait(grace=GRACE if message.saves else 0.0)
         return reply
 
     @property
