@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def tests(session: nox.Session) -> None:
 def versions(session: nox.Session) -> None:
     """The suite on every supported Python that is installed."""
     install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=SUPPORTED[0])
+def lowest(session: nox.Session) -> None:
+    """The suite on the lowest versions that pyproject.toml allows."""
+    named = [
+        *PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"]["postgres"],
+        *nox.project.dependency_groups(PROJECT, "test"),
+    ]
+    pinned = [re.sub(r">=([^,;]+)[^;]*", r"==\1", name) for name in named]
+    session.install("-e", ".", *pinned)
     session.run("pytest", *session.posargs)
 
 
