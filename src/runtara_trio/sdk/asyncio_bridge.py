@@ -141,7 +141,7 @@ def _open_loop() -> Callable[[], Any]:
     try:
         # At first use only: it patches asyncio.
         from trio_asyncio import open_loop
-    except ImportError as exc:
+    except (ImportError, AttributeError) as exc:  # it asks for what 3.14's asyncio lacks
         raise ConfigError(
             "asyncio libraries need trio-asyncio, which is not there: it has no release for "
             f"this Python, or was not installed ({exc}); use a Trio library, or trio.to_thread"
