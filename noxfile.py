@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,24 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 CORE_VERSION = "1.4.1"
 WIRE = Path("src/runtara_trio/wire")
 SUPPORTED = ["3.11", "3.12", "3.13"]
+SQLITE_CRATE = "0.12.0"
+"""The libsqlite3-sys that carries the source of the SQLite in store/file.py's OLDEST."""
+SQLITE_FLAGS = (
+    "-DSQLITE_ENABLE_DESERIALIZE",  # CPython does not load it without
+    "-DHAVE_USLEEP",  # else it waits whole seconds for a lock
+    "-DUSE_PREAD64",  # test_power_cut.py reads these calls
+)
+IS_OLDEST = """
+from sqlite3 import sqlite_version_info as found
+from runtara_trio.store.file import OLDEST
+if found != OLDEST:
+    raise SystemExit(f"this Python runs with SQLite {found}, not with {OLDEST}")
+"""
+ON_FILES = (
+    *("tests/test_contract.py", "tests/test_store_files.py", "tests/test_batches.py"),
+    *("tests/test_processes.py", "tests/test_races.py", "tests/test_power_cut.py"),
+    *("tests/test_cli.py", "-k", "not postgres"),
+)
 
 
 def install(session: nox.Session, group: str) -> None:
@@ -35,6 +54,19 @@ def tests(session: nox.Session) -> None:
 def versions(session: nox.Session) -> None:
     """The suite on every supported Python that is installed."""
     install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=SUPPORTED[0])
+def lowest(session: nox.Session) -> None:
+    """The suite on the lowest versions that pyproject.toml allows."""
+    named = [
+        *PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"]["postgres"],
+        *nox.project.dependency_groups(PROJECT, "test"),
+    ]
+    pinned = [re.sub(r">=([^,;]+)[^;]*", r"==\1", name) for name in named]
+    session.install("-e", ".", *pinned)
     session.run("pytest", *session.posargs)
 
 
@@ -77,8 +109,7 @@ def build_stock(session: nox.Session) -> dict[str, str]:
     """A runtara-core and our program on the Rust SDK, built once outside the repository."""
     if shutil.which("cargo") is None:
         session.skip("cargo is not installed: no stock runtara-core to be run against")
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    place = Path(caches) / "runtara-trio-interop"
+    place = cache("runtara-trio-interop")
     program = place / "program"
     shutil.copytree("tests/interop/rust", program, dirs_exist_ok=True)
     build = {"CARGO_TARGET_DIR": str(place / "target")}
@@ -98,6 +129,45 @@ def build_stock(session: nox.Session) -> dict[str, str]:
         "INTEROP_CORE": str(core),
         "INTEROP_RUST": str(place / "target" / "release" / "runtara-trio-interop"),
     }
+
+
+def cache(name: str) -> Path:
+    """A folder outside the repository, for what is built once."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / name
+
+
+@nox.session
+def oldest_sqlite(session: nox.Session) -> None:
+    """The tests of stores on files with the oldest SQLite that they open."""
+    library = build_sqlite(session)
+    install(session, "test")
+    old = {"LD_LIBRARY_PATH": str(library.parent)}
+    session.run("python", "-c", IS_OLDEST, env=old)
+    session.run("pytest", *(session.posargs or ON_FILES), env=old)
+
+
+def build_sqlite(session: nox.Session) -> Path:
+    """That SQLite as a shared library, built once outside the repository."""
+    for program in ("cargo", "cc"):
+        if shutil.which(program) is None:
+            session.skip(f"{program} is not installed: no old SQLite to be run with")
+    place = cache("runtara-trio-sqlite") / SQLITE_CRATE
+    library = place / "libsqlite3.so.0"
+    if not library.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        manifest = place / "Cargo.toml"
+        package = '[package]\nname = "sqlite"\nversion = "0.0.0"\n[lib]\npath = "none.rs"\n'
+        manifest.write_text(f'{package}[dependencies]\nlibsqlite3-sys = "={SQLITE_CRATE}"\n')
+        crates = place / "crates"
+        vendor = ("cargo", "vendor", "--manifest-path", str(manifest), str(crates))
+        session.run(*vendor, external=True, silent=True)
+        source = crates / "libsqlite3-sys" / "sqlite3" / "sqlite3.c"
+        made = place / "libsqlite3.made"
+        shared = ("cc", "-O2", "-w", "-fPIC", "-shared", *SQLITE_FLAGS, str(source))
+        session.run(*shared, "-o", str(made), "-lpthread", "-ldl", "-lm", external=True)
+        made.rename(library)
+    return library
 
 
 @nox.session

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from runtara_trio import Operator, RuntaraSdk, open_runtara
@@ -17,6 +18,10 @@ from runtara_trio.messages import RecordOutcome, ReplyT, Request
 from runtara_trio.store.postgres import PostgresStore
 
 PROGRAMS = Path(__file__).parent / "programs"
+
+needs_trio_asyncio = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="trio-asyncio has no release for Python 3.14"
+)
 
 
 def block(backend: Any, instance_id: str = "i", **options: Any) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
@@ -32,11 +30,9 @@ from runtara_trio import (
 )
 from runtara_trio.sdk import asyncio_bridge
 
-from .support import block
+from .support import block, needs_trio_asyncio
 
-pytestmark = pytest.mark.skipif(
-    sys.version_info >= (3, 14), reason="trio-asyncio does not import there"
-)
+pytestmark = needs_trio_asyncio
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
@@ -250,33 +246,6 @@ async def test_after_the_block_it_is_an_error(memory: SharedBackend) -> None:
                 await sdk.asyncio(asyncio.sleep, 0)
         with pytest.raises(SdkError, match=r"has (ended|closed)"):
             await sdk.asyncio(asyncio.sleep, 0)
-
-
-async def test_without_trio_asyncio_it_says_so(
-    memory: SharedBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "trio_asyncio", None)
-    async with block(memory) as sdk:
-        with pytest.raises(ConfigError, match="need trio-asyncio, which is not there"):
-            await sdk.asyncio(asyncio.sleep, 0)
-        await sdk.checkpoint("goes on")
-    assert sdk.outcome is Outcome.COMPLETED
-
-
-def test_without_use_it_is_not_imported() -> None:
-    program = """
-import sys, trio
-from runtara_trio import durable, open_runtara
-@durable
-async def f() -> int:
-    return 7
-async def main():
-    async with open_runtara(":memory:", instance_id="i", tenant_id="t"):
-        assert await f() == 7
-trio.run(main)
-assert "trio_asyncio" not in sys.modules and "asyncio" not in sys.modules, sorted(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("error", [SystemExit(5), KeyboardInterrupt()])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from .documents import Block, blocks, matches, play
-from .support import start_args
+from .support import needs_trio_asyncio, start_args
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -21,7 +21,13 @@ RUN = {"python", "console"}
 LOOKED_AT = {"ini", "dockerfile", "sh", "sql"}  # sql: in test_postgres_plans and _roles
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def page_to_run(page: Path) -> object:
+    """A parameter: the page, and what it needs."""
+    asyncio = any("import asyncio" in block.code for block in blocks(page))
+    return pytest.param(page, id=page.stem, marks=[needs_trio_asyncio] if asyncio else [])
+
+
+@pytest.mark.parametrize("page", [page_to_run(page) for page in PAGES])
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     play(page, tmp_path)
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import runpy
 import signal
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,7 +19,7 @@ from runtara_trio import Operator, RuntaraSdk, SharedBackend, open_backend, open
 from runtara_trio.testing import Run, check_every_boundary, effect
 
 from .places import Shared, free_port
-from .support import Program, start, start_args
+from .support import Program, needs_trio_asyncio, start, start_args
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -181,7 +180,7 @@ class World:
         return check_every_boundary(self.program, self.check, operator=self.person)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="trio-asyncio does not import there")
+@needs_trio_asyncio
 class TestOrder:
     def test_shipped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)

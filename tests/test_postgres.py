@@ -265,8 +265,9 @@ async def test_an_answer_that_is_lost(
 
 class TestAServerThatRefuses:
     async def open(self, url: str, text: str) -> StoreError:
+        config = SdkConfig(store=url, connect_timeout_ms=300)
         with pytest.raises(StoreError, match=text) as caught:
-            async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+            async with open_runtara(config, instance_id="i", tenant_id="t") as sdk:
                 await sdk.checkpoint("a")
         return caught.value
 

@@ -250,7 +250,8 @@ async def test_an_owner_that_could_not_start_starts_later(url: str, postgres_ser
         admin(postgres_server, f"GRANT ALL ON SCHEMA {schema} TO single")
         for kind in ("TABLES", "SEQUENCES"):
             admin(postgres_server, f"GRANT ALL ON ALL {kind} IN SCHEMA {schema} TO single")
-        async with open_backend(url.replace("postgres:@", "single@")) as backend:
+        config = SdkConfig(store=url.replace("postgres:@", "single@"), connect_timeout_ms=500)
+        async with open_backend(config) as backend:
             message = Register(instance_id="i", tenant_id="t")
             with pytest.raises(StoreError, match="raise max_connections"):
                 await backend.request(message)

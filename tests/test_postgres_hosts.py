@@ -36,6 +36,8 @@ from .postgres import Server
 from .support import block, sql, start
 from .test_postgres import LOCKS, admin, with_option
 
+HELD_BY_0_1 = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND objsubid = 2"
+
 
 @pytest.fixture
 def own() -> Iterator[Server]:
@@ -287,6 +289,8 @@ class TestOwners:
                     async with block(backend):
                         raise AssertionError("it does not run")
             with trio.fail_after(20):
+                while await sql(backend, HELD_BY_0_1):  # its session is ending
+                    await trio.sleep(0.01)
                 async with block(backend) as sdk:
                     pass
         assert sdk.outcome is Outcome.COMPLETED

@@ -347,7 +347,15 @@ def _completed(url: str) -> str:
 async def test_an_owner_in_another_time_namespace_lives(tmp_path: Path, url: str) -> None:
     """Its monotonic clock is years behind; it is busy, until it is killed."""
     program = [sys.executable, "-u", str(PROGRAMS / "worker.py"), url, "i", "wait", "3000"]
-    command = ["unshare", "--time", "--fork", "--monotonic", "100000000", "--boottime", "100000000"]
+    command = [
+        "unshare",
+        "--time",
+        "--kill-child",
+        "--monotonic",
+        "100000000",
+        "--boottime",
+        "100000000",
+    ]
     async with start_command(*command, *program) as other:
         try:
             await other.line("running new")

@@ -89,6 +89,20 @@ async def test_mode_rw_makes_no_file(tmp_path: Path) -> None:
             raise AssertionError("it does not run")
 
 
+async def test_a_sqlite_that_is_too_old(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 25, 3))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.25.3")
+    for store in (url, ":memory:"):
+        with pytest.raises(
+            StoreError, match=r"SQLite 3\.26\.0 or newer.* has 3\.25\.3; .* a newer SQLite"
+        ):
+            async with block(store):
+                raise AssertionError("it does not run")
+    assert not (tmp_path / "store.db").exists()
+
+
 async def test_not_a_database(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database at all, but longer than a header of one\n" * 20)

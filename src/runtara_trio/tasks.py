@@ -14,12 +14,13 @@ in time from all but a backend that is gone, and a replay finds what was saved."
 
 
 class Answer:
-    """An answer that one task waits for. Given twice, or to nobody, it changes nothing."""
+    """An answer that one task waits for. Given twice, it changes nothing."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_result", "_task")
 
     def __init__(self) -> None:
         self._task: trio.lowlevel.Task | None = None
+        self._result: outcome.Outcome[Any] | None = None
 
     @property
     def is_awaited(self) -> bool:
@@ -33,6 +34,9 @@ class Answer:
           grace: seconds for which a cancelled task goes on waiting.
           leaves: called where it is cancelled, and waits no longer.
         """
+        if self._result is not None:  # it was given at once
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return self._result.unwrap()
         self._task = trio.lowlevel.current_task()
 
         def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
@@ -50,6 +54,8 @@ class Answer:
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task, result)
+        elif self._result is None:
+            self._result = result
 
     async def _leave_after(
         self,

@@ -19,7 +19,7 @@ import outcome
 import trio
 from aioquic.quic import events
 
-from ..tasks import GRACE, Answer
+from ..tasks import Answer
 from ..wire.frames import FrameError, FrameReader
 from . import shim
 from .driver import Connection, Driver
@@ -111,7 +111,12 @@ class CallingConnection(Connection):
     # ---- calls
 
     async def call(
-        self, frame: bytes, deadline: float, orphaned: Orphaned | None = None
+        self,
+        frame: bytes,
+        deadline: float,
+        orphaned: Orphaned | None = None,
+        *,
+        grace: float = 0.0,
     ) -> bytes | None:
         """Send a frame on a stream of its own.
 
@@ -120,6 +125,7 @@ class CallingConnection(Connection):
           deadline: by Trio's clock.
           orphaned: given the reply, where the caller is cancelled before it comes. None: the
             server is then told that nobody waits for it.
+          grace: seconds for which a cancelled caller waits for the reply.
 
         Returns the payload of the reply; None where the server ended without one.
 
@@ -149,10 +155,7 @@ class CallingConnection(Connection):
             if orphaned is None:
                 self._give_up(call)
 
-        # A call whose reply must not be lost saves something.
-        payload: bytes | None = await call.answer.wait(
-            grace=0 if orphaned is None else GRACE, leaves=leaves
-        )
+        payload: bytes | None = await call.answer.wait(grace=grace, leaves=leaves)
         return payload
 
     def _give_up(self, call: _Call) -> None:

@@ -17,6 +17,7 @@ import trio
 
 from .. import logs
 from ..errors import RequestTimeout, ServerError, Unreachable
+from ..tasks import GRACE
 from ..threads import addresses
 from .calling import AFTER_STOP, BadReply, CallingConnection, CallTimeout, ConnectionLost, Orphaned
 from .driver import Driver
@@ -103,7 +104,9 @@ class Session:
             if connection is None:
                 connection = await self._connected(name, deadline, sent)
             try:
-                return Reply(await connection.call(frame, deadline, orphaned), sent)
+                # A call whose reply must not be lost saves something.
+                grace = 0 if orphaned is None else GRACE
+                return Reply(await connection.call(frame, deadline, orphaned, grace=grace), sent)
             except ConnectionLost as exc:
                 sent = sent or exc.sent
                 if sent and not resend:

@@ -8,6 +8,7 @@ outcome is recorded.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -139,9 +140,12 @@ def explained(name: str, error: RuntimeError) -> SdkError | None:
 
 def _open_loop() -> Callable[[], Any]:
     try:
-        # At first use only: it patches asyncio.
-        from trio_asyncio import open_loop
-    except ImportError as exc:
+        # At first use only: it patches asyncio. On 3.12 and 3.13 it is warned of what 3.14
+        # lacks; where a program makes errors of warnings, the patch would stop half-way.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from trio_asyncio import open_loop
+    except (ImportError, AttributeError) as exc:  # it asks for what 3.14's asyncio lacks
         raise ConfigError(
             "asyncio libraries need trio-asyncio, which is not there: it has no release for "
             f"this Python, or was not installed ({exc}); use a Trio library, or trio.to_thread"

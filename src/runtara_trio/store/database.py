@@ -46,16 +46,16 @@ LOOK_AT_FILE = 0.5
 _UNKNOWN = -1
 
 
-class Job:
+class Job(Answer):
     """One message on its way through a batch."""
 
-    __slots__ = ("answer", "message", "now", "result")
+    __slots__ = ("message", "now", "result")
 
     def __init__(self, message: Request[Any], now: float) -> None:
+        super().__init__()
         self.message = message
         self.now = now
         self.result: outcome.Outcome[Any]
-        self.answer = Answer()
 
 
 class Database:

@@ -23,6 +23,9 @@ LARGEST_LOG = 16 * 2**20
 LONGEST_NAME = 255
 """Bytes of a file's name, on most file systems."""
 
+OLDEST = (3, 26, 0)
+"""The oldest SQLite that the tests are run with (``nox -s oldest_sqlite``): RHEL 8's."""
+
 CORE_IS_ALIVE = 120
 """Seconds since a core's newest sign of life in which it is taken to be running."""
 
@@ -34,11 +37,13 @@ class StoreFile:
         """Open it; ``create``: it may be missing, and may lack tables.
 
         Raises:
-          StoreError: there is none, or it is no store of a version known here.
+          StoreError: there is none, it is no store of a version known here, or this
+            Python's SQLite is too old.
         """
         self.path = location.path
         self.name = location.name
         self.gone = False
+        _check_sqlite(self.name)
         if self.path is not None:
             if os.path.exists(self.path):
                 _check_has_its_folder(self.path)
@@ -184,6 +189,14 @@ def _mounts() -> set[str]:
 
 def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def _check_sqlite(name: str) -> None:
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise StoreError(
+            f"{name} needs SQLite {'.'.join(map(str, OLDEST))} or newer, and this Python has "
+            f"{sqlite3.sqlite_version}; run the program on a Python with a newer SQLite"
+        )
 
 
 def _check_may_make(path: str, create: bool) -> None:

@@ -117,9 +117,8 @@ class Leases:
 
     def take(self, db: sqlite3.Connection, instance_id: str) -> int:
         """Give the instance's lease to this owner under a new epoch."""
-        (epoch,) = db.execute(
-            "UPDATE runtara_trio_schema SET epoch = epoch + 1 RETURNING epoch"
-        ).fetchone()
+        db.execute("UPDATE runtara_trio_schema SET epoch = epoch + 1")
+        (epoch,) = db.execute("SELECT epoch FROM runtara_trio_schema").fetchone()
         db.execute(
             "INSERT OR REPLACE INTO runtara_trio_leases (instance_id, owner, epoch)"
             " VALUES (?, ?, ?)",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from .failures import BUSY_TIMEOUT, is_busy
+from . import failures
 
 T = TypeVar("T")
 
@@ -37,10 +37,10 @@ class Patience:
         Raises:
           sqlite3.Error: it is locked still, or something else is wrong.
         """
-        until = time.monotonic() + BUSY_TIMEOUT
+        until = time.monotonic() + failures.BUSY_TIMEOUT
         while True:
             try:
                 return run()
             except sqlite3.Error as exc:
-                if not is_busy(exc) or time.monotonic() >= min(until, self._latest):
+                if not failures.is_busy(exc) or time.monotonic() >= min(until, self._latest):
                     raise

@@ -78,10 +78,16 @@ def send_custom_signal(tx: Transaction, message: SendCustomSignal) -> Done:
     row = _known(tx, instance)
     waiting, taken, refused = tx.db.execute(
         "SELECT (SELECT COALESCE(payload, x'') FROM pending_custom_signals"
-        " WHERE instance_id = ?1 AND checkpoint_id = ?2),"
-        " (SELECT state FROM checkpoints WHERE instance_id = ?1 AND checkpoint_id = ?3),"
-        " EXISTS (SELECT 1 FROM checkpoints WHERE instance_id = ?1 AND checkpoint_id = ?4)",
-        (instance, checkpoint_id, signal_id(checkpoint_id), refused_id(checkpoint_id)),
+        " WHERE instance_id = :instance AND checkpoint_id = :waiting),"
+        " (SELECT state FROM checkpoints WHERE instance_id = :instance AND checkpoint_id = :taken),"
+        " EXISTS (SELECT 1 FROM checkpoints WHERE instance_id = :instance"
+        " AND checkpoint_id = :refused)",
+        {
+            "instance": instance,
+            "waiting": checkpoint_id,
+            "taken": signal_id(checkpoint_id),
+            "refused": refused_id(checkpoint_id),
+        },
     ).fetchone()
     action = rules.decide_custom_signal(message, row.status, waiting, taken, refused=bool(refused))
     if action is CustomAction.STORE_AGAIN:

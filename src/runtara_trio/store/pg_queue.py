@@ -13,7 +13,7 @@ import outcome
 import trio
 
 from ..messages import Checkpoint, CheckpointReply, GetCheckpoint, OutcomeReply, RecordOutcome
-from ..tasks import GRACE, Answer
+from ..tasks import Answer
 from . import pg_outcomes, pg_saving
 from .pg_connection import Connection
 from .pg_failures import is_lost, no_answer, translated
@@ -43,13 +43,14 @@ SELECT set_config('lock_timeout', '1s', false) WHERE current_setting('lock_timeo
 """
 
 
-class Job:
+class Job(Answer):
     """A message on its way, and who waits for its answer. Nobody, once that is cancelled: it
     is carried out all the same."""
 
-    __slots__ = ("_answer", "_answered", "again", "failure", "message", "sent", "until")
+    __slots__ = ("_answered", "again", "failure", "message", "sent", "until")
 
     def __init__(self, message: Any, answered: Callable[[Job], object]) -> None:
+        super().__init__()
         self.message = message
         self.sent = False
         self.failure: BaseException | None = None
@@ -57,16 +58,11 @@ class Job:
         self.again = False
         """It was sent before, and its answer was lost."""
         self.until = trio.current_time() + PATIENCE
-        self._answer = Answer()
         self._answered = answered
-
-    async def wait(self) -> Any:
-        """The answer."""
-        return await self._answer.wait(grace=GRACE if self.message.saves else 0)
 
     def answer(self, result: outcome.Outcome[Any]) -> None:
         """Give the answer; a second one changes nothing."""
-        self._answer.give(result)
+        self.give(result)
         self._answered(self)
 
     def fail(self, exc: BaseException) -> None:

@@ -41,6 +41,7 @@ from ..messages import (
     TakeSignal,
     Vacuum,
 )
+from ..tasks import GRACE
 from ..threads import in_thread
 from ..types import CustomSignal, SignalType
 from . import pg_operating, pg_schema, pg_verbs
@@ -59,7 +60,6 @@ _HANDLERS = {**pg_verbs.HANDLERS, **pg_operating.HANDLERS}
 
 _AFTER_CHECKPOINTS = (RecordOutcome, Hold, FreeLease)
 """What must not overtake the checkpoints of its instance: after it nothing can be written."""
-
 
 LOOK_AGAIN = 0.25
 """Seconds between two looks at an owner that may be dead."""
@@ -122,7 +122,7 @@ class PostgresStore:
             self._queue.add([job])
         else:
             self._nursery.start_soon(self._carry_out, job)
-        reply: ReplyT = await job.wait()
+        reply: ReplyT = await job.wait(grace=GRACE if message.saves else 0.0)
         return reply
 
     @property
@@ -225,19 +225,19 @@ class PostgresStore:
                 if is_lost(exc):
                     raise _Unsure from exc
                 raise
-            if work.announce:
-                await self._announce(connection)
             for instance, epoch in work.held:
                 if epoch is None:
                     self._owner.held.pop(instance, None)
                 else:
                     self._owner.held[instance] = epoch
+            if work.announce:
+                await self._announce(connection)
             return reply
 
     async def _announce(self, connection: Connection) -> None:
         """Tell those who listen. A server whose queue is full refuses that; what was committed
         is found by their poll."""
-        with contextlib.suppress(psycopg.Error, trio.TooSlowError), trio.fail_after(AGAIN):
+        with contextlib.suppress(psycopg.Error), trio.move_on_after(AGAIN, shield=True):
             await connection.run(f"SELECT pg_notify('{CHANNEL}', '')")
 
     async def _prepared(self, job: Job, patience: trio.CancelScope) -> None:

@@ -11,6 +11,7 @@ import trio
 from ..backend import Patience, SignalBatch
 from ..clock import Clock
 from ..messages import ReplyT, Request
+from ..tasks import GRACE
 from .database import Database, Job
 from .failures import BUSY_TIMEOUT
 from .location import Location
@@ -47,7 +48,10 @@ class SqliteStore:
 
     async def request(self, message: Request[ReplyT], /) -> ReplyT:
         await trio.lowlevel.checkpoint_if_cancelled()
-        reply: ReplyT = await self._worker.submit(Job(message, self._clock.now()))
+        job = Job(message, self._clock.now())
+        self._worker.submit(job)
+        # Cancelled, the write goes on; nobody waits for it, or not for long.
+        reply: ReplyT = await job.wait(grace=GRACE if message.saves else 0.0)
         return reply
 
     @trio.lowlevel.enable_ki_protection

@@ -18,14 +18,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import outcome
 import trio
 
 from .. import logs
 from ..errors import StoreError
-from ..tasks import GRACE
 from .database import Job
 
 LARGEST_BATCH = 256
@@ -42,8 +41,8 @@ LOOK_AT_TIMER = 0.02
 class Worker(Protocol):
     """Runs jobs. ``run`` and ``tick`` are the database's."""
 
-    async def submit(self, job: Job) -> Any:
-        """The reply to ``job``, or its error."""
+    def submit(self, job: Job) -> None:
+        """Have a job run; it is answered on the Trio loop."""
 
     def post(self, function: Callable[..., object], *args: object) -> None:
         """Call ``function`` on the Trio loop, from wherever the database runs."""
@@ -63,10 +62,9 @@ class InlineWorker:
         self._close = close
 
     @trio.lowlevel.enable_ki_protection
-    async def submit(self, job: Job) -> Any:
+    def submit(self, job: Job) -> None:
         self._run([job])
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return job.result.unwrap()
+        job.give(job.result)
 
     def post(self, function: Callable[..., object], *args: object) -> None:
         function(*args)
@@ -105,7 +103,7 @@ class DatabaseThread:
         self._thread.start()
 
     @trio.lowlevel.enable_ki_protection
-    async def submit(self, job: Job) -> Any:
+    def submit(self, job: Job) -> None:
         if self._closing:
             raise StoreError("the store was closed; it must outlive those who use it")
         if self._waiting == 0:
@@ -113,9 +111,6 @@ class DatabaseThread:
             self._asked.set()
         self._waiting += 1
         self._queue.put(job)
-
-        # Cancelled, the write goes on; nobody waits for it, or not for long.
-        return await job.answer.wait(grace=GRACE if job.message.saves else 0)
 
     async def watchdog(self) -> None:
         """Let the thread have the GIL where the loop would not. Runs until cancelled."""
@@ -154,7 +149,7 @@ class DatabaseThread:
     def _deliver(self, jobs: Sequence[Job]) -> None:
         self._waiting -= len(jobs)
         for job in jobs:
-            job.answer.give(job.result)
+            job.give(job.result)
 
     # ---- on the thread
 
