@@ -388,7 +388,7 @@ def _operate(store: str, ask: Callable[[Operator], Awaitable[T]]) -> T:
     """Run one question on a store."""
 
     async def run() -> T:
-        async with open_backend(store) as backend:
+        async with open_backend(running.settings(store)) as backend:
             return await ask(Operator(backend))
 
     return _run(run)

@@ -21,6 +21,7 @@ import click
 import msgspec
 import trio
 
+from ..config import SdkConfig, environment
 from ..engine.outcome import contains
 from ..errors import ConfigError, InstanceFinished, SdkError
 from ..sdk.instance import open_runtara
@@ -87,7 +88,7 @@ def run_program(
 
     async def run() -> None:
         async with open_runtara(
-            store, instance_id=instance_id, tenant_id=tenant_id, revive=revive
+            settings(store), instance_id=instance_id, tenant_id=tenant_id, revive=revive
         ) as sdk:
             sdks.append(sdk)
             result = await program(sdk, *arguments)
@@ -105,6 +106,11 @@ def run_program(
     outcome = sdks[0].outcome
     click.echo(str(outcome), err=True)
     return 0 if outcome in (Outcome.COMPLETED, Outcome.PAUSED) else 1
+
+
+def settings(store: str) -> SdkConfig:
+    """A store, with the timeouts and intervals of the environment."""
+    return msgspec.structs.replace(environment(), store=store)
 
 
 def _interrupted(sdks: list[RuntaraSdk]) -> int:

@@ -109,8 +109,7 @@ class Database:
         file = self._opened()
         try:
             before = file.size()
-            self._patience.wait(lambda: file.db.execute("VACUUM"))
-            file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            file.vacuum()
             job.result = outcome.Value(Vacuumed(bytes_before=before, bytes_after=file.size()))
         except (sqlite3.Error, OSError) as exc:
             self._fail([job], exc)

@@ -7,6 +7,7 @@ and tables as they are.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -99,6 +100,18 @@ class StoreFile:
             return int(size)
         log = f"{self.path}-wal"
         return os.path.getsize(self.path) + (os.path.getsize(log) if os.path.exists(log) else 0)
+
+    def vacuum(self) -> None:
+        """Give the room that is free back to the disk. On a connection of its own: this one
+        would hold all of the file in memory for it."""
+        if self.path is None:
+            self.db.execute("VACUUM")
+            return
+        with contextlib.closing(
+            sqlite3.connect(self.path, timeout=failures.BUSY_TIMEOUT, isolation_level=None)
+        ) as db:
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def check(self) -> None:
         """Raises StoreError where the path does not lead to the open file any more."""

@@ -138,6 +138,23 @@ class Connection:
         last = results[-1]
         return (last.get_value(0, 0) or b"").decode() if last.ntuples else ""
 
+    async def warnings_of(self, statement: str) -> list[str]:
+        """Run a statement, and what the server warns of."""
+        said: list[str] = []
+
+        def note(notice: pq.abc.PGresult) -> None:
+            if notice.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) == b"WARNING":
+                said.append(
+                    (notice.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode()
+                )
+
+        before, self._pgconn.notice_handler = self._pgconn.notice_handler, note
+        try:
+            await self.value(statement)
+        finally:
+            self._pgconn.notice_handler = before
+        return said
+
     @contextlib.contextmanager
     def _broken_if_cut(self) -> Iterator[None]:
         """What does not end, by an error of the connection or a cancel, leaves it unusable."""

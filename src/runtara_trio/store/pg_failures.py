@@ -124,7 +124,7 @@ _REMEDIES: tuple[tuple[str, str, bool], ...] = (
     ("28P01", "check the user and the password of the URL", False),
     ("28", "check the user of the URL, or create it first: createuser; and pg_hba.conf", False),
     ("3D000", "create it first: createdb", False),
-    ("3F000", "create the schema that search_path names first: CREATE SCHEMA", False),
+    ("3F000", "the schema of search_path: CREATE SCHEMA first, and GRANT USAGE on it", False),
     ("42602", "check options= in the URL", False),
     ("42704", "check options= in the URL", False),
     ("22023", "check options= in the URL", False),

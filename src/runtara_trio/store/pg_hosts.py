@@ -28,6 +28,9 @@ CONNECT_TIMEOUT = 5.0
 STAGGER = 0.3
 """Seconds that a host may be silent before the next one is asked as well."""
 
+SHORT = 2
+"""Seconds for one that is not the last, where they are asked one by one; libpq has no less."""
+
 _DEFAULTS = {
     "keepalives_idle": "5",
     "keepalives_interval": "2",
@@ -62,15 +65,15 @@ class Hosts:
           psycopg.OperationalError: no name can be resolved.
         """
         found = conninfo.conninfo_attempts(self._parameters)
-        return sorted(found, key=lambda attempt: _place(attempt) != self._worked_last)
+        found.sort(key=lambda attempt: _place(attempt) != self._worked_last)
+        if len(found) > 1 and "target_session_attrs" not in self._parameters:
+            # One name of several servers, of which a standby is better than nothing.
+            found = [{**one, "target_session_attrs": "read-write"} for one in found] + found
+        return found
 
     def worked(self, attempt: Attempt) -> None:
         """This one is asked first from now on."""
         self._worked_last = _place(attempt)
-
-    def failed(self) -> None:
-        """The one that worked last is a standby now."""
-        self._worked_last = None
 
     def connect_blocking(self) -> psycopg.Connection[tuple[object, ...]]:
         """The same for a thread, which it blocks.
@@ -79,9 +82,11 @@ class Hosts:
           psycopg.Error: as :meth:`connect`.
         """
         failure: psycopg.Error | None = None
-        for attempt in self.attempts():
+        attempts = self.attempts()
+        for attempt in attempts:
+            timeout = int(self.timeout) if attempt is attempts[-1] else SHORT
             try:
-                connection = connected_blocking({**attempt, "connect_timeout": int(self.timeout)})
+                connection = connected_blocking({**attempt, "connect_timeout": timeout})
             except psycopg.Error as exc:
                 failure = failure or exc
             else:

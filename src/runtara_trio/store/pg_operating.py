@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ..backend import Handlers
-from ..errors import ServerError, SignalRefused
+from ..errors import ServerError, SignalRefused, StoreError
 from ..ids import refused_id, signal_id
 from ..messages import (
     Done,
@@ -213,7 +213,11 @@ async def prune(work: Work, message: Prune) -> Pruned:
 async def vacuum(connection: Connection) -> Vacuumed:
     """Answer a :class:`Vacuum`, which is no part of a transaction."""
     before = await connection.run(_SIZE)
-    await connection.value(f"VACUUM (ANALYZE) {', '.join(_TABLES)}")
+    skipped = await connection.warnings_of(f"VACUUM (ANALYZE) {', '.join(_TABLES)}")
+    if skipped:
+        raise StoreError(
+            f"{skipped[0]}; the tables' owner may vacuum them, and whoever has MAINTAIN on them"
+        )
     after = await connection.run(_SIZE)
     return Vacuumed(bytes_before=before[0][0], bytes_after=after[0][0])
 
