@@ -9,14 +9,19 @@ tests of their own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+
+from .places import free_port
 
 BLOCK = re.compile(
     r"^(?P<fence>```+)(?:\{code-block\} )?(?P<language>[a-z]+)\n"
@@ -47,8 +52,10 @@ class Shell:
 
     END = "--end of output--"
 
+    LONGEST = 120
+    """Seconds for a command; then the session is ended, with all that it has started."""
+
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._process = subprocess.Popen(
             ["bash", "--norc"],
@@ -58,6 +65,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     def run(self, command: str) -> str:
@@ -67,16 +75,26 @@ class Shell:
         self._process.stdin.write(f"{command}\necho; echo '{self.END}'\n")
         self._process.stdin.flush()
         lines = []
+        too_late = threading.Timer(self.LONGEST, self._kill)
+        too_late.start()
         for line in self._process.stdout:
             if line.rstrip("\n") == self.END:
                 break
             lines.append(line)
+        too_late.cancel()
         # What a terminal shows of a job that was killed; a script's bash says more.
         return re.sub(r"bash: line \d+: +\d+ (Killed|Terminated) .*", r"\1", "".join(lines))
 
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
+        """End the session, and what a page that failed has left running in it."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._kill()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait(timeout=30)
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -108,11 +126,18 @@ def matches(printed: str, expected: str) -> bool:
     return re.fullmatch(pattern, trimmed, re.DOTALL) is not None
 
 
+PORT = "8765"
+"""The port in a page's commands; run, it is one that is free."""
+
+
 def play(page: Path, folder: Path) -> None:
     """Run all blocks of a page, in their order. Raises AssertionError."""
     shell = Shell(folder)
+    port = str(free_port())
     try:
-        for number, block in enumerate(blocks(page)):
+        for number, printed_block in enumerate(blocks(page)):
+            code = printed_block.code.replace(PORT, port)
+            block = msgspec.structs.replace(printed_block, code=code)
             where = f"{page.name}, line {block.line}"
             if block.language == "python" and block.name is not None:
                 (folder / block.name).write_text(block.code)
