@@ -249,7 +249,9 @@ async def test_after_the_block_it_is_an_error(memory: SharedBackend) -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(5), KeyboardInterrupt()])
-@pytest.mark.parametrize("where", ["the call", "a task of a library"])
+@pytest.mark.parametrize(
+    "where", ["the call", "a task of a library", "soon", "later", "when done", "from a thread"]
+)
 async def test_what_ends_the_program_ends_one_block(
     memory: SharedBackend, error: BaseException, where: str
 ) -> None:
@@ -261,8 +263,23 @@ async def test_what_ends_the_program_ends_one_block(
 
     @durable(flavor="asyncio", max_retries=0)
     async def ends() -> None:
-        if where == "the call":
-            await raises()
+        def raise_it(*_: object) -> None:
+            raise error
+
+        loop = asyncio.get_running_loop()
+        match where:
+            case "the call":
+                await raises()
+            case "soon":
+                loop.call_soon(raise_it)
+            case "later":
+                loop.call_later(0.01, raise_it)
+            case "when done":
+                asyncio.create_task(asyncio.sleep(0)).add_done_callback(raise_it)
+            case "from a thread":
+                loop.run_in_executor(None, loop.call_soon_threadsafe, raise_it)
+        if where != "a task of a library":
+            await asyncio.sleep(3600)
         task = asyncio.create_task(raises())
         await asyncio.sleep(3600)
         await task

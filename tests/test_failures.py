@@ -43,6 +43,12 @@ class Awkward(Exception):
         self.code = code
 
 
+class WithDefault(Exception):
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class Unspeakable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -103,6 +109,40 @@ async def test_the_same_is_raised_again(memory: SharedBackend, what: str) -> Non
             assert str(other) == "a\\x00b \\ud800"
         else:
             assert str(other) == str(first)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Coded(7, "lost"),
+        Awkward(code=7),
+        WithDefault("no", code=5),
+        FileNotFoundError(2, "No such file", "receipt.txt"),
+        KeyError("order"),
+        ValueError(1, None, [2.5]),
+    ],
+)
+async def test_all_of_it_comes_back(memory: SharedBackend, error: Exception) -> None:
+    error.retry_after = 30  # type: ignore[attr-defined]
+
+    @durable(max_retries=0)
+    async def f() -> None:
+        raise error
+
+    async with block(memory) as sdk:
+        with pytest.raises(type(error)):
+            await f()
+        await sdk.suspended()
+    async with block(memory):
+        with pytest.raises(type(error)) as caught:
+            await f()
+    again = caught.value
+    assert again is not error
+    assert (str(again), again.args) == (str(error), error.args)
+    attributes = {name: value for name, value in vars(again).items() if name != "__notes__"}
+    assert attributes == vars(error)
+    if isinstance(error, OSError):
+        assert (again.errno, again.filename) == (2, "receipt.txt")  # type: ignore[attr-defined]
 
 
 async def test_arguments_and_parts_come_back(memory: SharedBackend) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from .places import Shared
 from .support import start
 
 PROGRAM = """
@@ -61,6 +62,23 @@ def pooled() -> int:
         return sum(pool.map(square, range(10)))
 
 
+def forks_again(pipe):
+    ours, theirs = os.pipe()  # files of the child's own, under numbers that were ours
+    with fork.Pool(2) as pool:
+        pipe.send(sum(pool.map(square, range(10))))
+    os.close(ours)
+
+
+@durable
+def twice() -> int:
+    ours, theirs = fork.Pipe()
+    child = fork.Process(target=forks_again, args=(theirs,))
+    child.start()
+    result = ours.recv() if ours.poll(20) else -1
+    child.kill()
+    return result
+
+
 @durable
 def nested() -> int | None:
     return end_of(has_a_block)
@@ -77,12 +95,17 @@ trio.run(main)
 
 @pytest.mark.parametrize(
     ("what", "result"),
-    [("terminated", -signal.SIGTERM), ("pooled", 285), ("nested", 128 + signal.SIGTERM)],
+    [
+        ("terminated", -signal.SIGTERM),
+        ("pooled", 285),
+        ("twice", 285),
+        ("nested", 128 + signal.SIGTERM),
+    ],
 )
-async def test_of_a_durable_call(tmp_path: Path, url: str, what: str, result: int) -> None:
+async def test_of_a_durable_call(tmp_path: Path, shared: Shared, what: str, result: int) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    async with start(program, url, what) as parent:
+    async with start(program, shared.url, what) as parent:
         assert await parent.line("result") == f"result {result}"
         parent.send(signal.SIGTERM)  # the parent has its handler still
         assert await parent.wait() == 128 + signal.SIGTERM

@@ -318,6 +318,62 @@ async def test_in_a_step_such_a_backend_keeps_nobody_beyond_the_final_timeout(
         assert trio.current_time() - started <= 1
 
 
+async def test_an_end_that_was_saved_is_gone_through(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    """The outer deadline passes while a hold keeps the inner one's exit."""
+    operator = Operator(memory)
+    seen: list[str] = []
+
+    async def program(sdk: RuntaraSdk) -> None:
+        async with sdk.deadline("outer", 10):
+            async with sdk.deadline("inner", 60):
+                await sdk.checkpoint("mark")
+                await trio.sleep(0.5)  # the pause is asked meanwhile
+            seen.append("inner over")
+            await sdk.sleep(DAY, "nap")
+
+    async with block(memory, on_pause="hold") as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(program, sdk)
+        await wait_all_tasks_blocked(0.1)
+        await operator.pause("i")
+        await trio.sleep(20)
+        await operator.resume("i")
+        await trio.sleep(20)
+        nursery.cancel_scope.cancel()
+    first, seen = seen, []
+    async with block(memory, revive=True) as sdk:
+        await program(sdk)
+    assert (first, seen) == (["inner over"], ["inner over"])
+
+
+async def test_a_slow_store_takes_nothing_from_a_replay(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    class Slow(Watched):
+        async def request(self, message: Request[ReplyT], /) -> ReplyT:
+            await trio.sleep(3)
+            return await super().request(message)
+
+    async def program(sdk: RuntaraSdk) -> list[str]:
+        seen = []
+        async with sdk.deadline("soon", 30) as scope:
+            for name in ("one", "two", "three"):
+                seen.append(name)
+                await sdk.checkpoint(name)
+                await charge(0)
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        return seen
+
+    async with block(memory) as sdk:
+        assert await program(sdk) == ["one", "two", "three"]
+        await sdk.suspended()
+    await trio.sleep(DAY)
+    async with open_backend(Slow(memory)) as slow, block(slow) as sdk:
+        assert await program(sdk) == ["one", "two", "three"]
+
+
 class TestNestedDeadlines:
     """What was cancelled by the inner one, and went on behind it, does so in a replay."""
 

@@ -377,6 +377,31 @@ class TestNames:
 
         await self.refused(memory, taxed(7), taxed(19))
 
+    async def test_of_one_source_and_ids_that_do_not_meet(self, memory: SharedBackend) -> None:
+        """In a map, in a loop: they share nothing."""
+        ran = []
+
+        async def handle(order: str) -> None:
+            @durable
+            async def charge(n: int) -> str:
+                ran.append(order)
+                return order
+
+            assert await charge(1) == order
+
+        async with block(memory) as sdk:
+            async with sdk.map(handle, ["a", "b"]) as results:
+                async for _ in results:
+                    pass
+            for step in range(3):
+
+                @durable
+                async def one(n: int) -> int:
+                    return n * 10 + step  # noqa: B023
+
+                assert await one(step) == step * 11
+        assert sorted(ran) == ["a", "b"]
+
     async def test_of_one_method_of_two_partials(self, memory: SharedBackend) -> None:
         async def price(percent: int, cents: int) -> int:
             return cents * (100 + percent) // 100

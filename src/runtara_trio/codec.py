@@ -73,7 +73,10 @@ class JsonCodec:
 
 def check_finite(value: Any) -> None:
     """Raises ValueError where a value holds NaN or an infinity; it names the place."""
-    plain = msgspec.to_builtins(value)
+    try:
+        plain = msgspec.to_builtins(value)
+    except TypeError:  # of msgspec.Raw, which is JSON already
+        return
     try:
         json.dumps(plain, allow_nan=False)
     except ValueError as exc:

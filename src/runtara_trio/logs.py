@@ -212,9 +212,9 @@ failure_changes = _event(
     "failure_changes",
     "boundary",
     WARNING,
-    "%(checkpoint_id)r of %(instance_id)s failed with %(error)s, which cannot be made again of its "
-    "text: a replay raises DurableError instead; pass the arguments on to Exception.__init__, or "
-    "catch DurableError too",
+    "%(checkpoint_id)r of %(instance_id)s failed with %(error)s, which a replay cannot raise as it "
+    "is: it has its text alone, or is a DurableError; give it texts and numbers, by "
+    "Exception.__init__",
     "instance_id checkpoint_id error",
 )
 held = _event(

@@ -74,7 +74,7 @@ class Block(Watched):
         self.stopped_by: BaseException | None = None
         self.ended = False
         self.hints = Hints()
-        self.past = Past(instance_id, shared.request)
+        self.past = Past(instance_id, self._ask)
         self.uses = Uses()
         self.runs = Runs(self.boundary)
         self.names = Names()
@@ -177,6 +177,18 @@ class Block(Watched):
         return reply
 
     async def _send(
+        self, send: Callable[[Request[ReplyT]], Awaitable[ReplyT]], message: Request[ReplyT]
+    ) -> ReplyT:
+        if deadlines.replaying():
+            with deadlines.asking():
+                return await self._sent(send, message)
+        return await self._sent(send, message)
+
+    async def _ask(self, message: Request[ReplyT]) -> ReplyT:
+        """Ask for what is stored."""
+        return await self._send(self.shared.request, message)
+
+    async def _sent(
         self, send: Callable[[Request[ReplyT]], Awaitable[ReplyT]], message: Request[ReplyT]
     ) -> ReplyT:
         if not message.writes:  # a hold need not wait for it

@@ -14,6 +14,9 @@ others go on waiting, for the program may have more to get back behind the first
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import trio
@@ -28,7 +31,7 @@ SETTLED = 0.05
 class Deadline:
     """One deadline of a run."""
 
-    __slots__ = ("_at", "ending", "over", "recorded", "scope", "until_ms")
+    __slots__ = ("_at", "asked", "ending", "over", "recorded", "scope", "until_ms")
 
     def __init__(
         self, scope: trio.CancelScope, until_ms: int, *, over: bool, recorded: bool = False
@@ -42,6 +45,8 @@ class Deadline:
         """An earlier run was cancelled by it, and went on."""
         self.ending = False
         """A task has come to something new: it ends once nobody replays any more."""
+        self.asked = 0
+        """Requests inside it that are on their way: what they bring may be a replay."""
         self._at = scope.deadline
 
     @property
@@ -83,7 +88,24 @@ def replayed() -> None:
         return
     left = SETTLED if waiting[0].ending else IDLE
     for rank, deadline in enumerate(waiting):
-        deadline.cancel_at(trio.current_time() + left + rank * IDLE)
+        idle = math.inf if deadline.asked else left + rank * IDLE
+        deadline.cancel_at(trio.current_time() + idle)
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Around a request: while it is on its way, no deadline that waits for the replay cancels,
+    however slow the backend is."""
+    waiting = _waiting()
+    for deadline in waiting:
+        deadline.asked += 1
+    replayed()
+    try:
+        yield
+    finally:
+        for deadline in waiting:
+            deadline.asked -= 1
+        replayed()
 
 
 async def new_work() -> None:
@@ -98,14 +120,14 @@ async def new_work() -> None:
     first.ending = True
     replayed()
     while not first.scope.cancel_called and not first.moved:  # noqa: ASYNC110
-        await trio.sleep_until(first.scope.deadline)
+        await trio.sleep_until(min(first.scope.deadline, trio.current_time() + IDLE))
     # Only inside a shield it comes this far.
 
 
 async def wait_over(ended_ms: int) -> None:
     """A stored wait had its end at this wall time, Unix ms: later than a deadline around it, it
     was cancelled there, and is so again."""
-    if any(deadline.until_ms < ended_ms for deadline in _waiting()):
+    if any(deadline.until_ms <= ended_ms for deadline in _waiting()):
         await new_work()
 
 

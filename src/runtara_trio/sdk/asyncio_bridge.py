@@ -68,6 +68,7 @@ class AsyncioLoop:
             async with opens() as loop:
                 loop.set_exception_handler(_log)
                 loop.set_task_factory(self._make_task)
+                self._guard_callbacks(loop)
                 self._loop = loop
                 self._ready.set()
                 await self._over.wait()
@@ -82,6 +83,25 @@ class AsyncioLoop:
         import asyncio
 
         return asyncio.Task(self._guarded(coroutine), loop=loop, **options)
+
+    def _guard_callbacks(self, loop: Any) -> None:
+        """See :meth:`_guarded`: what a library has called by the loop can end the program too."""
+        for name, position in _CALLERS.items():
+            setattr(loop, name, self._guarding(getattr(loop, name), position))
+
+    def _guarding(self, caller: Callable[..., Any], position: int) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            before, callback, after = args[:position], args[position], args[position + 1 :]
+
+            def guarded(*values: Any) -> None:
+                try:
+                    callback(*values)
+                except _ENDS as exc:
+                    self._block.stop(f"stopped by {type(exc).__name__}", exc)
+
+            return caller(*before, guarded, *after, **options)
+
+        return call
 
     async def _guarded(self, coroutine: Awaitable[T]) -> T:
         """A task of the loop. One that ends the program ends the block: let through, it would
@@ -110,6 +130,16 @@ async def _captured(made: Coroutine[Any, Any, T]) -> outcome.Outcome[T]:
     except _ENDS as exc:
         return outcome.Error(exc)
 
+
+_CALLERS = {
+    "call_soon": 0,
+    "call_soon_threadsafe": 0,
+    "call_later": 1,
+    "call_at": 1,
+    "add_reader": 1,
+    "add_writer": 1,
+}
+"""The loop's methods that take a callback, and at which place."""
 
 _MISTAKES = (
     (

@@ -214,6 +214,7 @@ class Durable:
         block.writing()
         block.names.claim(self._name, self._function)
         checkpoint_id = self._keys.of(args, kwargs, sdk._path.prefix, block.names.claim_type)
+        block.names.claim_call(self._name, self._function, checkpoint_id)
         self._returns.check(sdk._codec)
         once = functools.partial(self._once, sdk, block, checkpoint_id, args, kwargs)
         return await block.runs.share(checkpoint_id, once)

@@ -31,8 +31,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     type: str
     """``module.qualified name`` of its class."""
     message: str
-    args: list[str | int | float | bool | None] | None = None
+    args: list[Any] | None = None
     """The exception's arguments, where JSON has them all."""
+    attributes: dict[str, Any] | None = {}
+    """The rest of it, likewise."""
     traceback: str = ""
     parts: list[Failure] = []
     """What a group holds."""
@@ -115,23 +117,41 @@ def decoded(codec: Codec, name: str, data: bytes, raises: Raises) -> Exception:
 
 def can_be_made(error: Exception, raises: Raises) -> bool:
     """Whether a replay raises a failure as what it is."""
-    return type(_made(_failure(error), raises)) is type(error)
+    made = _made(_failure(error), raises)
+    return type(made) is type(error) and _same(_failure(made), _failure(error))
+
+
+def _same(one: Failure, other: Failure) -> bool:
+    """Whether two exceptions are alike, as far as can be stored."""
+    return (
+        (one.args, one.attributes) == (other.args, other.attributes)
+        and len(one.parts) == len(other.parts)
+        and all(map(_same, one.parts, other.parts))
+        and other.args is not None
+        and other.attributes is not None
+    )
 
 
 def _failure(error: Exception) -> Failure:
-    parts: list[Failure] = []
-    args: list[Any] | None = list(error.args)
+    name, message = _name(type(error)), _clean(message_of(error))
     if isinstance(error, ExceptionGroup):
         parts = [_failure(part) for part in error.exceptions]
-        args = [error.message]
-    try:
-        args = msgspec.convert(args, list[str | int | float | bool | None], strict=True)
-        msgspec.json.encode(args)
-    except (msgspec.ValidationError, ValueError, OverflowError):
-        args = None
+        return Failure(type=name, message=message, args=[error.message], parts=parts)
+    args: Any = error.args
+    if isinstance(error, OSError):  # its file names are in no other place
+        args = error.__reduce__()[1]
+    attributes = {key: value for key, value in vars(error).items() if key != "__notes__"}
     return Failure(
-        type=_name(type(error)), message=_clean(message_of(error)), args=args, parts=parts
+        type=name, message=message, args=_in_json(list(args)), attributes=_in_json(attributes)
     )
+
+
+def _in_json(value: Any) -> Any:
+    """A value that is the same once it was JSON; None: this one is not."""
+    try:
+        return value if msgspec.json.decode(msgspec.json.encode(value)) == value else None
+    except Exception:
+        return None
 
 
 def _clean(text: str) -> str:
@@ -150,16 +170,35 @@ def _made(failure: Failure, raises: Raises) -> Exception:
         if failure.type == _name(ExceptionGroup) and failure.args is not None:
             return ExceptionGroup(str(failure.args[0]), parts)
     for kind in _classes(failure.type, raises):
-        for args in (failure.args, [failure.message]):
-            if args is None:
-                continue
+        for make in (_as_it_was, _of_its_arguments, _of_its_text):
             try:
-                error = kind(*args)
+                error = make(kind, failure)
             except Exception:
                 continue
-            if type(error) is kind and _clean(message_of(error)) == failure.message:
+            if (
+                error is not None
+                and type(error) is kind
+                and _clean(message_of(error)) == failure.message
+            ):
                 return error
     return DurableError(failure.type.rpartition(".")[2], failure.message, failure.traceback)
+
+
+def _as_it_was(kind: type[Exception], failure: Failure) -> Exception | None:
+    """With its arguments and attributes; its ``__init__`` may take others."""
+    if failure.args is None or failure.attributes is None:
+        return None
+    error = kind.__new__(kind, *failure.args)
+    vars(error).update(failure.attributes)
+    return error
+
+
+def _of_its_arguments(kind: type[Exception], failure: Failure) -> Exception | None:
+    return None if failure.args is None else kind(*failure.args)
+
+
+def _of_its_text(kind: type[Exception], failure: Failure) -> Exception:
+    return kind(failure.message)
 
 
 def _classes(name: str, raises: Raises) -> Iterator[type[Exception]]:

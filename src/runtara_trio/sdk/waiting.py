@@ -139,7 +139,7 @@ async def deadline(
         if ended is None and block.writable:
             state = TOO_LATE if scope.cancelled_caught else IN_TIME
             await block.checkpoint(ended_id(checkpoint_id), state)
-        await block.boundary.reach()
+        await block.boundary.reach_saved()
 
 
 async def _keep(deadline: Deadline, keeping: trio.CancelScope, clock: Clock) -> None:

@@ -66,6 +66,7 @@ def _close_in_child() -> None:
     for pgconn in list(_open):
         with contextlib.suppress(OSError, pg_errors.Error):
             os.close(pgconn.socket)
+    _open.clear()  # in a child of this one the numbers are another's
 
 
 os.register_at_fork(after_in_child=_close_in_child)
