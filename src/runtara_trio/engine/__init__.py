@@ -9,6 +9,8 @@ recording   how an outcome gets recorded, whatever fails
 past        what earlier runs have left
 stored      their checkpoints, read in pages
 visited     stored ids that a run never asked for
+names       names of functions and types in ids
+uses        ids that are used once in a run
 sharing     tasks that make the same durable call share one run
 deadlines   what cancels once a replay has ended
 hints       who waits for a custom signal

@@ -4,7 +4,9 @@ instance        open_runtara
 runtara_sdk     RuntaraSdk, the verbs
 durable         @durable
 keys            the checkpoint id of a durable call
+key_types       the types in it that JSON does not tell
 returning       its result, as bytes and back
+failing         its final failure, saved and raised again
 retry           its attempts
 parallel        nurseries and maps
 paths           where in the tree of ids a task works
