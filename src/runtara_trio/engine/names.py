@@ -111,10 +111,17 @@ def _behind(function: Any, code: CodeType) -> list[Any]:
     """What a function closes over, but for what it sets itself."""
     if not function.__closure__:
         return []
-    sets = {one.argval for one in dis.get_instructions(code) if one.opname == "STORE_DEREF"}
     found = []
     for name, cell in zip(code.co_freevars, function.__closure__, strict=True):
-        if name not in sets:
+        if name not in _set_by(code):
             with suppress(ValueError):  # not set yet
                 found.append(cell.cell_contents)
     return found
+
+
+@functools.lru_cache(1000)
+def _set_by(code: CodeType) -> frozenset[str]:
+    """The names around a function that it sets."""
+    return frozenset(
+        one.argval for one in dis.get_instructions(code) if one.opname == "STORE_DEREF"
+    )
