@@ -56,7 +56,7 @@ async def test_a_silent_address_holds_nobody_up(silent_first: bool) -> None:
         port = port_of(place)
         with silence(port) as silent:
             order = (silent, "127.0.0.1") if silent_first else ("127.0.0.1", silent)
-            with resolves_to(*order), trio.fail_after(4):
+            with resolves_to(*order), trio.fail_after(8):
                 async with open_runtara(
                     f"quic://shop.test:{port}?verify=no", instance_id="i", tenant_id="t"
                 ) as sdk:
