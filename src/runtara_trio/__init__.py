@@ -10,7 +10,7 @@
     quic                 a runtara-core's client, and our server
     wire                 frames and messages of the instance protocol
     messages, types, errors, ids, codec, clock, config     plain values
-    tasks, threads       answers that tasks wait for, and calls in threads
+    tasks, threads       what tasks wait for, and calls in threads
 
 A module imports only from layers below its own. Data goes one way: verb → message →
 backend → reply.

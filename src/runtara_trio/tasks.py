@@ -1,9 +1,9 @@
-"""What tasks wait for, on Trio's lowest level: an answer that somebody else gives."""
+"""What tasks wait for: an answer that somebody else gives, and the first place that answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 import outcome
 import trio
@@ -11,6 +11,34 @@ import trio
 GRACE = 1.0
 """Seconds that a cancelled task waits for the answer to a save that is on its way. It has one
 in time from all but a backend that is gone, and a replay finds what was saved."""
+
+STAGGER = 0.3
+"""Seconds that a place may be silent before the next one is tried as well."""
+
+T = TypeVar("T")
+
+
+async def staggered(
+    attempt: Callable[[T, trio.Event], Awaitable[object]],
+    places: Iterable[T],
+    is_won: Callable[[], bool],
+) -> None:
+    """Try places in their order, until one has won. One that is silent holds the next one up
+    for a moment only. It returns once all tries have ended.
+
+    Args:
+      attempt: tries a place, and sets the event once it is decided.
+      places: what to try.
+      is_won: whether one has won: the rest is not tried.
+    """
+    async with trio.open_nursery() as nursery:
+        for place in places:
+            over = trio.Event()
+            nursery.start_soon(attempt, place, over)
+            with trio.move_on_after(STAGGER):
+                await over.wait()
+            if is_won():
+                return
 
 
 class Answer:

@@ -8,6 +8,7 @@ Each call has one deadline over all of that.
 
 from __future__ import annotations
 
+import functools
 import random
 import socket
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import trio
 
 from .. import logs
 from ..errors import RequestTimeout, ServerError, Unreachable
-from ..tasks import GRACE
+from ..tasks import GRACE, staggered
 from ..threads import addresses
 from .calling import AFTER_STOP, BadReply, CallingConnection, CallTimeout, ConnectionLost, Orphaned
 from .driver import Driver
@@ -31,9 +32,6 @@ KEEP_ALIVE = 10.0
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 1.0
 """Seconds before a server is tried again; doubled each time, and up to half of it off."""
-
-STAGGER = 0.3
-"""Seconds that an address may be silent before the next one is tried as well."""
 
 _OTHER_PLACES = (
     ". Start a server there, or name another place: RUNTARA_SERVER_ADDR is a server, "
@@ -196,19 +194,12 @@ class Session:
         return sorted(found, key=lambda one: one != self._answered_last)
 
     async def _connect_to(self, found: list[tuple[int, Address]], race: _Race) -> None:
-        """Connect to the first that answers, and stay connected. One that is silent holds the
-        next one up for a moment only."""
-        async with trio.open_nursery() as nursery:
-            for family, address in found:
-                over = trio.Event()
-                nursery.start_soon(self._hold, family, address, race, over)
-                with trio.move_on_after(STAGGER):
-                    await over.wait()
-                if race.won:
-                    return
+        """Connect to the first that answers, and stay connected."""
+        await staggered(functools.partial(self._hold, race), found, lambda: race.won)
 
-    async def _hold(self, family: int, address: Address, race: _Race, over: trio.Event) -> None:
+    async def _hold(self, race: _Race, place: tuple[int, Address], over: trio.Event) -> None:
         """Connect, and stay connected if nobody else was first. ``over``: it is decided."""
+        family, address = place
         quic = Quic(configuration=client_configuration(self.server))
         try:
             link = self._open_link(family, address)

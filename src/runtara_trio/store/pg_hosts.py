@@ -18,15 +18,13 @@ from psycopg import conninfo, generators, pq, waiting
 from psycopg import errors as pg_errors
 from psycopg.waiting import Wait
 
+from ..tasks import staggered
 from ..threads import in_thread
 from .pg_connection import Connection, wait_until_ready
 from .pg_failures import is_of_network
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for one host, where the URL does not say."""
-
-STAGGER = 0.3
-"""Seconds that a host may be silent before the next one is asked as well."""
 
 SHORT = 2
 """Seconds for one that is not the last, where they are asked one by one; libpq has no less."""
@@ -76,7 +74,7 @@ class Hosts:
         self._worked_last = _place(attempt)
 
     def connect_blocking(self) -> psycopg.Connection[tuple[object, ...]]:
-        """The same for a thread, which it blocks.
+        """As :meth:`connect`, for a thread, which it blocks.
 
         Raises:
           psycopg.Error: as :meth:`connect`.
@@ -105,12 +103,8 @@ class Hosts:
         with trio.fail_after(self.timeout):
             attempts = await in_thread(self.attempts, abandon_on_cancel=True)
         race = _Race(self.timeout)
-        async with trio.open_nursery() as nursery:
-            for attempt in attempts:
-                over = trio.Event()
-                nursery.start_soon(race.run, attempt, over, nursery.cancel_scope)
-                with trio.move_on_after(STAGGER):
-                    await over.wait()
+        with race.scope:
+            await staggered(race.run, attempts, lambda: race.won is not None)
         if race.won is None:
             raise race.failure()
         attempt, pgconn = race.won
@@ -124,10 +118,12 @@ class _Race:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._failures: list[Exception] = []
+        self.scope = trio.CancelScope()
+        """Of all who are asked."""
         self.won: tuple[Attempt, pq.abc.PGconn] | None = None
 
     @trio.lowlevel.enable_ki_protection
-    async def run(self, attempt: Attempt, over: trio.Event, all_of_them: trio.CancelScope) -> None:
+    async def run(self, attempt: Attempt, over: trio.Event) -> None:
         try:
             with trio.fail_after(self._timeout):
                 pgconn = await connected(conninfo.make_conninfo("", **attempt))
@@ -138,7 +134,7 @@ class _Race:
                 self.won = attempt, pgconn
             else:
                 pgconn.finish()
-            all_of_them.cancel()
+            self.scope.cancel()
         finally:
             over.set()
 
