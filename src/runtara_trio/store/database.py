@@ -30,7 +30,7 @@ from .failures import is_busy, translated
 from .file import StoreFile
 from .leases import Leases
 from .location import Location
-from .locked import Patience
+from .locked import LockWaits
 from .transaction import Transaction, signal_of
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class Database:
         self.leases = Leases(location.path, lease_ms)
         self.file: StoreFile | None = None
         self._publish = publish
-        self._patience = Patience()
+        self._lock_waits = LockWaits()
         self._looks = itertools.count(1)
         self._published: tuple[list[tuple[str, Signal]], list[tuple[str, str]]] = ([], [])
         self._data_version = 0
@@ -117,7 +117,7 @@ class Database:
     def _run_ready(self, jobs: Sequence[Job]) -> None:
         file = self._opened()
         try:
-            tx = self._patience.wait(lambda: self._commit(file, jobs))
+            tx = self._lock_waits.wait(lambda: self._commit(file, jobs))
         except (_Undo, sqlite3.Error, StoreError) as exc:
             # Where the file is locked, nobody got a turn: one by one would not help.
             if len(jobs) > 1 and not file.gone and not is_busy(exc):
@@ -261,7 +261,7 @@ class Database:
         if file is not None:
             if self.leases.owner is not None and not file.gone:
                 try:
-                    self._patience.wait(functools.partial(self.leases.leave, file.db))
+                    self._lock_waits.wait(functools.partial(self.leases.leave, file.db))
                 except sqlite3.Error:
                     left = False
             file.db.close()
@@ -306,11 +306,11 @@ class Database:
             with _transaction(db):
                 return run(db)
 
-        return self._patience.wait(once)
+        return self._lock_waits.wait(once)
 
     def give_up_after(self, seconds: float) -> None:
         """The store is to end: whoever has the file locked is waited for no longer."""
-        self._patience.give_up_after(seconds)
+        self._lock_waits.give_up_after(seconds)
 
     def _opened(self) -> StoreFile:
         assert self.file is not None

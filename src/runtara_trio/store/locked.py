@@ -20,7 +20,7 @@ WHILE_MS = 100
 """Milliseconds for which SQLite itself waits; then it is asked again."""
 
 
-class Patience:
+class LockWaits:
     """The waits of one store. Its methods are called on the database's thread, but
     :meth:`give_up_after`."""
 
