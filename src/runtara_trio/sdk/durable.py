@@ -234,21 +234,19 @@ class Durable:
                     checkpoint_id = former
                     stored, failure = await block.past.find_call(former)
                     break
-        await deadlines.note(failure if stored is None else stored)
+        found = failure if stored is None else stored
+        await deadlines.note(found)
         logs.checkpoint(
-            instance_id=block.instance_id,
-            checkpoint_id=checkpoint_id,
-            found=stored is not None or failure is not None,
+            instance_id=block.instance_id, checkpoint_id=checkpoint_id, found=found is not None
         )
-        if failure is not None:
+        if found is not None:
             await trio.lowlevel.checkpoint()
             await block.boundary.reach_saved()
+        if failure is not None:
             raise failing.decoded(
                 sdk._codec, self._failure_of(checkpoint_id), failure, self._raises
             )
         if stored is not None:
-            await trio.lowlevel.checkpoint()
-            await block.boundary.reach_saved()
             return self._returns.decode(sdk._codec, checkpoint_id, stored)
         async with block.boundary.step(checkpoint_id, saves=True):
             with block.past.inside() as inside:

@@ -117,8 +117,9 @@ def decoded(codec: Codec, name: str, data: bytes, raises: Raises) -> Exception:
 
 def can_be_made(error: Exception, raises: Raises) -> bool:
     """Whether a replay raises a failure as what it is."""
-    made = _made(_failure(error), raises)
-    return type(made) is type(error) and _same(_failure(made), _failure(error))
+    failure = _failure(error)
+    made = _made(failure, raises)
+    return type(made) is type(error) and _same(_failure(made), failure)
 
 
 def _same(one: Failure, other: Failure) -> bool:

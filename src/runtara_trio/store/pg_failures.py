@@ -120,23 +120,16 @@ _READ_ONLY_ROLE = (
     "sessions of this role, or in this database, are read-only: set "
     "default_transaction_read_only = off for it, or give another role"
 )
-_REMEDIES: tuple[tuple[str, str, bool], ...] = (
+_REMEDIES: tuple[tuple[str | tuple[str, ...], str, bool], ...] = (
     ("28P01", "check the user and the password of the URL", False),
     ("28", "check the user of the URL, or create it first: createuser; and pg_hba.conf", False),
     ("3D000", "create it first: createdb", False),
     ("3F000", "the schema of search_path: CREATE SCHEMA first, and GRANT USAGE on it", False),
-    ("42602", "check options= in the URL", False),
-    ("42704", "check options= in the URL", False),
-    ("22023", "check options= in the URL", False),
+    (("42602", "42704", "22023"), "check options= in the URL", False),
     ("53300", _MORE_CONNECTIONS, True),
     (READ_ONLY, "this is a read-only standby: give the primary's URL, or all hosts", True),
     (
-        "57014",
-        "a timeout of the server ended the statement: raise it, or see who holds the lock",
-        True,
-    ),
-    (
-        "55P03",
+        ("57014", "55P03"),
         "a timeout of the server ended the statement: raise it, or see who holds the lock",
         True,
     ),
