@@ -229,31 +229,19 @@ async def test_a_map_whose_taker_alone_is_cancelled_goes_on(
     assert got == ["receipt", "receipt"]
 
 
-async def test_a_sleep_that_ends_after_the_deadline_was_not_slept(
-    autojump_clock: MockClock, memory: SharedBackend
+@pytest.mark.parametrize(("seconds", "in_time"), [(10, False), (3, True)])
+async def test_a_sleep_was_slept_where_it_ended_before_the_deadline(
+    autojump_clock: MockClock, memory: SharedBackend, seconds: float, in_time: bool
 ) -> None:
     async def program(sdk: RuntaraSdk) -> bool:
         slept = False
         async with sdk.deadline("soon", 5):
-            await sdk.sleep(10, "nap")
-            slept = True
-        return slept
-
-    assert await twice(memory, program) == [False, False]
-
-
-async def test_a_sleep_that_ends_before_the_deadline_was_slept(
-    autojump_clock: MockClock, memory: SharedBackend
-) -> None:
-    async def program(sdk: RuntaraSdk) -> bool:
-        slept = False
-        async with sdk.deadline("soon", 5):
-            await sdk.sleep(3, "nap")
+            await sdk.sleep(seconds, "nap")
             slept = True
             await sdk.sleep(10, "long nap")
         return slept
 
-    assert await twice(memory, program) == [True, True]
+    assert await twice(memory, program) == [in_time, in_time]
 
 
 @limits
