@@ -19,22 +19,21 @@ CORE_VERSION = "1.4.1"
 WIRE = Path("src/runtara_trio/wire")
 SUPPORTED = ["3.11", "3.12", "3.13"]
 SQLITE_CRATE = "0.12.0"
-"""The libsqlite3-sys that carries the source of the SQLite in store/file.py's OLDEST."""
+"""The libsqlite3-sys that carries the source of the SQLite in store/sqlite/file.py's OLDEST."""
 SQLITE_FLAGS = (
     "-DSQLITE_ENABLE_DESERIALIZE",  # CPython does not load it without
     "-DHAVE_USLEEP",  # else it waits whole seconds for a lock
-    "-DUSE_PREAD64",  # test_power_cut.py reads these calls
+    "-DUSE_PREAD64",  # tests/store/sqlite/test_power_cut.py reads these calls
 )
 IS_OLDEST = """
 from sqlite3 import sqlite_version_info as found
-from runtara_trio.store.file import OLDEST
+from runtara_trio.store.sqlite.file import OLDEST
 if found != OLDEST:
     raise SystemExit(f"this Python runs with SQLite {found}, not with {OLDEST}")
 """
 ON_FILES = (
-    *("tests/test_contract.py", "tests/test_store_files.py", "tests/test_batches.py"),
-    *("tests/test_processes.py", "tests/test_races.py", "tests/test_power_cut.py"),
-    *("tests/test_cli.py", "-k", "not postgres"),
+    *("tests/store", "tests/engine/test_races.py", "tests/cli/test_cli.py"),
+    *("--ignore", "tests/store/postgres", "-k", "not postgres"),
 )
 
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import trio
-from tests.postgres import Server
+from tests.helpers.postgres import Server
 
 from runtara_trio import open_backend, open_runtara
 from runtara_trio.messages import Register

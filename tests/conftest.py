@@ -23,7 +23,7 @@ import pytest
 
 from runtara_trio import Operator, SharedBackend, open_backend
 
-from .places import (
+from .helpers.places import (
     CORES,
     SERVED,
     STORES,
@@ -34,7 +34,7 @@ from .places import (
     served_place,
     store_place,
 )
-from .postgres import running_postgres
+from .helpers.postgres import running_postgres
 
 for name in [name for name in os.environ if name.startswith("RUNTARA_")]:
     del os.environ[name]

@@ -1,7 +1,7 @@
 """Tables of the documentation that are made from the code that decides.
 
 ``outcomes``   what a block ends as: ``engine/outcome.py``
-``signals``    what a store does with an operator's signal: ``store/rules.py``
+``signals``    what a store does with an operator's signal: ``store/answers/rules.py``
 ``logs``       the events that are logged: ``logs.py``
 """
 
@@ -17,7 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from runtara_trio.engine.outcome import TABLE
 from runtara_trio.logs import EVENTS, FIELDS
-from runtara_trio.store.rules import SIGNALS, Action, Standing
+from runtara_trio.store.answers.rules import SIGNALS, Action, Standing
 from runtara_trio.types import SignalType
 
 Rows = Iterable[tuple[str, ...]]

@@ -1,26 +1,15 @@
-"""Durable execution for Trio programs.
+"""Durable execution for Trio programs. The layers are those of ``layers``, the highest first:
 
-    testing              the test kit
-    cli                  the operator's commands
-    demo                 a user's program, killed and counted
-    sdk                  what users call: open_runtara, RuntaraSdk, durable, Operator
-    engine               what decides: services, signals → scopes, boundaries, outcome, stop
-    -------------------- the seam: backend
-    store                SQLite: a file, or in memory; PostgreSQL
-    quic                 a runtara-core's client, and our server
-    wire                 frames and messages of the instance protocol
-    messages, types, errors, ids, codec, clock, config     plain values
-    tasks, threads       what tasks wait for, and calls in threads
+{layers}
 
-A module imports only from layers below its own. Data goes one way: verb → message →
-backend → reply.
+A module imports only from its own layer and from those below. Data goes one way: verb →
+message → backend → reply.
 """
 
 from .backend import Backend
 from .clock import Clock, SystemClock
 from .codec import JSON, Codec
 from .config import SdkConfig
-from .engine.opening import open_backend
 from .engine.services import SharedBackend
 from .errors import (
     CodecError,
@@ -42,7 +31,9 @@ from .errors import (
     StoreError,
     Unreachable,
 )
+from .layers import drawn as _drawn
 from .messages import CheckpointPage, EventPage, InstancePage, SignalAnswer
+from .opening import open_backend
 from .sdk.current import current_sdk
 from .sdk.durable import durable
 from .sdk.instance import open_runtara
@@ -64,6 +55,9 @@ from .types import (
     Signal,
     SignalType,
 )
+
+if __doc__ is not None:  # python -OO has none
+    __doc__ = __doc__.format(layers=_drawn())
 
 __all__ = [
     "JSON",

@@ -5,7 +5,7 @@ The engine never asks which backend it has; a store answers in process, a client
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
@@ -66,24 +66,19 @@ class Patience:
         return max(0.0, self._until - trio.current_time())
 
 
-Handlers = Mapping[type[Request[Any]], Callable[[ContextT, Any], Any]]
+Handlers = Mapping[type[Request[Any]], Callable[[ContextT, Any], Awaitable[Any]]]
 """A backend's table: which function answers which message."""
 
 
-def dispatch(handlers: Handlers[ContextT], context: ContextT, message: Request[ReplyT]) -> ReplyT:
-    """Answer ``message`` by the table. The one place where a reply's type is asserted."""
-    return cast(ReplyT, _handler(handlers, message)(context, message))
-
-
-async def dispatch_async(
+async def dispatch(
     handlers: Handlers[ContextT], context: ContextT, message: Request[ReplyT]
 ) -> ReplyT:
-    """The same, where the functions of the table are asynchronous."""
-    return cast(ReplyT, await _handler(handlers, message)(context, message))
+    """Answer ``message`` by the table. The one place where a reply's type is asserted.
 
-
-def _handler(handlers: Handlers[ContextT], message: Request[Any]) -> Callable[..., Any]:
+    Raises:
+      SdkError: the table does not have it.
+    """
     handler = handlers.get(type(message))
     if handler is None:
         raise SdkError(f"this backend does not answer {type(message).__name__}")
-    return handler
+    return cast(ReplyT, await handler(context, message))

@@ -90,13 +90,15 @@ class RequestTimeout(Unreachable):
 class ServerError(SdkError):
     """The backend refused a call.
 
-    ``code`` is runtara-core's (``CHECKPOINT_ERROR`` and the like), on every backend.
+    ``call`` is what was asked, in the words of the SDK or of the command line; ``message``
+    names the instance and says why. ``code`` is the server's, where one was asked
+    (``CHECKPOINT_ERROR`` and the like); without one it is made of ``call`` in the same way.
     """
 
     def __init__(self, call: str, code: str, message: str) -> None:
-        super().__init__(f"{call}: {message} ({code})")
+        super().__init__(f"{call}: {message}")
         self.call = call
-        self.code = code
+        self.code = code or f"{call.upper()}_ERROR"
         self.message = message
 
 

@@ -120,6 +120,11 @@ FAILURES = f"{RESERVED}failure"
 """How the ids of saved failures begin."""
 
 
+def is_failure(stored: str) -> bool:
+    """Whether a stored id is that of a saved failure."""
+    return stored.startswith(FAILURES)
+
+
 def revived_id(number: int) -> str:
     """Where a client of a runtara-core, which removes nothing, counts revives, from 1."""
     return f"{RESERVED}revived::{number}"
@@ -160,9 +165,25 @@ def acknowledgement_id(number: int) -> str:
     return f"{RESERVED}ack::{number}"
 
 
+RETRY = "::retry::"
+"""What stands between a step and the number of an attempt."""
+
+
 def retry_id(checkpoint_id: str, attempt: int) -> str:
     """Where runtara-core on SQLite records a retry."""
-    return f"{checkpoint_id}::retry::{attempt}"
+    return f"{checkpoint_id}{RETRY}{attempt}"
+
+
+def attempted(stored: str) -> str | None:
+    """The step that a stored id records an attempt at; None: it records none."""
+    step, separator, attempt = stored.rpartition(RETRY)
+    is_number = attempt.isascii() and attempt.isdecimal()
+    return step if separator and is_number else None
+
+
+def is_attempt(stored: str) -> bool:
+    """Whether a stored id records an attempt at a step."""
+    return attempted(stored) is not None
 
 
 def own_record(stored: str) -> tuple[str, str]:
@@ -179,8 +200,8 @@ def users_id(stored: str) -> str | None:
     kind, named = own_record(stored)
     if kind.partition("-")[0] not in _OF_USERS:
         return None
-    step, separator, attempt = named.rpartition("::retry::")
-    return step if separator and attempt.isdecimal() else named
+    step = attempted(named)
+    return named if step is None else step
 
 
 _OF_USERS = ("", "wake", "signal", "deadline", "ended", "timeout", "failure")

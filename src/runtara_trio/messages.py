@@ -32,11 +32,18 @@ ReplyT = TypeVar("ReplyT")
 class Request(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True):
     """A message whose answer is a ``ReplyT``."""
 
+    verb: ClassVar[str]
+    """What the SDK or the command line calls it."""
     writes: ClassVar[bool] = True
     """Whether answering it changes the store."""
     saves: ClassVar[bool] = False
     """Whether its answer is what a replay will find: a task that is cancelled meanwhile waits for
     it for a moment (``tasks.GRACE``)."""
+
+    @property
+    def asked(self) -> str:
+        """What was asked, as an error names it."""
+        return self.verb
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -66,6 +73,7 @@ class Register(Request[Registered], frozen=True, kw_only=True):
     Refused with RegistrationError, InstanceFinished or InstanceBusy.
     """
 
+    verb: ClassVar[str] = "register"
     instance_id: str
     tenant_id: str
     checkpoint_id: str | None = None
@@ -90,12 +98,17 @@ class RecordOutcome(Request[OutcomeReply], frozen=True, kw_only=True):
     more are declined. A pause that nobody acknowledged stays with a suspended instance.
     """
 
+    verb: ClassVar[str] = "record_outcome"
     instance_id: str
     lease: int
     status: InstanceStatus
     payload: bytes = b""
     signal: Signal | None = None
     unless_cancelled: bool = False
+
+    @property
+    def asked(self) -> str:
+        return self.status.value
 
 
 class Hold(Request[Done], frozen=True, kw_only=True):
@@ -105,6 +118,7 @@ class Hold(Request[Done], frozen=True, kw_only=True):
     ends it.
     """
 
+    verb: ClassVar[str] = "pause"
     instance_id: str
     lease: int
     signal: Signal | None
@@ -118,12 +132,14 @@ class GoOn(Request[Done], frozen=True, kw_only=True):
     another's.
     """
 
+    verb: ClassVar[str] = "resume"
     instance_id: str
     tenant_id: str
     lease: int
 
 
 class GetStatus(Request[InstanceInfo], frozen=True, kw_only=True):
+    verb: ClassVar[str] = "get_instance_status"
     writes: ClassVar[bool] = False
     instance_id: str
 
@@ -131,22 +147,29 @@ class GetStatus(Request[InstanceInfo], frozen=True, kw_only=True):
 class Heartbeats(Request[Done], frozen=True, kw_only=True):
     """The automatic heartbeat of all instances of a backend."""
 
+    verb: ClassVar[str] = "heartbeat"
     instance_ids: tuple[str, ...]
 
 
 class RecordEvent(Request[Done], frozen=True, kw_only=True):
     """Add a HEARTBEAT or CUSTOM row to the history."""
 
+    verb: ClassVar[str] = "custom_event"
     instance_id: str
     lease: int
     type: EventType
     subtype: str | None = None
     payload: bytes = b""
 
+    @property
+    def asked(self) -> str:
+        return "heartbeat" if self.type is EventType.HEARTBEAT else self.verb
+
 
 class RecordRetry(Request[Done], frozen=True, kw_only=True):
     """Record attempt ``attempt`` (from 1) at a step; the same attempt twice counts once."""
 
+    verb: ClassVar[str] = "record_retry_attempt"
     instance_id: str
     lease: int
     checkpoint_id: str
@@ -162,12 +185,11 @@ class TakeLease(Request[LeaseTaken], frozen=True, kw_only=True):
     """Go on with a started instance whose lease is free, without a register.
 
     For a server, whose clients come back after its restart, or on another connection, and
-    write. LeaseLost where a living owner holds it under another lease than ``replaces``.
+    write. LeaseLost where a living owner has it under another lease than ``replaces``.
     """
 
+    verb: ClassVar[str] = "take_lease"
     instance_id: str
-    call: str
-    """For which call of the protocol, as an error names it."""
     replaces: int = 0
     suspended: bool = False
     """Also of a suspended instance, to record how it ended after all."""
@@ -176,6 +198,7 @@ class TakeLease(Request[LeaseTaken], frozen=True, kw_only=True):
 class FreeLease(Request[Done], frozen=True, kw_only=True):
     """Let go of a lease, the instance being what it is: whoever asks next may take it."""
 
+    verb: ClassVar[str] = "free_lease"
     instance_id: str
     lease: int
 
@@ -196,6 +219,7 @@ class CheckpointReply(msgspec.Struct, frozen=True, kw_only=True):
 class Checkpoint(Request[CheckpointReply], frozen=True, kw_only=True):
     """Save ``state``, or get what stands under the id: the first writer wins."""
 
+    verb: ClassVar[str] = "checkpoint"
     saves: ClassVar[bool] = True
     instance_id: str
     lease: int
@@ -211,6 +235,7 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
 class GetCheckpoint(Request[StoredState], frozen=True, kw_only=True):
     """Read one checkpoint, in any status. An unknown instance is a ServerError."""
 
+    verb: ClassVar[str] = "get_checkpoint"
     writes: ClassVar[bool] = False
     instance_id: str
     checkpoint_id: str
@@ -225,6 +250,7 @@ class CheckpointPage(msgspec.Struct, frozen=True, kw_only=True):
 class ReadCheckpoints(Request[CheckpointPage], frozen=True, kw_only=True):
     """Read many: ids that begin with ``prefix`` and come after ``after``."""
 
+    verb: ClassVar[str] = "checkpoints"
     writes: ClassVar[bool] = False
     instance_id: str
     prefix: str = ""
@@ -246,6 +272,7 @@ class SleepReply(msgspec.Struct, frozen=True, kw_only=True):
 class Sleep(Request[SleepReply], frozen=True, kw_only=True):
     """Save a wake time and a state before the wait; nobody waits in the backend."""
 
+    verb: ClassVar[str] = "sleep"
     instance_id: str
     lease: int
     checkpoint_id: str
@@ -264,6 +291,7 @@ class PendingSignal(msgspec.Struct, frozen=True, kw_only=True):
 class PollSignals(Request[PendingSignal], frozen=True, kw_only=True):
     """The pending cancel, pause or resume; it stays until it is acknowledged."""
 
+    verb: ClassVar[str] = "poll_signal"
     writes: ClassVar[bool] = False
     instance_id: str
 
@@ -274,6 +302,7 @@ class AcknowledgeSignal(Request[Done], frozen=True, kw_only=True):
     A cancel is acknowledged by :class:`RecordOutcome` alone: it ends the run.
     """
 
+    verb: ClassVar[str] = "acknowledge_signal"
     instance_id: str
     lease: int
     signal: Signal
@@ -289,6 +318,7 @@ class SignalTaken(msgspec.Struct, frozen=True, kw_only=True):
 class TakeSignal(Request[SignalTaken], frozen=True, kw_only=True):
     """Take a custom signal; it is saved as a checkpoint before this answers."""
 
+    verb: ClassVar[str] = "wait_for_signal"
     saves: ClassVar[bool] = True
     instance_id: str
     lease: int
@@ -300,6 +330,7 @@ class TakeSignal(Request[SignalTaken], frozen=True, kw_only=True):
 class StopWaiting(Request[Done], frozen=True, kw_only=True):
     """No hints for this id any more: its waiter has gone."""
 
+    verb: ClassVar[str] = "wait_for_signal"
     writes: ClassVar[bool] = False
     instance_id: str
     checkpoint_id: str
@@ -318,14 +349,20 @@ class SignalAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class SendSignal(Request[SignalAnswer], frozen=True, kw_only=True):
     """Cancel, pause or resume an instance. Refused with SignalRefused."""
 
+    verb: ClassVar[str] = "send_signal"
     instance_id: str
     type: SignalType
     payload: bytes
+
+    @property
+    def asked(self) -> str:
+        return self.type.value
 
 
 class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
     """Send a payload to a checkpoint id. Refused with SignalRefused."""
 
+    verb: ClassVar[str] = "signal"
     instance_id: str
     checkpoint_id: str
     payload: bytes
@@ -341,6 +378,7 @@ class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListInstances(Request[InstancePage], frozen=True, kw_only=True):
+    verb: ClassVar[str] = "list"
     writes: ClassVar[bool] = False
     statuses: frozenset[InstanceStatus] | None = None
     tenant_id: str | None = None
@@ -351,6 +389,7 @@ class ListInstances(Request[InstancePage], frozen=True, kw_only=True):
 class ShowInstance(Request[InstanceDetails], frozen=True, kw_only=True):
     """All about one instance. An unknown one is a ServerError."""
 
+    verb: ClassVar[str] = "show"
     writes: ClassVar[bool] = False
     instance_id: str
 
@@ -363,6 +402,7 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 class ListEvents(Request[EventPage], frozen=True, kw_only=True):
     """The history of an instance, oldest first, after the row ``after``."""
 
+    verb: ClassVar[str] = "events"
     writes: ClassVar[bool] = False
     instance_id: str
     after: int = 0
@@ -382,9 +422,12 @@ class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):
 class Vacuum(Request[Vacuumed], frozen=True, kw_only=True):
     """Give back to the disk what was removed. Outside of any transaction; it takes its time."""
 
+    verb: ClassVar[str] = "vacuum"
+
 
 class Prune(Request[Pruned], frozen=True, kw_only=True):
     """Remove up to ``limit`` finished instances that ended before ``before_ms``."""
 
+    verb: ClassVar[str] = "prune"
     before_ms: int
     limit: int = 1000

@@ -19,8 +19,16 @@ import trio
 
 from runtara_trio import InstanceStatus, Operator, Outcome, StoreError, open_backend
 from runtara_trio.messages import GetCheckpoint
-from tests.places import CORES, Place, client, core_place, free_port, running_core, served_place
-from tests.support import Program, block, start, start_args
+from tests.helpers.places import (
+    CORES,
+    Place,
+    client,
+    core_place,
+    free_port,
+    running_core,
+    served_place,
+)
+from tests.helpers.support import Program, block, start, start_args
 
 RUST = os.environ.get("INTEROP_RUST", "")
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -19,8 +19,8 @@ import msgspec
 import trio
 
 from ..config import SdkConfig
-from ..engine.opening import open_backend
 from ..errors import ConfigError, SdkError
+from ..opening import open_backend
 from ..sdk.operator import Operator
 from ..types import FINISHED, InstanceStatus
 from . import run as running
@@ -335,7 +335,7 @@ def serve_command(
     drain_timeout: float,
 ) -> None:
     """Serve a store to SDKs of the instance protocol, as runtara-core does."""
-    from ..quic.serving import Limits
+    from ..quic.server.connection import Limits
     from . import serve as serving  # with QUIC and its cryptography
 
     limits = Limits(

@@ -9,11 +9,11 @@ import click
 import trio
 
 from ..config import SdkConfig
-from ..engine.opening import open_backend
+from ..opening import open_backend
 from ..quic.location import SCHEME
-from ..quic.server import bind, open_server
-from ..quic.serving import Limits
-from ..quic.tls import Identity, load_identity, make_identity
+from ..quic.server.connection import Limits
+from ..quic.server.server import bind, open_server
+from ..quic.transport.tls import Identity, load_identity, make_identity
 from ..store.location import without_password
 
 

@@ -1,6 +1,5 @@
 """What decides, above any backend.
 
-opening     open_backend: a backend with its services
 services    heartbeats, the watch for signals, the recording that nothing interrupts
 block       one instance's run: its scope, its facts, its requests
 signals     where a cancel signal becomes a cancelled scope

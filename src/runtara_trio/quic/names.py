@@ -11,6 +11,9 @@ HOLD = "runtara_trio::hold"
 BUSY = "InstanceBusy:"
 """How a server of ours begins the refusal of an instance that a living owner runs."""
 
+LEASE_LOST = "LEASE_LOST"
+"""The error code of a server of ours, where another owner has the instance."""
+
 _STATUSES = {
     calls.InstanceStatus.PENDING: InstanceStatus.PENDING,
     calls.InstanceStatus.RUNNING: InstanceStatus.RUNNING,

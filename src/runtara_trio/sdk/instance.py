@@ -23,12 +23,12 @@ from ..codec import JSON, Codec
 from ..config import CHECKPOINT_VARIABLE, VARIABLES, SdkConfig, environment
 from ..engine.block import Block
 from ..engine.interrupts import protected_manager
-from ..engine.opening import Target, check_on_trio, open_backend
 from ..engine.outcome import contains
 from ..engine.services import SharedBackend
 from ..engine.stop import STOP_SIGNALS
 from ..errors import ConfigError, LeaseLost
 from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id
+from ..opening import Target, check_on_trio, open_backend
 from ..types import Outcome
 from .current import make_current
 from .runtara_sdk import RuntaraSdk

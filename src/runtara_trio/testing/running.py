@@ -14,17 +14,17 @@ from trio.testing import MockClock
 from ..backend import Backend
 from ..clock import TrioClock
 from ..config import SdkConfig
-from ..engine.opening import open_backend
 from ..engine.outcome import contains
 from ..engine.services import SharedBackend
 from ..errors import ConfigError, InstanceFinished, LeaseLost, RequestTimeout, SdkError
 from ..messages import GetStatus
+from ..opening import open_backend
 from ..sdk.durable import run_in_thread
 from ..sdk.instance import open_runtara
 from ..sdk.operator import Operator
 from ..sdk.runtara_sdk import RuntaraSdk
 from ..store.location import locate
-from ..store.sqlite import open_sqlite
+from ..store.sqlite.backend import open_sqlite
 from ..types import InstanceStatus
 from . import world as worlds
 from .faults import Boundaries, Case, Process

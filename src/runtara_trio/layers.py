@@ -1,0 +1,62 @@
+"""The layers of the package: the one place where they are written down.
+
+``runtara_trio.__doc__``, the README and the documentation show :func:`drawn`, and a test
+reads every import with these tables: a module imports only from its own layer and from those
+below, and strangers never import each other.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import NamedTuple
+
+_WIDTH = 30
+
+
+class Layer(NamedTuple):
+    """One layer: its packages and modules, and what they are."""
+
+    names: tuple[str, ...]
+    what: str
+
+
+LAYERS = (
+    Layer(("testing",), "the test kit"),
+    Layer(("cli",), "the operator's commands"),
+    Layer(("demo",), "a user's program, killed and counted"),
+    Layer(("sdk",), "what users call: open_runtara, RuntaraSdk, durable, Operator"),
+    Layer(("opening",), "from a URL to an open backend"),
+    Layer(("engine",), "what decides: signals to scopes, boundaries, outcomes, services"),
+    Layer(("quic.client", "quic.server"), "a client of a runtara-core, and our server"),
+    Layer(("quic.transport",), "QUIC on Trio: sockets, timers, certificates"),
+    Layer(("quic",), "servers and their names"),
+    Layer(("store.sqlite", "store.postgres"), "the two databases: their SQL, threads, connections"),
+    Layer(("store.answers",), "what each message is answered, once for both"),
+    Layer(("store",), "what an answer asks of a database"),
+    Layer(("wire",), "frames and messages of the instance protocol"),
+    Layer(("backend",), "the seam: what a backend is"),
+    Layer(
+        ("messages", "types", "errors", "ids", "codec", "config", "clock", "logs", "layers"),
+        "plain values",
+    ),
+    Layer(("tasks", "threads"), "what tasks wait for, and calls in threads"),
+)
+"""The highest first. The innermost name counts: ``store.sqlite.file`` is of ``store.sqlite``."""
+
+STRANGERS = (
+    ("store.sqlite", "store.postgres"),
+    ("quic.client", "quic.server"),
+    ("quic", "store"),
+    ("engine", "store"),
+    ("engine", "quic"),
+)
+"""Pairs that know nothing of each other, though one may stand above the other."""
+
+
+def drawn() -> str:
+    """The layers as a text, one a line."""
+    lines: list[str] = []
+    for layer in LAYERS:
+        first, *rest = textwrap.wrap(", ".join(layer.names), _WIDTH)
+        lines += [f"{first:{_WIDTH + 2}}{layer.what}", *rest]
+    return "\n".join(lines)

@@ -1,0 +1,177 @@
+"""``open_backend``: a backend with its services as child tasks.
+
+The services live in one child task behind a shield, so that a cancelled scope around the
+block reaches the body first and them last; and what the body raises is carried round the
+nursery, which would wrap it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import sniffio
+import trio
+
+from .backend import Backend, Patience
+from .clock import Clock, TrioClock, default_clock
+from .config import SdkConfig
+from .engine.interrupts import protected_manager
+from .engine.outcome import contains
+from .engine.services import SharedBackend, keep_running
+from .errors import ConfigError, SdkError
+from .quic.location import is_server, server_of_config, server_of_url
+from .store.location import is_postgres, locate
+from .store.sqlite.backend import open_sqlite
+
+Target = str | SdkConfig | Backend
+"""A URL, a configuration that names one, or a bare backend."""
+
+Opener = Callable[[Patience], AbstractAsyncContextManager[Backend]]
+
+CLOSING = 30.0
+"""Seconds that a backend's end waits for what does not answer; a block's own: what is left of
+its ``final_timeout``."""
+
+
+@protected_manager
+async def open_backend(
+    target: Target, *, create: bool = False, config: SdkConfig | None = None
+) -> AsyncIterator[SharedBackend]:
+    """Open a backend once, to be shared by any number of blocks and operators.
+
+    Args:
+      target: a URL (``sqlite:///orders.db``, ``:memory:``), an :class:`SdkConfig` (its
+        store and its intervals count), or a bare :class:`Backend`, which gets services.
+      create: whether any request makes a store where there is none. False: only the first
+        instance that registers does, so that an operator's wrong path makes no file.
+      config: intervals, timeouts and clock, where ``target`` is none itself.
+
+    Raises:
+      ConfigError: nothing that this version opens.
+    """
+    check_on_trio()
+    opening = _Opening(*_resolve(target, create, config))
+    left: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve, opening)
+            try:
+                await opening.ready.wait()
+                yield opening.backend()
+            except BaseException as exc:
+                left = exc
+            # From here on nothing but Ctrl-C can come in, and it is not lost.
+            nursery.cancel_scope.shield = True
+            opening.close()
+    except BaseExceptionGroup as group:
+        if not contains(group, KeyboardInterrupt):
+            raise
+        if left is None or isinstance(left, trio.Cancelled):
+            left = KeyboardInterrupt()
+    if left is not None:
+        try:
+            raise left
+        finally:
+            left = None  # no cycle of exception, traceback and this frame
+
+
+def check_on_trio() -> None:
+    """Raises SdkError where no Trio runs."""
+    if sniffio.thread_local.name != "trio":
+        raise SdkError("runtara-trio runs on Trio: start the program with trio.run(main)")
+
+
+def _resolve(
+    target: Target, create: bool, config: SdkConfig | None
+) -> tuple[SdkConfig, Clock, Opener]:
+    config = target if isinstance(target, SdkConfig) else config or SdkConfig()
+    clock = config.clock or default_clock()
+    if isinstance(target, SdkConfig) and target.store is None:
+        return config, clock, _quic(target, config, clock)
+    if isinstance(target, (str, SdkConfig)):
+        url = target if isinstance(target, str) else target.url
+        if is_server(url):
+            return config, clock, _quic(url, config, clock)
+        if is_postgres(url):
+            return config, clock, _postgres(url, config, create)
+        location = locate(url)
+        return (
+            config,
+            clock,
+            lambda patience: open_sqlite(
+                location, lease_ms=config.lease_ms, clock=clock, patience=patience, create=create
+            ),
+        )
+    if isinstance(target, Backend):
+        return config, clock, lambda _: _bare(target)
+    raise ConfigError(
+        f"a target is a URL, an SdkConfig or a Backend, not a {type(target).__name__}: {target!r}"
+    )
+
+
+def _quic(target: str | SdkConfig, config: SdkConfig, clock: Clock) -> Opener:
+    # Imported where it is needed: a program on a store starts in half the time without.
+    from .quic.client.backend import open_quic
+
+    server = server_of_url(target) if isinstance(target, str) else server_of_config(target)
+    return lambda _: open_quic(server, config=config, clock=clock)
+
+
+def _postgres(url: str, config: SdkConfig, create: bool) -> Opener:
+    try:
+        from .store.postgres.backend import named, open_postgres
+    except ImportError as exc:
+        raise ConfigError(
+            f"{url.partition('://')[0]}:// needs psycopg: pip install 'runtara-trio[postgres]'"
+        ) from exc
+    name = named(url)
+    return lambda patience: open_postgres(
+        url, name, config=config, patience=patience, create=create
+    )
+
+
+@asynccontextmanager
+async def _bare(backend: Backend) -> AsyncIterator[Backend]:
+    yield backend
+
+
+class _Opening:
+    """A backend on its way: what the one who opens it and its services share."""
+
+    def __init__(self, config: SdkConfig, clock: Clock, opener: Opener) -> None:
+        self.config = config
+        self.clock = clock
+        self.opener = opener
+        self.patience = Patience(CLOSING)
+        self.services = trio.CancelScope(shield=True)
+        self.ready = trio.Event()
+        self._shared: SharedBackend | None = None
+
+    def opened(self, shared: SharedBackend) -> None:
+        self._shared = shared
+        self.ready.set()
+
+    def backend(self) -> SharedBackend:
+        assert self._shared is not None
+        return self._shared
+
+    def close(self) -> None:
+        if self._shared is not None:
+            self._shared.closed = True
+        self.patience.begin()
+        self.services.cancel()
+
+
+@trio.lowlevel.enable_ki_protection
+async def _serve(opening: _Opening) -> None:
+    config, clock = opening.config, opening.clock
+    with opening.services:
+        async with opening.opener(opening.patience) as backend, trio.open_nursery() as nursery:
+            shared = SharedBackend(backend, config, clock, nursery, opening.patience)
+            nursery.start_soon(keep_running, shared.watch)
+            if config.heartbeat_interval_ms:
+                nursery.start_soon(keep_running, shared.heartbeat)
+                if not isinstance(clock, TrioClock):  # mocked time has no lag
+                    nursery.start_soon(keep_running, shared.watch_lag)
+            opening.opened(shared)

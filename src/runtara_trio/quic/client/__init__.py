@@ -1,0 +1,11 @@
+"""The client: a server as a backend.
+
+backend        the Backend
+verbs          what each message of the engine is in calls
+instances      what the client knows of its instances
+polling        when which instance is asked for its signals
+acknowledged   signals that a server delivers again
+asking         one call, asked until there is an answer to be believed
+session        a server whose connection comes and goes
+connection     calls on the streams of one connection
+"""

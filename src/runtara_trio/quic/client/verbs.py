@@ -1,0 +1,449 @@
+"""What each message of the engine is in calls of the instance protocol.
+
+What the protocol lacks is done here: a durable sleep is a checkpoint with the wake time, an
+outcome whose answer was lost is looked up before it is sent again, and what has no answer
+is read back where it matters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from ...backend import Handlers
+from ...errors import (
+    InstanceBusy,
+    InstanceFinished,
+    LeaseLost,
+    NotSupported,
+    RegistrationError,
+    ServerError,
+    Unreachable,
+)
+from ...ids import (
+    TIMED_OUT,
+    retry_id,
+    revived_id,
+    signal_id,
+    signal_payload,
+    signal_record,
+    wake_id,
+)
+from ...messages import (
+    AcknowledgeSignal,
+    Checkpoint,
+    CheckpointReply,
+    Done,
+    GetCheckpoint,
+    GetStatus,
+    GoOn,
+    Heartbeats,
+    Hold,
+    ListEvents,
+    ListInstances,
+    OutcomeReply,
+    PendingSignal,
+    PollSignals,
+    Prune,
+    ReadCheckpoints,
+    RecordEvent,
+    RecordOutcome,
+    RecordRetry,
+    Register,
+    Registered,
+    Request,
+    SendCustomSignal,
+    SendSignal,
+    ShowInstance,
+    SignalTaken,
+    Sleep,
+    SleepReply,
+    StopWaiting,
+    StoredState,
+    TakeSignal,
+    Vacuum,
+)
+from ...types import CustomSignal, EventType, InstanceInfo, InstanceStatus, Signal, SignalType
+from ...wire import calls
+from ..names import BUSY, HOLD, event_type, signal_number, status_of
+from .instances import Instances
+from .polling import Wait
+
+READ_BACK = 0.05
+"""Seconds between two looks whether a cancel's acknowledgement was carried out."""
+
+
+# ---- an instance's life
+
+
+async def register(client: Instances, message: Register) -> Registered:
+    instance = message.instance_id
+    status = await _register(
+        client, instance, message.tenant_id, message.checkpoint_id, revive=message.revive
+    )
+    resumed = status not in (InstanceStatus.UNKNOWN, InstanceStatus.PENDING)
+    client.enter(instance, resumed=resumed)
+    try:
+        generation = await _generation(client, instance, resumed, revived=status.finished)
+        pending = await client.poll(instance)
+    except BaseException:
+        client.leave(instance)  # whoever registered will not hear of it
+        raise
+    return Registered(
+        lease=0,
+        signal=pending.signal,
+        look=pending.look,
+        resumed=resumed,
+        taken_from=None,
+        generation=generation,
+    )
+
+
+async def _generation(client: Instances, instance: str, resumed: bool, *, revived: bool) -> int:
+    """How often the instance was revived: a core removes no failures, so those of before must
+    not count."""
+    number = 0
+    while resumed and await client.read(instance, revived_id(number + 1)) is not None:
+        number += 1
+    if revived:
+        number += 1
+        await client.save(instance, revived_id(number), b"")
+    return number
+
+
+async def _register(
+    client: Instances, instance: str, tenant: str, checkpoint_id: str | None, *, revive: bool
+) -> InstanceStatus:
+    """Register an instance; the status that it had before."""
+    before = await client.status(instance)
+    status = status_of(before.status)
+    if status.finished and not revive:
+        raise InstanceFinished(instance, status, before.output, before.error)
+    call = calls.RegisterInstance(instance, tenant, checkpoint_id)
+    answer, _ = await client.ask(call, calls.RegisterInstanceAnswer)
+    if not answer.success:
+        if answer.error.startswith(BUSY):
+            raise InstanceBusy(instance, answer.error.removeprefix(BUSY).strip(), None)
+        raise RegistrationError(answer.error)
+    return status
+
+
+async def record_outcome(client: Instances, message: RecordOutcome) -> OutcomeReply:
+    instance, status = message.instance_id, message.status
+    if message.unless_cancelled:
+        signal = (await client.poll(instance)).signal
+        if signal is not None and signal.type is SignalType.CANCEL:
+            return OutcomeReply(cancel=signal)
+    if not await _recorded_already(client, instance, status):
+        if message.signal is not None:
+            await _note_acknowledged(client, instance, message.signal)
+        if status is InstanceStatus.CANCELLED:
+            await _record_cancelled(client, instance)
+        else:
+            await _record_event(client, instance, status, message.payload)
+    client.leave(instance)
+    return OutcomeReply(cancel=None)
+
+
+async def _recorded_already(client: Instances, instance: str, status: InstanceStatus) -> bool:
+    """Whether this outcome was sent before, and had arrived."""
+    sent = client.sent.get(instance)
+    client.sent[instance] = status
+    return sent is status and status_of((await client.status(instance)).status) is status
+
+
+async def _note_acknowledged(client: Instances, instance: str, signal: Signal) -> None:
+    # Where something else ended the instance, nothing is left to be acknowledged.
+    with contextlib.suppress(ServerError):
+        await client.acknowledged(instance).add(signal, client.next_look)
+    if signal.type is not SignalType.CANCEL:
+        await client.tell(calls.SignalAck(instance, signal_number(signal.type), True))
+
+
+async def _record_cancelled(client: Instances, instance: str) -> None:
+    """Acknowledge a cancel. The call has no answer: it is read back."""
+    while True:
+        await client.tell(calls.SignalAck(instance, calls.SignalType.CANCEL, True))
+        status = status_of((await client.status(instance)).status)
+        if status is InstanceStatus.CANCELLED:
+            return
+        if status.finished:  # by somebody else, and a server of ours keeps that
+            raise LeaseLost(instance)
+        await trio.sleep(READ_BACK)
+
+
+async def _record_event(
+    client: Instances,
+    instance: str,
+    status: InstanceStatus,
+    payload: bytes,
+    *,
+    subtype: str | None = None,
+) -> None:
+    event = calls.InstanceEvent(
+        instance_id=instance,
+        event_type=event_type(status),
+        payload=payload,
+        timestamp_ms=client.now_ms(),
+        subtype=subtype,
+    )
+    while True:
+        try:
+            answer, _ = await client.ask(event, calls.InstanceEventAnswer, resend=False)
+        except Unreachable:
+            now = status_of((await client.status(instance)).status)
+            if now is status:
+                return
+        else:
+            _check(answer)
+            return
+
+
+def _check(answer: calls.InstanceEventAnswer) -> None:
+    if not answer.success:
+        raise ServerError("instance_event", "", answer.error or "refused")
+
+
+async def hold(client: Instances, message: Hold) -> Done:
+    """As a pause is carried out, but that the client goes on to look for signals."""
+    instance = message.instance_id
+    if not await _recorded_already(client, instance, InstanceStatus.SUSPENDED):
+        if message.signal is not None:
+            await _note_acknowledged(client, instance, message.signal)
+        await _record_event(
+            client, instance, InstanceStatus.SUSPENDED, message.reason, subtype=HOLD
+        )
+    client.held.add(instance)
+    return Done()
+
+
+async def go_on(client: Instances, message: GoOn) -> Done:
+    instance = message.instance_id
+    client.held.discard(instance)
+    client.sent.pop(instance, None)
+    await _register(client, instance, message.tenant_id, None, revive=False)
+    return Done()
+
+
+async def get_status(client: Instances, message: GetStatus) -> InstanceInfo:
+    found = await client.status(message.instance_id)
+    return InstanceInfo(
+        instance_id=message.instance_id,
+        status=status_of(found.status),
+        checkpoint_id=found.checkpoint_id,
+        started_at=_time(found.started_at_ms),
+        finished_at=_time(found.finished_at_ms),
+        output=found.output,
+        error=found.error,
+    )
+
+
+def _time(ms: int | None) -> datetime | None:
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+
+
+async def heartbeats(client: Instances, message: Heartbeats) -> Done:
+    now = client.now_ms()
+    events = tuple(
+        calls.InstanceEvent(instance, calls.InstanceEventType.HEARTBEAT, timestamp_ms=now)
+        for instance in message.instance_ids
+    )
+    with contextlib.suppress(Unreachable):  # the session has said so, and the next one is due
+        await client.tell(calls.InstanceEventBatch(events), resend=False)
+    return Done()
+
+
+async def record_event(client: Instances, message: RecordEvent) -> Done:
+    kind = calls.InstanceEventType
+    event = calls.InstanceEvent(
+        instance_id=message.instance_id,
+        event_type=kind.HEARTBEAT if message.type is EventType.HEARTBEAT else kind.CUSTOM,
+        payload=message.payload,
+        timestamp_ms=client.now_ms(),
+        subtype=message.subtype,
+    )
+    answer, _ = await client.ask(event, calls.InstanceEventAnswer, resend=False)
+    _check(answer)
+    return Done()
+
+
+async def record_retry(client: Instances, message: RecordRetry) -> Done:
+    """The call has no answer, and attempts must be counted: it is read back."""
+    attempt = calls.RetryAttempt(
+        instance_id=message.instance_id,
+        checkpoint_id=message.checkpoint_id,
+        attempt_number=message.attempt,
+        timestamp_ms=client.now_ms(),
+        error_message=message.error,
+    )
+    stored = retry_id(message.checkpoint_id, message.attempt)
+    while True:
+        await client.tell(attempt)
+        if await client.read(message.instance_id, stored) is not None:
+            return Done()
+        await trio.sleep(READ_BACK)
+
+
+# ---- checkpoints
+
+
+async def checkpoint(client: Instances, message: Checkpoint) -> CheckpointReply:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    look = client.next_look()
+    answer, again = await client.ask(
+        calls.Checkpoint(instance, checkpoint_id, message.state),
+        calls.CheckpointAnswer,
+        orphaned=lambda payload: client.rescue(message, payload),
+    )
+    # Sent twice and answered with our own state: the first one had arrived.
+    found = answer.found and not (again and answer.state == message.state)
+    with trio.CancelScope(shield=True):  # it is saved: who asked is told so
+        pending = await client.fresh(instance, answer.pending_signal, look)
+        custom = await _custom_signal(client, message, answer)
+    return CheckpointReply(
+        found=found,
+        state=answer.state if found else b"",
+        pending_signal=pending,
+        look=look,
+        custom_signal=custom,
+    )
+
+
+async def _custom_signal(
+    client: Instances, message: Checkpoint, answer: calls.CheckpointAnswer
+) -> CustomSignal | None:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    if answer.custom_signal is not None:
+        payload = await client.carried_through(
+            client.keep, instance, checkpoint_id, answer.custom_signal.payload
+        )
+        return None if payload is None else CustomSignal(checkpoint_id, payload)
+    if answer.found:  # a replay: the signal of the first time, if there was one
+        payload = signal_payload(await client.read(instance, signal_id(checkpoint_id)))
+        if payload is not None:
+            return CustomSignal(checkpoint_id, payload)
+    return None
+
+
+async def get_checkpoint(client: Instances, message: GetCheckpoint) -> StoredState:
+    answer, _ = await client.ask(
+        calls.GetCheckpoint(message.instance_id, message.checkpoint_id), calls.GetCheckpointAnswer
+    )
+    return StoredState(found=answer.found, state=answer.state)
+
+
+async def sleep(client: Instances, message: Sleep) -> SleepReply:
+    """The server's own sleep stores nothing: the wake time is a checkpoint."""
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    wake = await client.save(
+        instance, wake_id(checkpoint_id), message.wake_at_ms.to_bytes(8, "big")
+    )
+    if len(wake) != 8:
+        raise ServerError(
+            "sleep",
+            "BAD_WAKE_TIME",
+            f"the checkpoint {wake_id(checkpoint_id)!r} has {len(wake)} bytes, not 8",
+        )
+    look = client.next_look()
+    answer, _ = await client.ask(
+        calls.Checkpoint(instance, checkpoint_id, message.state), calls.CheckpointAnswer
+    )
+    return SleepReply(
+        wake_at_ms=int.from_bytes(wake, "big"),
+        pending_signal=await client.fresh(instance, answer.pending_signal, look),
+        look=look,
+    )
+
+
+# ---- signals
+
+
+async def poll_signals(client: Instances, message: PollSignals) -> PendingSignal:
+    return await client.poll(message.instance_id)
+
+
+async def acknowledge_signal(client: Instances, message: AcknowledgeSignal) -> Done:
+    instance = message.instance_id
+    if (await client.poll(instance)).signal == message.signal:
+        await _note_acknowledged(client, instance, message.signal)
+    return Done()
+
+
+async def take_signal(client: Instances, message: TakeSignal) -> SignalTaken:
+    taken: SignalTaken = await client.carried_through(_take, client, message)
+    return taken
+
+
+async def _take(client: Instances, message: TakeSignal) -> SignalTaken:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    wait: Wait = (instance, checkpoint_id)
+    taken = client.taken.setdefault(instance, set())
+    if wait not in client.polls or checkpoint_id in taken:  # else this run has found none before
+        record = await client.read(instance, signal_id(checkpoint_id))
+        if record is not None:
+            return _taken(record)
+    look = client.next_look()
+    answer, _ = await client.ask(
+        calls.PollSignals(instance, checkpoint_id), calls.PollSignalsAnswer
+    )
+    record = None
+    if answer.custom_signal is not None:
+        record = signal_record(answer.custom_signal.payload)
+    elif message.give_up:
+        record = TIMED_OUT
+    if record is not None:
+        record = await client.save(instance, signal_id(checkpoint_id), record)
+        taken.add(checkpoint_id)
+        client.polls.remove(wait)
+    else:
+        client.polls.add(wait)
+    signal = await client.fresh(instance, answer.signal, look)
+    await client.publish_signal(instance, signal, look)
+    return SignalTaken(payload=None) if record is None else _taken(record)
+
+
+def _taken(record: bytes) -> SignalTaken:
+    return SignalTaken(payload=signal_payload(record), timed_out=record == TIMED_OUT)
+
+
+async def stop_waiting(client: Instances, message: StopWaiting) -> Done:
+    client.polls.remove((message.instance_id, message.checkpoint_id))
+    return Done()
+
+
+async def _of_a_store(client: Instances, message: Request[Any]) -> Any:
+    raise NotSupported(
+        f"{type(message).__name__} is no call of the instance protocol: {client.server.name} does "
+        "not answer it; give the URL of the server's database as the store"
+    )
+
+
+HANDLERS: Handlers[Instances] = {
+    Register: register,
+    RecordOutcome: record_outcome,
+    Hold: hold,
+    GoOn: go_on,
+    GetStatus: get_status,
+    Heartbeats: heartbeats,
+    RecordEvent: record_event,
+    RecordRetry: record_retry,
+    Checkpoint: checkpoint,
+    GetCheckpoint: get_checkpoint,
+    Sleep: sleep,
+    PollSignals: poll_signals,
+    AcknowledgeSignal: acknowledge_signal,
+    TakeSignal: take_signal,
+    StopWaiting: stop_waiting,
+    ReadCheckpoints: _of_a_store,
+    SendSignal: _of_a_store,
+    SendCustomSignal: _of_a_store,
+    ListInstances: _of_a_store,
+    ShowInstance: _of_a_store,
+    ListEvents: _of_a_store,
+    Prune: _of_a_store,
+    Vacuum: _of_a_store,
+}
+"""Which function answers which message."""

@@ -1,0 +1,37 @@
+"""What each message is answered, once for both databases.
+
+An answer reads, asks ``rules``, and only then writes: what it refuses has changed nothing. It
+works on ``store/tables.py`` and knows no SQL. (Checkpoints and their reads are not here: each
+database saves them in batches of its own, ``saving``, and asks the same rules.)
+
+rules       what may be done in which state: tables and pure functions
+checks      what most answers check first
+instances   an instance's life, its work, its history
+signals     signals, the instance's side and the operator's
+reading     questions
+upkeep      what clears up
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...backend import Handlers
+from ...messages import Done, Request, StopWaiting
+from ..tables import Tables
+from . import instances, reading, signals, upkeep
+
+ANSWERS: Handlers[Tables] = {
+    **instances.ANSWERS,
+    **signals.ANSWERS,
+    **reading.ANSWERS,
+    **upkeep.ANSWERS,
+}
+"""Which function answers which message."""
+
+
+def at_once(message: Request[Any]) -> Done | None:
+    """The answer to a message that needs no database; None: it needs one."""
+    if isinstance(message, StopWaiting):
+        return Done()  # a store's hints are the rows themselves: nobody keeps a list
+    return None

@@ -1,0 +1,99 @@
+"""What questions are answered: an instance's status, its checkpoints, its history; lists."""
+
+from __future__ import annotations
+
+from ...backend import Handlers
+from ...messages import (
+    CheckpointPage,
+    EventPage,
+    GetStatus,
+    InstancePage,
+    ListEvents,
+    ListInstances,
+    ReadCheckpoints,
+    ShowInstance,
+)
+from ...types import InstanceDetails, InstanceInfo, InstanceStatus, InstanceSummary
+from ..tables import Listed, Tables
+from . import rules
+from .checks import check_known
+
+UNREAD = 100
+"""Ids of unread signals that are shown at most."""
+
+
+async def get_status(tx: Tables, message: GetStatus) -> InstanceInfo:
+    return await tx.info(message.instance_id) or InstanceInfo(
+        instance_id=message.instance_id,
+        status=InstanceStatus.UNKNOWN,
+        error="Instance not found",
+    )
+
+
+async def read_checkpoints(tx: Tables, message: ReadCheckpoints) -> CheckpointPage:
+    page = await tx.read_checkpoints(message)
+    if not page.checkpoints:
+        await check_known(tx, message.asked, message.instance_id)
+    return page
+
+
+async def list_events(tx: Tables, message: ListEvents) -> EventPage:
+    page = await tx.read_events(message)
+    if not page.events:
+        await check_known(tx, message.asked, message.instance_id)
+    return page
+
+
+async def list_instances(tx: Tables, message: ListInstances) -> InstancePage:
+    rows, following = await tx.list_instances(message)
+    living = await tx.living()
+    return InstancePage(instances=tuple(_summary(row, living) for row in rows), next=following)
+
+
+async def show_instance(tx: Tables, message: ShowInstance) -> InstanceDetails:
+    instance = message.instance_id
+    row = await tx.listed(instance)
+    if row is None:
+        raise rules.unknown(message.asked, instance)
+    details = await tx.details(instance)
+    summary = _summary(row, await tx.living())
+    who = None
+    if summary.held and row.owner is not None:
+        who = (await tx.holder(row.owner)).who
+    return InstanceDetails(
+        summary=summary,
+        holder=who,
+        output=details.output,
+        error=details.error,
+        checkpoints=details.checkpoints,
+        events=details.events,
+        unread_signals=tuple(await tx.unread(instance, UNREAD)),
+    )
+
+
+def _summary(row: Listed, living: set[str]) -> InstanceSummary:
+    started, finished = row.started_at, row.finished_at
+    if started is not None and finished is not None:
+        finished = max(started, finished)  # SQLite has it in whole seconds
+    return InstanceSummary(
+        instance_id=row.instance_id,
+        tenant_id=row.tenant_id,
+        status=row.status,
+        held=row.owner in living,
+        ours=row.ours,
+        checkpoint_id=row.checkpoint_id,
+        created_at=row.created_at,
+        started_at=started,
+        finished_at=finished,
+        sleep_until=row.sleep_until,
+        signal=row.signal,
+    )
+
+
+ANSWERS: Handlers[Tables] = {
+    GetStatus: get_status,
+    ReadCheckpoints: read_checkpoints,
+    ListEvents: list_events,
+    ListInstances: list_instances,
+    ShowInstance: show_instance,
+}

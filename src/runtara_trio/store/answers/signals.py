@@ -1,0 +1,115 @@
+"""What messages about signals are answered, the instance's and the operator's."""
+
+from __future__ import annotations
+
+from ...backend import Handlers
+from ...errors import SdkError
+from ...ids import TIMED_OUT, refused_id, signal_id, signal_payload, signal_record
+from ...messages import (
+    AcknowledgeSignal,
+    Done,
+    PendingSignal,
+    PollSignals,
+    SendCustomSignal,
+    SendSignal,
+    SignalAnswer,
+    SignalTaken,
+    TakeSignal,
+)
+from ...types import InstanceStatus, Signal, SignalType
+from ..tables import Row, Tables
+from . import rules
+from .checks import leased, running
+from .rules import Action, CustomAction
+
+# ---- the instance's side
+
+
+async def poll_signals(tx: Tables, message: PollSignals) -> PendingSignal:
+    return PendingSignal(signal=await tx.pending(message.instance_id), look=tx.look)
+
+
+async def acknowledge_signal(tx: Tables, message: AcknowledgeSignal) -> Done:
+    if message.signal.type is SignalType.CANCEL:
+        raise SdkError("a cancel is acknowledged by recording the outcome 'cancelled'")
+    await leased(tx, message.instance_id, message.lease)
+    await tx.drop_signal(message.instance_id, message.signal)
+    return Done()
+
+
+async def take_signal(tx: Tables, message: TakeSignal) -> SignalTaken:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    await running(tx, message.asked, instance, message.lease)
+    record = await take(tx, instance, checkpoint_id, give_up=message.give_up)
+    return SignalTaken(payload=signal_payload(record), timed_out=record == TIMED_OUT)
+
+
+async def take(
+    tx: Tables, instance_id: str, checkpoint_id: str, *, give_up: bool = False
+) -> bytes | None:
+    """The record of the custom signal for an id: handed out before, or now, saved and removed
+    in one transaction. None: there is none; with ``give_up`` that is recorded instead."""
+    record = await tx.stored(instance_id, signal_id(checkpoint_id))
+    if record is not None:
+        return record
+    waiting = await tx.take_custom_signal(instance_id, checkpoint_id)
+    if waiting is None and not give_up:
+        return None
+    record = TIMED_OUT if waiting is None else signal_record(waiting)
+    await tx.save(instance_id, (signal_id(checkpoint_id), record))
+    return record
+
+
+# ---- the operator's side
+
+
+async def send_signal(tx: Tables, message: SendSignal) -> SignalAnswer:
+    instance, asked = message.instance_id, message.type
+    row = await _known(tx, instance)
+    status = row.status
+    if tx.again and asked is SignalType.CANCEL and status is InstanceStatus.CANCELLED:
+        return SignalAnswer(status=status, text="cancelled")  # the answer to it was lost
+    alive = row.ours and row.owner is not None and (await tx.holder(row.owner)).alive
+    pending = None if row.signal is None else row.signal.type
+    stands = rules.standing(status, alive=alive, ours=row.ours)
+    action, text = rules.decide_signal(instance, asked, stands, status, pending)
+    if action in (Action.DELIVER, Action.WAIT, Action.MARK) and pending is not asked:
+        await tx.put_signal(instance, Signal(asked, message.payload))
+    if action in (Action.CARRY_OUT, Action.MARK):
+        status = InstanceStatus.CANCELLED
+        await tx.set_cancelled(instance)
+    if action is Action.CARRY_OUT:
+        await tx.drop_lease(instance)
+    if action in (Action.CARRY_OUT, Action.WITHDRAW):
+        await tx.drop_signal(instance)
+    return SignalAnswer(status=status, text=text)
+
+
+async def send_custom_signal(tx: Tables, message: SendCustomSignal) -> Done:
+    instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    row = await _known(tx, instance)
+    known = await tx.custom_signal(instance, checkpoint_id)
+    action = rules.decide_custom_signal(
+        message, row.status, known.waiting, known.taken, refused=known.refused
+    )
+    if action is CustomAction.STORE_AGAIN:
+        await tx.remove(instance, (signal_id(checkpoint_id), refused_id(checkpoint_id)))
+    if action is not CustomAction.NOTHING:
+        await tx.put_custom_signal(instance, checkpoint_id, message.payload)
+    return Done()
+
+
+async def _known(tx: Tables, instance_id: str) -> Row:
+    row = await tx.lock(instance_id)
+    if row is None:
+        raise rules.no_receiver(instance_id)
+    return row
+
+
+ANSWERS: Handlers[Tables] = {
+    PollSignals: poll_signals,
+    AcknowledgeSignal: acknowledge_signal,
+    TakeSignal: take_signal,
+    SendSignal: send_signal,
+    SendCustomSignal: send_custom_signal,
+}

@@ -1,0 +1,23 @@
+"""A store on a PostgreSQL server.
+
+backend       the Backend
+preparing     what must be there first: tables, an owner
+queue         what goes out in batches: checkpoints, their reads, outcomes
+saving        checkpoints, the hot path: a queue as one statement
+transactions  messages in transactions: one, or many outcomes at once
+tables        the port: what answers ask
+reading       pages of checkpoints, events and instances
+upkeep        heartbeats, and what clears up
+job           a message on its way
+pool          connections that are lent
+connection    one connection on Trio's readiness waits
+hosts         which of several hosts to connect to
+pooler        whether a pooler keeps sessions together
+owner         this process as an owner: a lock and a thread
+liveness      which owners live
+watch         what waits for the instances of this owner
+schema        tables and their versions
+settings      what is set in each session
+limits        how long is waited for a server, and how much goes to it at once
+failures      what goes wrong with servers, and the remedies
+"""

@@ -1,0 +1,67 @@
+"""What must be there before a message is answered: tables, and for a lease an owner."""
+
+from __future__ import annotations
+
+import trio
+
+from ...errors import StoreError
+from ...messages import Register, TakeLease
+from ...threads import in_thread
+from . import limits, schema
+from .failures import may_pass
+from .job import Job
+from .owner import Owner
+from .pool import Pool
+
+
+class Preparing:
+    """Makes a store ready, once."""
+
+    def __init__(self, pool: Pool, owner: Owner, name: str, *, create: bool) -> None:
+        """``create``: any message makes the tables, not only the first register."""
+        self._pool = pool
+        self._owner = owner
+        self._name = name
+        self._create = create
+        self._lock = trio.Lock()
+        self.is_ready = False
+        """The tables are there."""
+        self.owned = trio.Event()
+        """This process is an owner."""
+
+    async def prepare_for(self, job: Job, patience: trio.CancelScope) -> None:
+        """See that a message can be answered. A server that is not up yet is waited for, but
+        not what does not pass by itself; ``patience`` is renewed once it is up."""
+        takes = isinstance(job.message, (Register, TakeLease))
+        wait = limits.RETRY
+        while not (self.is_ready and (self.owned.is_set() or not takes)):
+            try:
+                async with self._lock:
+                    await self._prepare(takes=takes)
+            except Exception as exc:
+                if not may_pass(exc):
+                    raise
+                job.failure = exc
+                await trio.sleep(wait)
+                wait = min(2 * wait, limits.RETRY_SERVER)
+            else:
+                patience.deadline = trio.current_time() + limits.AWAY
+
+    async def _prepare(self, *, takes: bool) -> None:
+        if not self.is_ready:
+            await self._find_tables(make=takes or self._create)
+            self.is_ready = True
+        if takes and not self.owned.is_set():
+            await in_thread(self._owner.start, abandon_on_cancel=True)
+            self.owned.set()
+
+    async def _find_tables(self, *, make: bool) -> None:
+        async with self._pool.lent() as connection:
+            if await schema.is_ready(connection, self._name):
+                return
+            if not make:
+                raise StoreError(
+                    f"{self._name} has no tables of runtara yet; the first instance that "
+                    "registers makes them"
+                )
+            await schema.create(connection, self._name)

@@ -1,0 +1,200 @@
+"""Reading on PostgreSQL: pages of checkpoints, events and instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
+from ...types import CheckpointRecord, Event, InstanceInfo, InstanceStatus
+from ..tables import Details, Listed
+from ..values import event_type, invalid_cursor, is_ours, signal_of, status_of
+from .connection import Connection
+
+PLAN_FOR_VALUES = "SET LOCAL plan_cache_mode = force_custom_plan"
+"""Which plan is best depends on the values: how many are of a status, how many are wanted."""
+
+_LISTED = (
+    "SELECT i.instance_id, i.tenant_id, i.status::text, i.checkpoint_id, i.created_at,"
+    " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type::text,"
+    " b.started_at = i.started_at FROM instances i"
+    " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
+    " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
+    " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
+)
+
+
+async def instances(
+    connection: Connection, message: ListInstances
+) -> tuple[list[Listed], str | None]:
+    wanted = InstanceStatus if message.statuses is None else message.statuses
+    stored = [status for status in sorted(wanted) if status is not InstanceStatus.UNKNOWN]
+    if not stored:
+        return [], None
+    at, last = _place(message.before)
+    await connection.run(PLAN_FOR_VALUES)
+    rows = await connection.run(
+        f"{_LISTED} WHERE i.instance_id IN ({_page_of(stored)})"
+        " ORDER BY i.created_at DESC, i.instance_id DESC",
+        *(message.tenant_id, at, last, message.limit + 1),
+    )
+    found = [_listed(row) for row in rows[: message.limit]]
+    following = None
+    if len(rows) > message.limit:
+        following = f"{found[-1].created_at} {found[-1].instance_id}"
+    return found, following
+
+
+def _page_of(statuses: Iterable[InstanceStatus]) -> str:
+    """The query for the ids of a page: of tenant $1, before the time $2 and id $3, $4 of them.
+
+    Each status by itself: an index of status and creation gives it in this order, and none
+    is read that is of another.
+    """
+    order = "ORDER BY created_at DESC, instance_id DESC LIMIT $4"
+    each = " UNION ALL ".join(
+        f"(SELECT instance_id, created_at FROM instances WHERE status = '{status.value}'"
+        " AND ($1::text IS NULL OR tenant_id = $1)"
+        f" AND (created_at, instance_id) < ($2::text::timestamptz, $3) {order})"
+        for status in statuses
+    )
+    return f"SELECT instance_id FROM ({each}) AS each {order}"
+
+
+def _place(cursor: str | None) -> tuple[str, str]:
+    """The time of creation and the id before which a page begins."""
+    if cursor is None:
+        return "infinity", ""
+    day, time, instance = (*cursor.split(" ", 2), "", "")[:3]
+    try:
+        datetime.fromisoformat(f"{day} {time}")
+    except ValueError as exc:
+        raise invalid_cursor(cursor) from exc
+    return f"{day} {time}", instance
+
+
+async def listed(connection: Connection, instance_id: str) -> Listed | None:
+    found = await connection.run(f"{_LISTED} WHERE i.instance_id = $1", instance_id)
+    return _listed(found[0]) if found else None
+
+
+def _listed(row: tuple[Any, ...]) -> Listed:
+    instance, tenant, status, checkpoint_id, created, started, finished, sleeps = row[:8]
+    owner, kind, same_start = row[8:]
+    signal = signal_of(kind, None)
+    known = status_of(status)
+    return Listed(
+        instance_id=instance,
+        tenant_id=tenant,
+        status=known,
+        owner=owner,
+        ours=is_ours(known, same_start, leased=owner is not None),
+        checkpoint_id=checkpoint_id,
+        created_at=created,
+        started_at=started,
+        finished_at=finished,
+        sleep_until=sleeps,
+        signal=None if signal is None else signal.type,
+    )
+
+
+async def details(connection: Connection, instance_id: str) -> Details:
+    ((output, error, checkpoints, events),) = await connection.run(
+        "SELECT output, error,"
+        " (SELECT count(*) FROM checkpoints c WHERE c.instance_id = i.instance_id),"
+        " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id)"
+        " FROM instances i WHERE i.instance_id = $1",
+        instance_id,
+    )
+    return Details(output=output, error=error, checkpoints=checkpoints, events=events)
+
+
+async def unread(connection: Connection, instance_id: str, limit: int) -> list[str]:
+    found = await connection.run(
+        "SELECT checkpoint_id FROM pending_checkpoint_signals WHERE instance_id = $1"
+        ' ORDER BY checkpoint_id COLLATE "C" LIMIT $2',
+        instance_id,
+        limit,
+    )
+    return [checkpoint_id for (checkpoint_id,) in found]
+
+
+async def info(connection: Connection, instance_id: str) -> InstanceInfo | None:
+    found = await connection.run(
+        "SELECT status::text, checkpoint_id, started_at, finished_at, output, error"
+        " FROM instances WHERE instance_id = $1",
+        instance_id,
+    )
+    if not found:
+        return None
+    ((status, checkpoint_id, started_at, finished_at, output, error),) = found
+    return InstanceInfo(
+        instance_id=instance_id,
+        status=status_of(status),
+        checkpoint_id=checkpoint_id,
+        started_at=started_at,
+        finished_at=finished_at,
+        output=output,
+        error=error,
+    )
+
+
+async def events(connection: Connection, message: ListEvents) -> EventPage:
+    rows = await connection.run(
+        "SELECT id, event_type::text, subtype, checkpoint_id, payload, created_at"
+        " FROM instance_events WHERE instance_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        message.instance_id,
+        message.after,
+        message.limit + 1,
+    )
+    return EventPage(
+        events=tuple(
+            Event(
+                id=number,
+                type=event_type(kind),
+                subtype=subtype,
+                checkpoint_id=checkpoint_id,
+                payload=payload or b"",
+                created_at=created_at,
+            )
+            for number, kind, subtype, checkpoint_id, payload, created_at in rows[: message.limit]
+        ),
+        more=len(rows) > message.limit,
+    )
+
+
+async def checkpoints(connection: Connection, message: ReadCheckpoints) -> CheckpointPage:
+    rows = await connection.run(
+        _IDS if message.ids_only else _STATES,
+        message.instance_id,
+        message.prefix,
+        message.after,
+        message.limit + 1,
+        *(() if message.ids_only else (message.most_bytes,)),
+    )
+    found = [row for row in rows[: message.limit] if row[1] is not None]
+    return CheckpointPage(
+        checkpoints=tuple(
+            CheckpointRecord(checkpoint_id=name, state=state, created_at=created_at)
+            for name, state, created_at in found
+        ),
+        more=len(rows) > len(found),
+    )
+
+
+_PAGE = """
+    FROM checkpoints WHERE instance_id = $1 AND checkpoint_id COLLATE "C" >= $2
+    AND ($3::text IS NULL OR checkpoint_id COLLATE "C" > $3)
+    AND left(checkpoint_id, length($2)) = $2
+    ORDER BY checkpoint_id COLLATE "C" LIMIT $4
+"""
+_IDS = f"SELECT checkpoint_id, ''::bytea, NULL::timestamptz {_PAGE}"
+_STATES = f"""
+WITH page AS (SELECT id, checkpoint_id, octet_length(state) AS size {_PAGE}), sized AS (
+    SELECT *, sum(size) OVER (ORDER BY checkpoint_id COLLATE "C") - size AS before FROM page
+)
+SELECT s.checkpoint_id, c.state, c.created_at FROM sized s LEFT JOIN checkpoints c
+ON c.id = s.id AND ($5::bigint IS NULL OR s.before < $5) ORDER BY s.checkpoint_id COLLATE "C"
+"""
+"""States of no more than so many bytes, and the first in any case; the rest without theirs."""

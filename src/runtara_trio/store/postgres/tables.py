@@ -1,0 +1,442 @@
+"""The port on PostgreSQL: one transaction of one message, or of many outcomes.
+
+Times are the server's. Where a row is locked and read, these are two statements: what one
+reads beside the row that it waits for is older than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ...ids import refused_id, retry_id, signal_id
+from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
+from ...types import InstanceInfo, Signal
+from ..tables import Custom, Details, Doubtful, End, Holder, Listed, Row
+from ..values import is_ours, signal_of, status_of
+from . import reading, upkeep
+from .connection import Connection
+from .liveness import ALIVE, LIVING, LOCKED, Liveness
+from .owner import Owner
+from .schema import NEXT_EPOCH, from_ms
+
+_LOCK = (
+    "SELECT 1 FROM instances WHERE instance_id = ANY ($1::text[]) ORDER BY instance_id"
+    " FOR NO KEY UPDATE"
+)
+_READ = (
+    "SELECT i.instance_id, i.tenant_id, i.status::text, l.epoch, l.owner,"
+    " b.started_at = i.started_at, s.signal_type::text, s.payload, i.output, i.error, b.ended"
+    " FROM instances i LEFT JOIN runtara_trio_leases l USING (instance_id)"
+    " LEFT JOIN runtara_trio_starts b USING (instance_id)"
+    " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
+    " WHERE i.instance_id = ANY ($1::text[])"
+)
+_RECORD = """
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::bytea[],
+        $6::text[], $7::bytea[], $8::text[], $9::bytea[])
+    WITH ORDINALITY AS t (instance_id, epoch, status, finished, output, error, payload,
+        signal_type, signal_payload, n)
+), ended AS (
+    UPDATE instances i SET status = input.status::instance_status,
+        finished_at = CASE WHEN finished = 1 THEN now() END,
+        output = NULLIF(input.output, ''), error = NULLIF(input.error, ''),
+        sleep_until = CASE WHEN finished = 1 THEN NULL ELSE sleep_until END
+    FROM input WHERE i.instance_id = input.instance_id
+), event AS (
+    INSERT INTO instance_events (instance_id, event_type, payload)
+    SELECT instance_id, status::instance_event_type, NULLIF(payload, '') FROM input
+    WHERE status <> 'cancelled' ORDER BY n
+), acknowledged AS (
+    DELETE FROM pending_signals p USING input WHERE p.instance_id = input.instance_id
+    AND p.signal_type::text = input.signal_type AND COALESCE(p.payload, '') = signal_payload
+), started AS (
+    UPDATE runtara_trio_starts s SET ended = input.epoch
+    FROM input WHERE s.instance_id = input.instance_id
+)
+DELETE FROM runtara_trio_leases l USING input WHERE l.instance_id = input.instance_id
+"""
+
+
+class PostgresTables:
+    """A transaction; see :class:`runtara_trio.store.tables.Tables`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        owner: Owner,
+        liveness: Liveness,
+        *,
+        losses: int,
+        look: int,
+        again: bool,
+    ) -> None:
+        """``losses``: how many connections the store has lost so far."""
+        self.look = look
+        self.again = again
+        self.announces = False
+        """Once it has committed, those who listen for signals are told."""
+        self.leased: list[tuple[str, int | None]] = []
+        """Leases taken, and given up (None), once it has committed."""
+        self._connection = connection
+        self._owner = owner
+        self._liveness = liveness
+        self._losses = losses
+        self._locked: dict[str, Row | None] = {}
+        self._ends: list[End] = []
+
+    async def _run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return await self._connection.run(statement, *parameters)
+
+    # ---- a transaction of many messages
+
+    async def lock_ahead(self, instance_ids: Iterable[str]) -> None:
+        """Lock and read many instances at once, for the answers to come."""
+        ids = sorted(instance_ids)
+        if await self._run(_LOCK, ids):
+            self._locked = {row[0]: _row(row) for row in await self._run(_READ, ids)}
+        self._locked = {one: self._locked.get(one) for one in ids}
+
+    async def flush(self) -> None:
+        """Write the outcomes that were recorded. They are one statement, however many."""
+        if self._ends:
+            columns = zip(*(_end(end) for end in self._ends), strict=True)
+            await self._run(_RECORD, *(list(column) for column in columns))
+            self.leased += [(end.instance_id, None) for end in self._ends]
+            self._ends.clear()
+
+    # ---- instances
+
+    async def lock(self, instance_id: str) -> Row | None:
+        if instance_id not in self._locked:
+            await self.lock_ahead([instance_id])
+        return self._locked.pop(instance_id)
+
+    async def exists(self, instance_id: str) -> bool:
+        return bool(await self._run("SELECT 1 FROM instances WHERE instance_id = $1", instance_id))
+
+    async def insert(self, instance_id: str, tenant_id: str) -> bool:
+        inserted = await self._run(
+            "INSERT INTO instances (instance_id, tenant_id, status) VALUES ($1, $2, 'running')"
+            " ON CONFLICT DO NOTHING RETURNING 1",
+            instance_id,
+            tenant_id,
+        )
+        return bool(inserted)
+
+    async def set_running(
+        self, instance_id: str, checkpoint_id: str | None, *, wakes: bool
+    ) -> None:
+        await self._run(
+            "WITH started AS (UPDATE instances SET status = 'running', started_at = now(),"
+            " sleep_until = CASE WHEN $3::bigint = 1 THEN NULL ELSE sleep_until END"
+            " WHERE instance_id = $1 RETURNING instance_id, started_at),"
+            " event AS (INSERT INTO instance_events (instance_id, event_type, checkpoint_id)"
+            " VALUES ($1, 'started', $2))"
+            " INSERT INTO runtara_trio_starts (instance_id, started_at) SELECT * FROM started"
+            " ON CONFLICT (instance_id) DO UPDATE SET started_at = excluded.started_at",
+            instance_id,
+            checkpoint_id,
+            int(wakes),
+        )
+
+    async def set_suspended(self, instance_id: str) -> None:
+        await self._run(
+            "UPDATE instances SET status = 'suspended' WHERE instance_id = $1", instance_id
+        )
+
+    async def set_cancelled(self, instance_id: str) -> None:
+        await self._run(
+            "UPDATE instances SET status = 'cancelled', finished_at = now(), sleep_until = NULL"
+            " WHERE instance_id = $1",
+            instance_id,
+        )
+
+    async def set_sleep(self, instance_id: str, checkpoint_id: str, wake_at_ms: int) -> None:
+        await self._run(
+            "UPDATE instances SET checkpoint_id = $2, sleep_until = $3::text::timestamptz"
+            " WHERE instance_id = $1",
+            instance_id,
+            checkpoint_id,
+            from_ms(wake_at_ms),
+        )
+
+    async def record_end(self, end: End) -> None:
+        self._ends.append(end)
+
+    async def clear_end(self, instance_id: str) -> None:
+        await self._run(
+            "WITH signal AS (DELETE FROM pending_signals WHERE instance_id = $1)"
+            " UPDATE instances SET finished_at = NULL, output = NULL, error = NULL"
+            " WHERE instance_id = $1",
+            instance_id,
+        )
+
+    # ---- leases
+
+    async def holder(self, owner: str) -> Holder:
+        return (await self._look_at(owner))[0]
+
+    async def settled_holder(self, owner: str) -> Holder:
+        holder, locked = await self._look_at(owner)
+        if locked:
+            self._liveness.is_locked(owner)
+        elif holder.alive and not self._liveness.is_dead(owner, losses=self._losses):
+            raise Doubtful(owner)
+        elif holder.alive:
+            return Holder(owner, holder.who, False, holder.until)
+        return holder
+
+    async def _look_at(self, owner: str) -> tuple[Holder, bool]:
+        """An owner, alive as far as one look can tell, and whether it is so for certain."""
+        if owner == self._owner.name:
+            return Holder(owner, self._owner.who, True, None), True
+        rows = await self._run(
+            f"SELECT holder, renewed_at + lease_ms * interval '1 ms', {ALIVE}, {LOCKED}"
+            " FROM runtara_trio_owners o WHERE owner = $1",
+            owner,
+        )
+        if not rows:
+            return Holder(owner, "an owner that ended", False, None), False
+        ((who, until, alive, locked),) = rows
+        return Holder(owner, who, alive, until), alive and locked
+
+    async def take_lease(self, instance_id: str, dead: Holder | None) -> int:
+        ((epoch,),) = await self._run(
+            "INSERT INTO runtara_trio_leases (instance_id, owner, epoch)"
+            f" VALUES ($1, $2, {NEXT_EPOCH}) ON CONFLICT (instance_id) DO UPDATE"
+            " SET owner = excluded.owner, epoch = excluded.epoch RETURNING epoch",
+            instance_id,
+            self._owner.name,
+        )
+        self.leased.append((instance_id, epoch))
+        return int(epoch)
+
+    async def free_lease(self, instance_id: str, lease: int) -> None:
+        found = await self._run(
+            "UPDATE runtara_trio_leases SET owner = '' WHERE instance_id = $1 AND epoch = $2"
+            " RETURNING 1",
+            instance_id,
+            lease,
+        )
+        if found:
+            self.leased.append((instance_id, None))
+
+    async def drop_lease(self, instance_id: str) -> None:
+        await self._run("DELETE FROM runtara_trio_leases WHERE instance_id = $1", instance_id)
+
+    async def claim_start(self, instance_id: str) -> None:
+        await self._run(
+            "INSERT INTO runtara_trio_starts (instance_id, started_at)"
+            " SELECT instance_id, COALESCE(started_at, now()) FROM instances"
+            " WHERE instance_id = $1 ON CONFLICT (instance_id) DO UPDATE"
+            " SET started_at = excluded.started_at",
+            instance_id,
+        )
+
+    def has_unheard(self, instance_id: str, row: Row) -> bool:
+        return (
+            self.again
+            and row.owner == self._owner.name
+            and self._owner.leased.get(instance_id) != row.epoch
+        )
+
+    # ---- checkpoints
+
+    async def stored(self, instance_id: str, checkpoint_id: str) -> bytes | None:
+        found = await self._run(
+            "SELECT state FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $2",
+            instance_id,
+            checkpoint_id,
+        )
+        return found[0][0] if found else None
+
+    async def save(self, instance_id: str, *states: tuple[str, bytes]) -> None:
+        await self._run(
+            "INSERT INTO checkpoints (instance_id, checkpoint_id, state)"
+            " SELECT $1, * FROM unnest($2::text[], $3::bytea[]) ON CONFLICT DO NOTHING",
+            instance_id,
+            [checkpoint_id for checkpoint_id, _ in states],
+            [state for _, state in states],
+        )
+
+    async def save_attempt(
+        self, instance_id: str, checkpoint_id: str, attempt: int, error: str | None
+    ) -> None:
+        await self._run(
+            "INSERT INTO checkpoints (instance_id, checkpoint_id, state, is_retry_attempt,"
+            " attempt_number, error_message) VALUES ($1, $2, $3, true, $4::bigint, $5)"
+            " ON CONFLICT (instance_id, checkpoint_id) DO NOTHING",
+            instance_id,
+            retry_id(checkpoint_id, attempt),
+            (error or "").encode(),
+            attempt,
+            error,
+        )
+
+    async def ids_with(self, instance_id: str, *texts: str) -> list[str]:
+        found = await self._run(
+            "SELECT checkpoint_id FROM checkpoints WHERE instance_id = $1 AND EXISTS"
+            " (SELECT 1 FROM unnest($2::text[]) AS t (part) WHERE strpos(checkpoint_id, part) > 0)",
+            instance_id,
+            list(texts),
+        )
+        return [checkpoint_id for (checkpoint_id,) in found]
+
+    async def remove(self, instance_id: str, checkpoint_ids: Iterable[str]) -> None:
+        await self._run(
+            "DELETE FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = ANY ($2::text[])",
+            instance_id,
+            list(checkpoint_ids),
+        )
+
+    async def read_checkpoints(self, message: ReadCheckpoints) -> CheckpointPage:
+        return await reading.checkpoints(self._connection, message)
+
+    # ---- signals
+
+    async def pending(self, instance_id: str) -> Signal | None:
+        found = await self._run(
+            "SELECT signal_type::text, payload FROM pending_signals"
+            " WHERE instance_id = $1 AND acknowledged_at IS NULL",
+            instance_id,
+        )
+        return signal_of(*found[0]) if found else None
+
+    async def put_signal(self, instance_id: str, signal: Signal) -> None:
+        await self._run(
+            "INSERT INTO pending_signals (instance_id, signal_type, payload)"
+            " VALUES ($1, $2::text::signal_type, $3) ON CONFLICT (instance_id) DO UPDATE SET"
+            " signal_type = excluded.signal_type, payload = excluded.payload,"
+            " created_at = now(), acknowledged_at = NULL",
+            instance_id,
+            signal.type.value,
+            signal.payload,
+        )
+        self.announces = True
+
+    async def drop_signal(self, instance_id: str, signal: Signal | None = None) -> None:
+        if signal is None:
+            await self._run("DELETE FROM pending_signals WHERE instance_id = $1", instance_id)
+        else:
+            await self._run(
+                "DELETE FROM pending_signals WHERE instance_id = $1 AND signal_type::text = $2"
+                " AND COALESCE(payload, ''::bytea) = $3",
+                instance_id,
+                signal.type.value,
+                signal.payload,
+            )
+
+    async def custom_signal(self, instance_id: str, checkpoint_id: str) -> Custom:
+        ((waiting, taken, refused),) = await self._run(
+            "SELECT (SELECT COALESCE(payload, ''::bytea) FROM pending_checkpoint_signals"
+            " WHERE instance_id = $1 AND checkpoint_id = $2),"
+            " (SELECT state FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $3),"
+            " EXISTS (SELECT 1 FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $4)",
+            instance_id,
+            checkpoint_id,
+            signal_id(checkpoint_id),
+            refused_id(checkpoint_id),
+        )
+        return Custom(waiting, taken, refused)
+
+    async def put_custom_signal(self, instance_id: str, checkpoint_id: str, payload: bytes) -> None:
+        await self._run(
+            "INSERT INTO pending_checkpoint_signals (instance_id, checkpoint_id, payload)"
+            " VALUES ($1, $2, $3) ON CONFLICT (instance_id, checkpoint_id) DO UPDATE"
+            " SET payload = excluded.payload, created_at = now()",
+            instance_id,
+            checkpoint_id,
+            payload,
+        )
+        self.announces = True
+
+    async def take_custom_signal(self, instance_id: str, checkpoint_id: str) -> bytes | None:
+        found = await self._run(
+            "DELETE FROM pending_checkpoint_signals WHERE instance_id = $1"
+            " AND checkpoint_id = $2 RETURNING payload",
+            instance_id,
+            checkpoint_id,
+        )
+        return (found[0][0] or b"") if found else None
+
+    # ---- history and lists
+
+    async def add_event(
+        self, instance_id: str, kind: str, payload: bytes = b"", subtype: str | None = None
+    ) -> None:
+        await self._run(
+            "INSERT INTO instance_events (instance_id, event_type, payload, subtype)"
+            " VALUES ($1, $2::text::instance_event_type, $3, $4)",
+            instance_id,
+            kind,
+            payload or None,
+            subtype,
+        )
+
+    async def read_events(self, message: ListEvents) -> EventPage:
+        return await reading.events(self._connection, message)
+
+    async def info(self, instance_id: str) -> InstanceInfo | None:
+        return await reading.info(self._connection, instance_id)
+
+    async def list_instances(self, message: ListInstances) -> tuple[list[Listed], str | None]:
+        return await reading.instances(self._connection, message)
+
+    async def listed(self, instance_id: str) -> Listed | None:
+        return await reading.listed(self._connection, instance_id)
+
+    async def details(self, instance_id: str) -> Details:
+        return await reading.details(self._connection, instance_id)
+
+    async def unread(self, instance_id: str, limit: int) -> list[str]:
+        return await reading.unread(self._connection, instance_id, limit)
+
+    async def living(self) -> set[str]:
+        return {owner for (owner,) in await self._run(LIVING)}
+
+    # ---- upkeep
+
+    async def heartbeat(self, instance_ids: tuple[str, ...]) -> None:
+        await upkeep.heartbeat(self._connection, self._owner.name, instance_ids)
+
+    async def prune(self, before_ms: int, limit: int) -> int:
+        return await upkeep.prune(self._connection, before_ms, limit)
+
+    async def size(self) -> int:
+        return await upkeep.size(self._connection)
+
+    async def vacuum(self) -> None:
+        await upkeep.vacuum(self._connection)
+
+
+def _row(found: Sequence[Any]) -> Row:
+    _, tenant, status, epoch, owner, same_start, kind, payload, output, error, ended = found
+    known = status_of(status)
+    return Row(
+        tenant_id=tenant,
+        status=known,
+        epoch=epoch,
+        owner=owner,
+        ours=is_ours(known, same_start, leased=epoch is not None),
+        signal=signal_of(kind, payload),
+        output=output,
+        error=error,
+        ended=ended,
+    )
+
+
+def _end(end: End) -> tuple[Any, ...]:
+    signal = end.signal
+    return (
+        end.instance_id,
+        end.lease,
+        end.status.value,
+        int(end.status.finished),
+        end.output or b"",
+        end.error or "",
+        end.payload,
+        "" if signal is None else signal.type.value,
+        b"" if signal is None else signal.payload,
+    )

@@ -1,0 +1,165 @@
+"""Messages in transactions: each in one of its own, or many outcomes in one.
+
+What was on its way when a connection was lost is sent again where that is safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import outcome
+import psycopg
+import trio
+
+from ...backend import dispatch
+from ...errors import SdkError, StoreError
+from ...messages import OutcomeReply, Prune, RecordEvent, RecordOutcome, Request, SendSignal
+from ...types import SignalType
+from ..answers import ANSWERS
+from ..tables import Doubtful
+from . import limits
+from .connection import Connection
+from .failures import is_lost
+from .job import Job
+from .liveness import Liveness
+from .owner import Owner
+from .pool import Pool
+from .tables import PostgresTables
+from .watch import CHANNEL
+
+
+class _Unsure(Exception):
+    """The connection was lost after a commit was sent: nobody knows whether it was made."""
+
+
+class Transactions:
+    """Answers messages on connections that are lent."""
+
+    def __init__(self, pool: Pool, owner: Owner, name: str, looks: Iterator[int]) -> None:
+        self._pool = pool
+        self._owner = owner
+        self._name = name
+        self._looks = looks
+        self._liveness = Liveness()
+
+    async def answer(self, job: Job, message: Request[Any], patience: trio.CancelScope) -> Any:
+        """The answer to a message; ``patience`` is renewed where the server only needs time.
+
+        Raises:
+          StoreError: nobody knows whether it was carried out, and twice would be wrong.
+        """
+        again = False
+        while True:
+            try:
+                return await self._in_transaction(message, again=again)
+            except Doubtful:
+                patience.deadline = trio.current_time() + limits.AWAY  # the server answers
+                await trio.sleep(limits.DOUBT)
+                continue
+            except _Unsure as exc:
+                if _counts_twice(message):
+                    raise StoreError(
+                        f"{self._name}: the connection was lost while {message.asked} was on its "
+                        f"way; nobody knows whether it was carried out: {exc.__cause__}"
+                    ) from exc
+                again = True
+                job.failure = exc.__cause__
+            except Exception as exc:
+                if not is_lost(exc):
+                    raise
+                job.failure = exc
+            await trio.sleep(limits.RETRY)
+
+    async def alone(self, message: Request[Any]) -> Any:
+        """The answer to a message that is no part of a transaction."""
+        async with self._pool.lent() as connection:
+            return await dispatch(ANSWERS, self._tables(connection), message)
+
+    async def record(
+        self, connection: Connection, messages: Sequence[RecordOutcome], *, again: bool
+    ) -> list[outcome.Outcome[OutcomeReply]]:
+        """Record many outcomes, each instance once: what an end costs must not depend on how
+        many blocks a program that is stopped ends at once.
+
+        ``again``: they may have been recorded before, by a transaction whose answer was lost.
+        """
+        tx = self._tables(connection, again=again)
+        await connection.run("BEGIN")
+        try:
+            await tx.lock_ahead(message.instance_id for message in messages)
+            answers = [await _captured(tx, message) for message in messages]
+            await tx.flush()
+        except BaseException:
+            if not connection.broken:
+                await connection.run("ROLLBACK")
+            raise
+        await connection.run("COMMIT")
+        self._committed(tx)
+        return answers
+
+    async def _in_transaction(self, message: Request[Any], *, again: bool) -> Any:
+        async with self._pool.lent() as connection:
+            tx = self._tables(connection, again=again)
+            try:
+                with trio.fail_after(limits.ANSWER):
+                    await connection.run("BEGIN")
+                    reply = await dispatch(ANSWERS, tx, message)
+                    await tx.flush()
+            except BaseException:
+                if not connection.broken:
+                    with trio.CancelScope(shield=True), trio.move_on_after(limits.RETRY):
+                        await connection.run("ROLLBACK")
+                raise
+            try:
+                # A commit is not left half-way.
+                with trio.CancelScope(shield=True), trio.fail_after(limits.ANSWER):
+                    await connection.run("COMMIT")
+            except Exception as exc:
+                if is_lost(exc):
+                    raise _Unsure from exc
+                raise
+            self._committed(tx)
+            if tx.announces:
+                await _announce(connection)
+            return reply
+
+    def _tables(self, connection: Connection, *, again: bool = False) -> PostgresTables:
+        return PostgresTables(
+            connection,
+            self._owner,
+            self._liveness,
+            losses=self._pool.losses,
+            look=next(self._looks),
+            again=again,
+        )
+
+    def _committed(self, tx: PostgresTables) -> None:
+        for instance, epoch in tx.leased:
+            if epoch is None:
+                self._owner.leased.pop(instance, None)
+            else:
+                self._owner.leased[instance] = epoch
+
+
+async def _captured(tx: PostgresTables, message: RecordOutcome) -> outcome.Outcome[OutcomeReply]:
+    """The answer to one of many; what is refused must not stop the others."""
+    try:
+        return outcome.Value(await dispatch(ANSWERS, tx, message))
+    except SdkError as exc:
+        return outcome.Error(exc)
+
+
+async def _announce(connection: Connection) -> None:
+    """Tell those who listen. A server whose queue is full refuses that; what was committed is
+    found by their poll."""
+    with contextlib.suppress(psycopg.Error), trio.move_on_after(limits.RETRY, shield=True):
+        await connection.run(f"SELECT pg_notify('{CHANNEL}', '')")
+
+
+def _counts_twice(message: Request[Any]) -> bool:
+    """Whether a second sending is told from the first by nothing."""
+    if isinstance(message, SendSignal):
+        return message.type is not SignalType.CANCEL
+    return isinstance(message, (RecordEvent, Prune))

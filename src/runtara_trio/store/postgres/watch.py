@@ -1,0 +1,88 @@
+"""Signals on PostgreSQL: a connection that listens for those that are announced, with a slow
+poll behind it for those that are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterator
+
+import trio
+
+from ... import logs
+from ...backend import SignalBatch
+from ...types import Signal
+from ..values import signal_of
+from . import limits
+from .connection import Connection, Row
+from .owner import Owner
+from .pool import Pool
+
+CHANNEL = "runtara_trio"
+"""Where signals are announced, to those who listen."""
+
+
+class Watch:
+    """What waits for the instances that this owner holds."""
+
+    def __init__(self, pool: Pool, owner: Owner, owned: trio.Event, looks: Iterator[int]) -> None:
+        self._pool = pool
+        self._owner = owner
+        self._owned = owned
+        self._looks = looks
+        self._hints: set[Row] = set()
+        self._news, self._batches = trio.open_memory_channel[SignalBatch](math.inf)
+
+    async def signals(self) -> AsyncIterator[SignalBatch]:
+        while True:
+            yield await self._batches.receive()
+
+    def publish(self, batch: SignalBatch) -> None:
+        self._news.send_nowait(batch)
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Look when a signal is announced, and now and then. Runs until cancelled."""
+        await self._owned.wait()
+        away = logs.Outage(logs.look_failed, "the look for signals")
+        wait = limits.RETRY
+        while True:
+            try:
+                connection = await self._pool.open()
+                try:
+                    await connection.run(f"LISTEN {CHANNEL}")
+                    while True:
+                        with trio.fail_after(limits.ANSWER):
+                            await self._look(connection)
+                        away.over()
+                        wait = limits.RETRY
+                        with trio.move_on_after(limits.POLL):
+                            await connection.notified()
+                finally:
+                    connection.close()
+            except Exception as exc:
+                away.goes_on(str(exc))
+                await trio.sleep(wait)
+                wait = min(2 * wait, limits.RETRY_SERVER)
+
+    async def _look(self, connection: Connection) -> None:
+        if not self._owner.leased:
+            return
+        look = next(self._looks)
+        rows = await connection.run(
+            "SELECT s.instance_id, s.signal_type::text, s.payload, NULL FROM pending_signals s"
+            " JOIN runtara_trio_leases l USING (instance_id)"
+            " WHERE l.owner = $1 AND s.acknowledged_at IS NULL UNION ALL"
+            " SELECT c.instance_id, NULL, NULL, c.checkpoint_id"
+            " FROM pending_checkpoint_signals c"
+            " JOIN runtara_trio_leases l USING (instance_id) WHERE l.owner = $1",
+            self._owner.name,
+        )
+        signals: list[tuple[str, Signal]] = []
+        for instance, kind, payload, _ in rows:
+            signal = signal_of(kind, payload)
+            if signal is not None:
+                signals.append((instance, signal))
+        hints = {(instance, checkpoint_id) for instance, kind, _, checkpoint_id in rows if not kind}
+        fresh, self._hints = hints - self._hints, hints
+        if signals or fresh:  # a signal again and again: a look may overtake another
+            self.publish(SignalBatch(signals=tuple(signals), hints=tuple(fresh), look=look))

@@ -1,0 +1,116 @@
+"""The SQLite store as a backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import trio
+
+from ...backend import Patience, SignalBatch
+from ...clock import Clock
+from ...messages import ReplyT, Request
+from ...tasks import GRACE
+from ..answers import at_once
+from ..location import Location
+from .database import Database, Job
+from .failures import BUSY_TIMEOUT
+from .thread import DatabaseThread, InlineWorker, Worker
+
+
+class SqliteStore:
+    """A backend on a file or in memory; open it with :func:`open_sqlite`."""
+
+    def __init__(
+        self,
+        location: Location,
+        *,
+        lease_ms: int,
+        clock: Clock,
+        patience: Patience | None = None,
+        create: bool = False,
+    ) -> None:
+        self._clock = clock
+        self._patience = patience or Patience(BUSY_TIMEOUT)
+        self._news = trio.Event()
+        self._latest: SignalBatch | None = None
+        self._database = Database(location, lease_ms, self._publish, create=create)
+        self._worker: Worker
+        if location.path is None:
+            self._worker = InlineWorker(self._database.run, self._database.close)
+        else:
+            self._worker = DatabaseThread(
+                f"runtara-trio {os.path.basename(location.path)}",
+                self._database.run,
+                self._database.tick,
+                self._database.close,
+            )
+
+    async def request(self, message: Request[ReplyT], /) -> ReplyT:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if (done := at_once(message)) is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return cast(ReplyT, done)
+        job = Job(message, self._clock.now())
+        self._worker.submit(job)
+        # Cancelled, the write goes on; nobody waits for it, or not for long.
+        reply: ReplyT = await job.wait(grace=GRACE if message.saves else 0.0)
+        return reply
+
+    @trio.lowlevel.enable_ki_protection
+    async def watch_over(self) -> None:
+        """The worker's watchdog; runs until cancelled."""
+        await self._worker.watchdog()
+
+    async def close(self) -> None:
+        """Answer what is queued, then free what is held. Who has the file locked is waited for
+        as long as there is patience."""
+        self._database.give_up_after(self._patience.left())
+        await self._worker.close()
+
+    async def signals(self) -> AsyncIterator[SignalBatch]:
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            batch, self._latest = self._latest, None
+            if batch is not None:
+                yield batch
+
+    def _publish(self, batch: SignalBatch) -> None:
+        self._worker.post(self._received, batch)
+
+    def _received(self, batch: SignalBatch) -> None:
+        older = self._latest
+        if older is not None:  # a batch is all that waits: the newest counts
+            pending = older if batch.lost else batch
+            batch = SignalBatch(
+                signals=pending.signals,
+                hints=pending.hints,
+                look=pending.look,
+                lost=older.lost + batch.lost,
+            )
+        self._latest = batch
+        self._news.set()
+
+
+@asynccontextmanager
+async def open_sqlite(
+    location: Location,
+    *,
+    lease_ms: int,
+    clock: Clock,
+    patience: Patience | None = None,
+    create: bool = False,
+) -> AsyncIterator[SqliteStore]:
+    """Open a store. The file is touched by the first request, made by the first register;
+    with ``create`` by the first request."""
+    store = SqliteStore(location, lease_ms=lease_ms, clock=clock, patience=patience, create=create)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.watch_over)
+            yield store
+            nursery.cancel_scope.cancel()
+    finally:
+        await store.close()

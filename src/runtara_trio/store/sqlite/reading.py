@@ -1,0 +1,170 @@
+"""Reading on SQLite: pages of checkpoints, events and instances."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+
+from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
+from ...types import CheckpointRecord, Event, InstanceInfo
+from ..tables import Details, Listed
+from ..values import as_bytes, event_type, invalid_cursor, is_ours, signal_of, status_of
+from .schema import parse_time
+
+_LISTED = (
+    "SELECT i.rowid, i.instance_id, i.tenant_id, i.status, i.checkpoint_id, i.created_at,"
+    " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type,"
+    " b.started_at = i.started_at FROM instances i"
+    " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
+    " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
+    " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
+)
+
+
+def instances(db: sqlite3.Connection, message: ListInstances) -> tuple[list[Listed], str | None]:
+    wanted: list[str] = []
+    values: list[object] = []
+    if message.tenant_id is not None:
+        wanted.append("i.tenant_id = ?")
+        values.append(message.tenant_id)
+    if message.before is not None:
+        wanted.append("i.rowid < ?")
+        values.append(_rowid(message.before))
+    if message.statuses is not None:
+        wanted.append(f"i.status IN ({', '.join('?' * len(message.statuses))})")
+        values += sorted(message.statuses)
+    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+    rows = db.execute(
+        f"{_LISTED}{where} ORDER BY i.rowid DESC LIMIT ?", (*values, message.limit + 1)
+    ).fetchall()
+    following = str(rows[message.limit - 1][0]) if len(rows) > message.limit else None
+    return [_listed(row) for row in rows[: message.limit]], following
+
+
+def _rowid(cursor: str) -> int:
+    if not (cursor.isdecimal() and int(cursor) < 2**63):
+        raise invalid_cursor(cursor)
+    return int(cursor)
+
+
+def listed(db: sqlite3.Connection, instance_id: str) -> Listed | None:
+    row = db.execute(f"{_LISTED} WHERE i.instance_id = ?", (instance_id,)).fetchone()
+    return None if row is None else _listed(row)
+
+
+def _listed(row: tuple[object, ...]) -> Listed:
+    _, instance, tenant, status, checkpoint_id, created, started, finished, sleeps = row[:9]
+    owner, kind, same_start = row[9:]
+    signal = signal_of(_text(kind), None)
+    known = status_of(str(status))
+    return Listed(
+        instance_id=str(instance),
+        tenant_id=str(tenant),
+        status=known,
+        owner=_text(owner),
+        ours=is_ours(known, same_start, leased=owner is not None),
+        checkpoint_id=_text(checkpoint_id),
+        created_at=parse_time(_text(created)),
+        started_at=parse_time(_text(started)),
+        finished_at=parse_time(_text(finished)),
+        sleep_until=parse_time(_text(sleeps)),
+        signal=None if signal is None else signal.type,
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def details(db: sqlite3.Connection, instance_id: str) -> Details:
+    output, error, checkpoints, events = db.execute(
+        "SELECT output, error,"
+        " (SELECT count(*) FROM checkpoints c WHERE c.instance_id = i.instance_id),"
+        " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id)"
+        " FROM instances i WHERE i.instance_id = ?",
+        (instance_id,),
+    ).fetchone()
+    return Details(output=output, error=error, checkpoints=checkpoints, events=events)
+
+
+def unread(db: sqlite3.Connection, instance_id: str, limit: int) -> list[str]:
+    found = db.execute(
+        "SELECT checkpoint_id FROM pending_custom_signals WHERE instance_id = ?"
+        " ORDER BY checkpoint_id LIMIT ?",
+        (instance_id, limit),
+    )
+    return [checkpoint_id for (checkpoint_id,) in found.fetchall()]
+
+
+def info(db: sqlite3.Connection, instance_id: str) -> InstanceInfo | None:
+    found = db.execute(
+        "SELECT status, checkpoint_id, started_at, finished_at, output, error"
+        " FROM instances WHERE instance_id = ?",
+        (instance_id,),
+    ).fetchone()
+    if found is None:
+        return None
+    status, checkpoint_id, started_at, finished_at, output, error = found
+    return InstanceInfo(
+        instance_id=instance_id,
+        status=status_of(status),
+        checkpoint_id=checkpoint_id,
+        started_at=parse_time(started_at),
+        finished_at=parse_time(finished_at),
+        output=output,
+        error=error,
+    )
+
+
+def events(db: sqlite3.Connection, message: ListEvents) -> EventPage:
+    rows = db.execute(
+        "SELECT id, event_type, subtype, checkpoint_id, payload, created_at FROM instance_events"
+        " WHERE instance_id = ? AND id > ? ORDER BY id LIMIT ?",
+        (message.instance_id, message.after, message.limit + 1),
+    ).fetchall()
+    return EventPage(
+        events=tuple(
+            Event(
+                id=number,
+                type=event_type(kind),
+                subtype=subtype,
+                checkpoint_id=checkpoint_id,
+                payload=as_bytes(payload),
+                created_at=parse_time(created_at),
+            )
+            for number, kind, subtype, checkpoint_id, payload, created_at in rows[: message.limit]
+        ),
+        more=len(rows) > message.limit,
+    )
+
+
+def checkpoints(db: sqlite3.Connection, message: ReadCheckpoints) -> CheckpointPage:
+    # Ids alone are read from the index, and no page of a state is touched.
+    wanted = "x'', NULL" if message.ids_only else "state, created_at"
+    rows = db.execute(
+        f"SELECT checkpoint_id, {wanted} FROM checkpoints WHERE instance_id = ?"
+        " AND checkpoint_id >= ? AND checkpoint_id IS NOT ?"
+        " AND substr(checkpoint_id, 1, ?) = ? ORDER BY checkpoint_id LIMIT ?",
+        (
+            message.instance_id,
+            max(message.prefix, message.after or ""),  # where the index is entered
+            message.after,
+            len(message.prefix),
+            message.prefix,
+            message.limit + 1,
+        ),
+    )
+    found: list[CheckpointRecord] = []
+    size, more = 0, False
+    most = math.inf if message.most_bytes is None else message.most_bytes
+    for name, state, created_at in rows:
+        if len(found) == message.limit or (found and size >= most):
+            more = True
+            break
+        record = CheckpointRecord(
+            checkpoint_id=name, state=as_bytes(state), created_at=parse_time(created_at)
+        )
+        found.append(record)
+        size += len(record.state)
+    rows.close()
+    return CheckpointPage(checkpoints=tuple(found), more=more)

@@ -1,0 +1,358 @@
+"""The port on SQLite: one batch, and the message of it that is being answered.
+
+Nothing here suspends: the database's thread drives an answer in one go, see :func:`drive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+from ...ids import refused_id, retry_id, signal_id
+from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
+from ...types import FINISHED, InstanceInfo, InstanceStatus, Signal
+from ..tables import Custom, Details, End, Holder, Listed, Row
+from ..values import as_bytes, is_ours, signal_of, status_of
+from . import reading, rows
+from .file import StoreFile
+from .leases import Leases
+from .schema import started_text, time_text
+
+T = TypeVar("T")
+
+
+def drive(answer: Coroutine[Any, Any, T]) -> T:
+    """What an answer returns, which must not suspend."""
+    try:
+        answer.send(None)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    answer.close()
+    raise AssertionError("an answer suspended on SQLite, whose operations never wait")
+
+
+class SqliteTables:
+    """A batch's view of the store; see :class:`runtara_trio.store.tables.Tables`."""
+
+    again = False
+    """No answer is lost between a thread and its loop."""
+
+    def __init__(self, file: StoreFile, leases: Leases) -> None:
+        self.db = file.db
+        self.leases = leases
+        self.now = 0.0
+        """When the message that is being answered was sent, Unix seconds."""
+        self.look = 0
+        self.leased: list[tuple[str, int | None]] = []
+        """Leases taken, and given up (None), in this order, once it has committed."""
+        self.dead_files: list[str] = []
+        """Side files to be removed then."""
+        self.signals_changed = False
+        self._file = file
+
+    @property
+    def now_text(self) -> str:
+        return time_text(int(self.now))
+
+    # ---- instances
+
+    async def lock(self, instance_id: str) -> Row | None:
+        found = self.db.execute(
+            "SELECT i.tenant_id, i.status, l.epoch, l.owner, b.started_at = i.started_at,"
+            " s.signal_type, s.payload, i.output, i.error FROM instances i"
+            " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
+            " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
+            " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id"
+            " AND s.acknowledged_at IS NULL WHERE i.instance_id = ?",
+            (instance_id,),
+        ).fetchone()
+        if found is None:
+            return None
+        tenant, status, epoch, owner, same_start, kind, payload, output, error = found
+        known = status_of(status)
+        return Row(
+            tenant_id=tenant,
+            status=known,
+            epoch=epoch,
+            owner=owner,
+            ours=is_ours(known, same_start, leased=epoch is not None),
+            signal=signal_of(kind, payload),
+            output=output,
+            error=error,
+        )
+
+    async def exists(self, instance_id: str) -> bool:
+        found = self.db.execute("SELECT 1 FROM instances WHERE instance_id = ?", (instance_id,))
+        return found.fetchone() is not None
+
+    async def insert(self, instance_id: str, tenant_id: str) -> bool:
+        self.db.execute(
+            "INSERT INTO instances (instance_id, tenant_id, status, created_at)"
+            " VALUES (?, ?, 'running', ?)",
+            (instance_id, tenant_id, self.now_text),
+        )
+        return True
+
+    async def set_running(
+        self, instance_id: str, checkpoint_id: str | None, *, wakes: bool
+    ) -> None:
+        started = started_text(self.now)
+        self.db.execute(
+            "UPDATE instances SET status = 'running', started_at = ?,"
+            " sleep_until = CASE WHEN ? THEN NULL ELSE sleep_until END WHERE instance_id = ?",
+            (started, wakes, instance_id),
+        )
+        self._note_start(instance_id, started)
+        self._add_event(instance_id, "started", checkpoint_id=checkpoint_id)
+
+    async def set_suspended(self, instance_id: str) -> None:
+        self.db.execute(
+            "UPDATE instances SET status = 'suspended' WHERE instance_id = ?", (instance_id,)
+        )
+
+    async def set_cancelled(self, instance_id: str) -> None:
+        self.db.execute(
+            "UPDATE instances SET status = 'cancelled', finished_at = ?, sleep_until = NULL"
+            " WHERE instance_id = ?",
+            (self.now_text, instance_id),
+        )
+
+    async def set_sleep(self, instance_id: str, checkpoint_id: str, wake_at_ms: int) -> None:
+        last = 253402300799  # 9999-12-31 23:59:59, the last time that a text can show
+        self.db.execute(
+            "UPDATE instances SET checkpoint_id = ?, sleep_until = ? WHERE instance_id = ?",
+            (checkpoint_id, time_text(min(-(-wake_at_ms // 1000), last)), instance_id),
+        )
+
+    async def record_end(self, end: End) -> None:
+        instance, finished = end.instance_id, end.status.finished
+        self.db.execute(
+            "UPDATE instances SET status = ?, finished_at = ?, output = ?, error = ?,"
+            " sleep_until = CASE WHEN ? THEN NULL ELSE sleep_until END WHERE instance_id = ?",
+            (
+                end.status.value,
+                self.now_text if finished else None,
+                end.output,
+                end.error,
+                finished,
+                instance,
+            ),
+        )
+        if end.status is not InstanceStatus.CANCELLED:  # core's history has no row for it
+            self._add_event(instance, end.status.value, end.payload)
+        if end.signal is not None:
+            await self.drop_signal(instance, end.signal)
+        await self.drop_lease(instance)
+        self.leased.append((instance, None))
+
+    async def clear_end(self, instance_id: str) -> None:
+        self.db.execute(
+            "UPDATE instances SET finished_at = NULL, output = NULL, error = NULL"
+            " WHERE instance_id = ?",
+            (instance_id,),
+        )
+        await self.drop_signal(instance_id)
+
+    # ---- leases
+
+    async def holder(self, owner: str) -> Holder:
+        return self.leases.holder(self.db, owner, self.now)
+
+    settled_holder = holder  # a lock file tells at once
+
+    async def take_lease(self, instance_id: str, dead: Holder | None) -> int:
+        epoch = self.leases.take(self.db, instance_id)
+        if dead is not None:
+            dead_file = self.leases.bury(self.db, dead.owner)
+            if dead_file is not None:
+                self.dead_files.append(dead_file)
+        self.leased.append((instance_id, epoch))
+        return epoch
+
+    async def free_lease(self, instance_id: str, lease: int) -> None:
+        if self.leases.let_go(self.db, instance_id, lease):
+            self.leased.append((instance_id, None))
+
+    async def drop_lease(self, instance_id: str) -> None:
+        self.db.execute("DELETE FROM runtara_trio_leases WHERE instance_id = ?", (instance_id,))
+
+    async def claim_start(self, instance_id: str) -> None:
+        self.db.execute(
+            "UPDATE instances SET started_at = COALESCE(started_at, ?) WHERE instance_id = ?",
+            (started_text(self.now), instance_id),
+        )
+        (started,) = self.db.execute(
+            "SELECT started_at FROM instances WHERE instance_id = ?", (instance_id,)
+        ).fetchone()
+        self._note_start(instance_id, started)
+
+    def has_unheard(self, instance_id: str, row: Row) -> bool:
+        return False
+
+    def _note_start(self, instance_id: str, started: str) -> None:
+        """Keep when a start of ours was: one that differs is a runtara-core's."""
+        self.db.execute(
+            "INSERT OR REPLACE INTO runtara_trio_starts (instance_id, started_at) VALUES (?, ?)",
+            (instance_id, started),
+        )
+
+    # ---- checkpoints
+
+    async def stored(self, instance_id: str, checkpoint_id: str) -> bytes | None:
+        return rows.stored(self.db, instance_id, checkpoint_id)
+
+    async def save(self, instance_id: str, *states: tuple[str, bytes]) -> None:
+        for checkpoint_id, state in states:
+            rows.save(self.db, instance_id, checkpoint_id, state, self.now_text)
+
+    async def save_attempt(
+        self, instance_id: str, checkpoint_id: str, attempt: int, error: str | None
+    ) -> None:
+        await self.save(instance_id, (retry_id(checkpoint_id, attempt), (error or "").encode()))
+
+    async def ids_with(self, instance_id: str, *texts: str) -> list[str]:
+        holds = " OR ".join("instr(checkpoint_id, ?)" for _ in texts)
+        found = self.db.execute(
+            f"SELECT checkpoint_id FROM checkpoints WHERE instance_id = ? AND ({holds})",
+            (instance_id, *texts),
+        )
+        return [checkpoint_id for (checkpoint_id,) in found.fetchall()]
+
+    async def remove(self, instance_id: str, checkpoint_ids: Iterable[str]) -> None:
+        self.db.executemany(
+            "DELETE FROM checkpoints WHERE instance_id = ? AND checkpoint_id = ?",
+            [(instance_id, checkpoint_id) for checkpoint_id in checkpoint_ids],
+        )
+
+    async def read_checkpoints(self, message: ReadCheckpoints) -> CheckpointPage:
+        return reading.checkpoints(self.db, message)
+
+    # ---- signals
+
+    async def pending(self, instance_id: str) -> Signal | None:
+        found = self.db.execute(
+            "SELECT signal_type, payload FROM pending_signals"
+            " WHERE instance_id = ? AND acknowledged_at IS NULL",
+            (instance_id,),
+        ).fetchone()
+        return None if found is None else signal_of(*found)
+
+    async def put_signal(self, instance_id: str, signal: Signal) -> None:
+        self.db.execute(
+            "INSERT OR REPLACE INTO pending_signals"
+            " (instance_id, signal_type, payload, created_at) VALUES (?, ?, ?, ?)",
+            (instance_id, signal.type.value, signal.payload, self.now_text),
+        )
+        self.signals_changed = True
+
+    async def drop_signal(self, instance_id: str, signal: Signal | None = None) -> None:
+        if signal is None:
+            self.db.execute("DELETE FROM pending_signals WHERE instance_id = ?", (instance_id,))
+        else:
+            self.db.execute(
+                "DELETE FROM pending_signals WHERE instance_id = ? AND signal_type = ?"
+                " AND COALESCE(payload, x'') = ?",
+                (instance_id, signal.type.value, signal.payload),
+            )
+
+    async def custom_signal(self, instance_id: str, checkpoint_id: str) -> Custom:
+        waiting, taken, refused = self.db.execute(
+            "SELECT (SELECT COALESCE(payload, x'') FROM pending_custom_signals"
+            " WHERE instance_id = :instance AND checkpoint_id = :waiting),"
+            " (SELECT state FROM checkpoints"
+            " WHERE instance_id = :instance AND checkpoint_id = :taken),"
+            " EXISTS (SELECT 1 FROM checkpoints"
+            " WHERE instance_id = :instance AND checkpoint_id = :refused)",
+            {
+                "instance": instance_id,
+                "waiting": checkpoint_id,
+                "taken": signal_id(checkpoint_id),
+                "refused": refused_id(checkpoint_id),
+            },
+        ).fetchone()
+        return Custom(waiting, taken, bool(refused))
+
+    async def put_custom_signal(self, instance_id: str, checkpoint_id: str, payload: bytes) -> None:
+        self.db.execute(
+            "INSERT OR REPLACE INTO pending_custom_signals"
+            " (instance_id, checkpoint_id, payload, created_at) VALUES (?, ?, ?, ?)",
+            (instance_id, checkpoint_id, payload, self.now_text),
+        )
+        self.signals_changed = True
+
+    async def take_custom_signal(self, instance_id: str, checkpoint_id: str) -> bytes | None:
+        where = "FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?"
+        found = self.db.execute(f"SELECT payload {where}", (instance_id, checkpoint_id)).fetchone()
+        if found is None:
+            return None
+        self.db.execute(f"DELETE {where}", (instance_id, checkpoint_id))
+        return as_bytes(found[0])
+
+    # ---- history and lists
+
+    async def add_event(
+        self, instance_id: str, kind: str, payload: bytes = b"", subtype: str | None = None
+    ) -> None:
+        self._add_event(instance_id, kind, payload, subtype)
+
+    def _add_event(
+        self,
+        instance_id: str,
+        kind: str,
+        payload: bytes = b"",
+        subtype: str | None = None,
+        checkpoint_id: str | None = None,
+    ) -> None:
+        self.db.execute(
+            "INSERT INTO instance_events (instance_id, event_type, checkpoint_id, payload,"
+            " created_at, subtype) VALUES (?, ?, ?, ?, ?, ?)",
+            (instance_id, kind, checkpoint_id, payload or None, self.now_text, subtype),
+        )
+
+    async def read_events(self, message: ListEvents) -> EventPage:
+        return reading.events(self.db, message)
+
+    async def info(self, instance_id: str) -> InstanceInfo | None:
+        return reading.info(self.db, instance_id)
+
+    async def list_instances(self, message: ListInstances) -> tuple[list[Listed], str | None]:
+        return reading.instances(self.db, message)
+
+    async def listed(self, instance_id: str) -> Listed | None:
+        return reading.listed(self.db, instance_id)
+
+    async def details(self, instance_id: str) -> Details:
+        return reading.details(self.db, instance_id)
+
+    async def unread(self, instance_id: str, limit: int) -> list[str]:
+        return reading.unread(self.db, instance_id, limit)
+
+    async def living(self) -> set[str]:
+        return self.leases.living(self.db)
+
+    # ---- upkeep
+
+    async def heartbeat(self, instance_ids: tuple[str, ...]) -> None:
+        # One row an owner and no event: on SQLite nobody counts them. It says that the Trio
+        # loop lives; that the process does, its lease says.
+        self.db.execute(
+            "UPDATE runtara_trio_owners SET heartbeat_at = ? WHERE owner = ?",
+            (self.now_text, self.leases.owner),
+        )
+
+    async def prune(self, before_ms: int, limit: int) -> int:
+        finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
+        return self.db.execute(
+            "DELETE FROM instances WHERE instance_id IN (SELECT instance_id FROM instances"
+            f" WHERE status IN ({finished}) AND CAST(strftime('%s',"
+            # a core leaves finished_at empty where it cancels
+            " COALESCE(finished_at, started_at, created_at)) AS INTEGER) * 1000 < ? LIMIT ?)",
+            (before_ms, limit),
+        ).rowcount
+
+    async def size(self) -> int:
+        return self._file.size()
+
+    async def vacuum(self) -> None:
+        self._file.vacuum()

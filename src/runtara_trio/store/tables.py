@@ -1,0 +1,254 @@
+"""The port: what an answer asks of a database.
+
+``answers`` decides, and a database holds no decision: an operation here reads rows or writes
+them, in the transaction of one message. PostgreSQL's operations wait for the server; those of
+SQLite never suspend, and its thread drives an answer in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from ..messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
+from ..types import InstanceInfo, InstanceStatus, Signal, SignalType
+
+
+class Doubtful(Exception):
+    """It cannot be told yet whether an owner lives: undo the transaction and try again soon."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides about an instance."""
+
+    tenant_id: str
+    status: InstanceStatus
+    epoch: int | None
+    """Of its lease."""
+    owner: str | None
+    """Of its lease, living or not."""
+    ours: bool
+    """Started last by a register of ours."""
+    signal: Signal | None
+    output: bytes | None
+    error: str | None
+    ended: int | None = None
+    """The lease under which an outcome was recorded last, where the database keeps it."""
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """The owner that an instance's lease names."""
+
+    owner: str
+    who: str
+    """Host and process."""
+    alive: bool
+    until: datetime | None
+    """When the lease runs out without a renewal; None where that has no meaning."""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome, as rows have it."""
+
+    instance_id: str
+    lease: int
+    status: InstanceStatus
+    payload: bytes
+    """Of its event."""
+    output: bytes | None
+    error: str | None
+    signal: Signal | None
+    """The pending signal that goes with it."""
+
+
+class Custom(msgspec.Struct, frozen=True):
+    """What is known of the custom signal for an id."""
+
+    waiting: bytes | None
+    """The payload of one that nobody has taken."""
+    taken: bytes | None
+    """The record of one that was handed out, or of a wait that timed out."""
+    refused: bool
+    """That one was not of the type that was waited for."""
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance in an operator's list."""
+
+    instance_id: str
+    tenant_id: str
+    status: InstanceStatus
+    owner: str | None
+    """Of its lease, living or not."""
+    ours: bool
+    checkpoint_id: str | None
+    created_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    sleep_until: datetime | None
+    signal: SignalType | None
+
+
+class Details(msgspec.Struct, frozen=True, kw_only=True):
+    """What else there is of one instance."""
+
+    output: bytes | None
+    error: str | None
+    checkpoints: int
+    events: int
+
+
+class Tables(Protocol):
+    """One transaction."""
+
+    @property
+    def look(self) -> int:
+        """The number of this message's look at signals; see ``messages``."""
+
+    @property
+    def again(self) -> bool:
+        """The message was sent before, and the answer to that was lost."""
+
+    # ---- instances
+
+    async def lock(self, instance_id: str) -> Row | None:
+        """An instance, which nobody else changes until the transaction ends."""
+
+    async def exists(self, instance_id: str) -> bool:
+        """Whether there is such an instance."""
+
+    async def insert(self, instance_id: str, tenant_id: str) -> bool:
+        """Add an instance, unless somebody else was faster: then False."""
+
+    async def set_running(
+        self, instance_id: str, checkpoint_id: str | None, *, wakes: bool
+    ) -> None:
+        """A start of ours: status, time and event. ``wakes``: what it slept is over."""
+
+    async def set_suspended(self, instance_id: str) -> None:
+        """Its status is suspended."""
+
+    async def set_cancelled(self, instance_id: str) -> None:
+        """Its status is cancelled, from now on."""
+
+    async def set_sleep(self, instance_id: str, checkpoint_id: str, wake_at_ms: int) -> None:
+        """It sleeps until then, Unix ms; this is its newest checkpoint."""
+
+    async def record_end(self, end: End) -> None:
+        """Write an outcome: the status, an event where core has one, and the lease is free."""
+
+    async def clear_end(self, instance_id: str) -> None:
+        """Remove what a finished instance ended with, and its pending signal."""
+
+    # ---- leases
+
+    async def holder(self, owner: str) -> Holder:
+        """Who an owner is, and whether it lives, as far as one look can tell."""
+
+    async def settled_holder(self, owner: str) -> Holder:
+        """The same, for certain. Raises Doubtful where one look cannot tell."""
+
+    async def take_lease(self, instance_id: str, dead: Holder | None) -> int:
+        """Give the lease to this store under a new epoch. ``dead``: from whom it is taken."""
+
+    async def free_lease(self, instance_id: str, lease: int) -> None:
+        """Give a lease to nobody, if exactly it still stands.
+
+        Its row stays: without it a running instance would be a runtara-core's.
+        """
+
+    async def drop_lease(self, instance_id: str) -> None:
+        """Remove a lease: whoever comes back with it is fenced."""
+
+    async def claim_start(self, instance_id: str) -> None:
+        """The last start counts as ours from now on; when it was stays."""
+
+    def has_unheard(self, instance_id: str, row: Row) -> bool:
+        """Whether this store took the lease in a transaction whose answer was lost."""
+
+    # ---- checkpoints
+
+    async def stored(self, instance_id: str, checkpoint_id: str) -> bytes | None:
+        """What is stored under an id; None: nothing."""
+
+    async def save(self, instance_id: str, *states: tuple[str, bytes]) -> None:
+        """Store states under ids, but where there is one already."""
+
+    async def save_attempt(
+        self, instance_id: str, checkpoint_id: str, attempt: int, error: str | None
+    ) -> None:
+        """Record an attempt at a step, unless it is recorded already."""
+
+    async def ids_with(self, instance_id: str, *texts: str) -> list[str]:
+        """The stored ids that hold one of these texts."""
+
+    async def remove(self, instance_id: str, checkpoint_ids: Iterable[str]) -> None:
+        """Remove checkpoints."""
+
+    async def read_checkpoints(self, message: ReadCheckpoints) -> CheckpointPage:
+        """A page of them."""
+
+    # ---- signals
+
+    async def pending(self, instance_id: str) -> Signal | None:
+        """The pending cancel, pause or resume."""
+
+    async def put_signal(self, instance_id: str, signal: Signal) -> None:
+        """Leave a signal, in place of the one that waits, and tell whoever listens."""
+
+    async def drop_signal(self, instance_id: str, signal: Signal | None = None) -> None:
+        """Remove the pending signal: any, or only exactly this one."""
+
+    async def custom_signal(self, instance_id: str, checkpoint_id: str) -> Custom:
+        """What is known of the custom signal for an id."""
+
+    async def put_custom_signal(self, instance_id: str, checkpoint_id: str, payload: bytes) -> None:
+        """Leave a custom signal, in place of the one that waits, and tell whoever listens."""
+
+    async def take_custom_signal(self, instance_id: str, checkpoint_id: str) -> bytes | None:
+        """Remove the custom signal that waits, and return its payload."""
+
+    # ---- history and lists
+
+    async def add_event(
+        self, instance_id: str, kind: str, payload: bytes = b"", subtype: str | None = None
+    ) -> None:
+        """Add a row to the history."""
+
+    async def read_events(self, message: ListEvents) -> EventPage:
+        """A page of the history."""
+
+    async def info(self, instance_id: str) -> InstanceInfo | None:
+        """The status of an instance."""
+
+    async def list_instances(self, message: ListInstances) -> tuple[list[Listed], str | None]:
+        """A page of instances, and where the next one begins."""
+
+    async def listed(self, instance_id: str) -> Listed | None:
+        """One instance, as a list has it."""
+
+    async def details(self, instance_id: str) -> Details:
+        """What else there is of an instance that exists."""
+
+    async def unread(self, instance_id: str, limit: int) -> list[str]:
+        """The ids that a custom signal waits for, in order."""
+
+    async def living(self) -> set[str]:
+        """The owners that live."""
+
+    # ---- upkeep
+
+    async def heartbeat(self, instance_ids: tuple[str, ...]) -> None:
+        """Say that the program of these instances lives."""
+
+    async def prune(self, before_ms: int, limit: int) -> int:
+        """Remove finished instances that ended before then, Unix ms. How many were removed."""
+
+    async def size(self) -> int:
+        """Bytes that the store takes on the disk. Outside of any transaction."""
+
+    async def vacuum(self) -> None:
+        """Give back to the disk what was removed. Outside of any transaction."""

@@ -1,0 +1,193 @@
+"""What several tests need: a backend that is watched, and programs in other processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from runtara_trio import Operator, RuntaraSdk, open_runtara
+from runtara_trio.backend import Backend, SignalBatch
+from runtara_trio.messages import RecordOutcome, ReplyT, Request
+from runtara_trio.store.postgres.backend import PostgresStore
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+needs_trio_asyncio = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="trio-asyncio has no release for Python 3.14"
+)
+
+
+def block(backend: Any, instance_id: str = "i", **options: Any) -> Any:
+    """An ``open_runtara`` block as most tests want it."""
+    return open_runtara(backend, instance_id=instance_id, tenant_id="t", **options)
+
+
+async def checkpoint_ids(backend: Any, operator: Any = None) -> list[str]:
+    """The ids of all that is stored for the instance ``i``."""
+    page = await (operator or Operator(backend)).checkpoints("i", limit=100_000)
+    return [one.checkpoint_id for one in page.checkpoints]
+
+
+class Wall:
+    """A wall clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.offset = 1_700_000_000.0
+
+    def now(self) -> float:
+        return self.offset + trio.current_time()
+
+
+async def sql(backend: Any, statement: str) -> list[tuple[Any, ...]]:
+    """What somebody else's hand does to a store."""
+    store = backend._backend
+    if isinstance(store, PostgresStore):
+        async with store._pool.lent() as connection:
+            return await connection.run(statement)
+    rows: list[tuple[Any, ...]] = store._database.file.db.execute(statement).fetchall()
+    return rows
+
+
+class Watched:
+    """A backend around another: keeps the requests, and fails those it is told to."""
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+        self.requests: list[Request[Any]] = []
+        self.before: Callable[[Request[Any]], object] = lambda message: None
+        self.batches: list[SignalBatch] = []
+        self.more = trio.Event()
+
+    async def request(self, message: Request[ReplyT], /) -> ReplyT:
+        self.requests.append(message)
+        failure = self.before(message)
+        if isinstance(failure, BaseException):
+            raise failure
+        if isinstance(failure, trio.Event):
+            await failure.wait()
+        return await self.inner.request(message)
+
+    def push(self, batch: SignalBatch) -> None:
+        self.batches.append(batch)
+        self.more.set()
+
+    async def signals(self) -> AsyncIterator[SignalBatch]:
+        while True:
+            await self.more.wait()
+            self.more = trio.Event()
+            while self.batches:
+                yield self.batches.pop(0)
+
+    def sent(self, kind: type[Any]) -> list[Any]:
+        return [message for message in self.requests if isinstance(message, kind)]
+
+
+class Unanswered(Watched):
+    """Carries outcomes out, and never says so."""
+
+    async def request(self, message: Request[ReplyT], /) -> ReplyT:
+        reply = await super().request(message)
+        if isinstance(message, RecordOutcome):
+            await trio.sleep_forever()
+        return reply
+
+
+async def leave_with(
+    backend: Any, error: BaseException, **options: Any
+) -> tuple[RuntaraSdk, BaseException | None]:
+    """A block whose body raises ``error``: its SDK, and what left it."""
+    try:
+        async with block(backend, **options) as sdk:
+            raise error
+    except BaseException as exc:
+        return sdk, exc
+    return sdk, None
+
+
+class Program:
+    """A Python program in another process, and the lines it prints."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._rest = b""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def line(self, wanted: str = "") -> str:
+        """The next line that begins with ``wanted``."""
+        assert self.process.stdout is not None
+        with trio.fail_after(30):
+            while True:
+                head, newline, tail = self._rest.partition(b"\n")
+                if newline:
+                    self._rest = tail
+                    self.lines.append(head.decode())
+                    if self.lines[-1].startswith(wanted):
+                        return self.lines[-1]
+                    continue
+                more = await self.process.stdout.receive_some()
+                if not more:
+                    raise EOFError(f"no line {wanted!r} in {self.lines}")
+                self._rest += more
+
+    async def rest(self) -> list[str]:
+        """The whole lines that it had written before its end."""
+        seen = len(self.lines)
+        with suppress(EOFError):
+            while True:
+                await self.line()
+        return self.lines[seen:]
+
+    async def wait(self) -> int:
+        """Read what is left, and the exit code."""
+        await self.rest()
+        with trio.fail_after(30):
+            return await self.process.wait()
+
+    def send(self, signal_number: int) -> None:
+        self.process.send_signal(signal_number)
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+
+def start(
+    program: str | Path, *arguments: object, cwd: Path | None = None
+) -> AbstractAsyncContextManager[Program]:
+    """Run a program of ``tests/programs`` (or any path) until the end of the block."""
+    return start_args(str(PROGRAMS / program), *map(str, arguments), cwd=cwd)
+
+
+def start_args(*arguments: str, cwd: Path | None = None) -> AbstractAsyncContextManager[Program]:
+    """Run Python with these arguments until the end of the block."""
+    return start_command(sys.executable, "-u", *arguments, cwd=cwd)
+
+
+@asynccontextmanager
+async def start_command(*command: str, cwd: Path | None = None) -> AsyncIterator[Program]:
+    """Run a command until the end of the block."""
+    process = await trio.lowlevel.open_process(
+        list(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd
+    )
+    running = Program(process)
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+        assert process.stdout is not None
+        with trio.CancelScope(shield=True):
+            await process.stdout.aclose()

@@ -1,0 +1,48 @@
+"""Kill -9, again and again: what was acknowledged is there, and nothing else is."""
+
+from __future__ import annotations
+
+import random
+
+from runtara_trio import Operator, open_backend
+
+from ..helpers.places import Shared
+from ..helpers.support import sql, start
+
+KILLS = 200
+
+
+def state(name: str, number: int) -> bytes:
+    """What ``programs/acknowledge.py`` saves."""
+    return f"{name}/{number}:".encode() * (1 + number % 50)
+
+
+async def test_killed_two_hundred_times(shared: Shared) -> None:
+    draw = random.Random(20)
+    acknowledged: set[str] = set()
+    for _ in range(KILLS):
+        async with start("acknowledge.py", shared.url) as program:
+            await program.line("running")
+            for _ in range(draw.randint(0, 12)):
+                await program.line("saved")
+            await program.kill()
+            await shared.expire(program)
+            lines = [*program.lines, *await program.rest()]
+            assert not [line for line in lines if line.startswith("wrong")]
+            acknowledged |= {line.split()[1] for line in lines if line.startswith("saved")}
+    async with open_backend(shared.url) as backend:
+        await Operator(backend).show("i")
+        if shared.url.startswith("sqlite"):
+            assert await sql(backend, "PRAGMA integrity_check") == [("ok",)]
+        found = dict(await sql(backend, "SELECT checkpoint_id, state FROM checkpoints"))
+    assert acknowledged <= set(found)
+    assert len(acknowledged) > KILLS
+    for checkpoint_id, stored in found.items():
+        name, number = checkpoint_id.split("/")
+        assert stored == state(name, int(number))
+    numbers: dict[str, list[int]] = {}
+    for checkpoint_id in found:
+        name, number = checkpoint_id.split("/")
+        numbers.setdefault(name, []).append(int(number))
+    for written in numbers.values():  # in order, without a gap
+        assert sorted(written) == list(range(len(written)))
