@@ -39,7 +39,7 @@ LAYERS = (
         ("messages", "types", "errors", "ids", "codec", "config", "clock", "logs", "layers"),
         "plain values",
     ),
-    Layer(("tasks", "threads"), "what tasks wait for, and calls in threads"),
+    Layer(("tasks", "interrupts", "threads"), "what tasks wait for, Ctrl-C, calls in threads"),
 )
 """The highest first. The innermost name counts: ``store.sqlite.file`` is of ``store.sqlite``."""
 

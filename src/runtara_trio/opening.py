@@ -1,8 +1,8 @@
 """``open_backend``: a backend with its services as child tasks.
 
-The services live in one child task behind a shield, so that a cancelled scope around the
-block reaches the body first and them last; and what the body raises is carried round the
-nursery, which would wrap it.
+The services outlive the body, so that a cancelled scope around the block reaches the body
+first and them last; and what the body raises is carried round the nursery, which would wrap
+it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import sniffio
 import trio
 
 from .backend import Backend, Patience
 from .clock import Clock, TrioClock, default_clock
 from .config import SdkConfig
-from .engine.interrupts import protected_manager
 from .engine.outcome import contains
 from .engine.services import SharedBackend, keep_running
 from .errors import ConfigError, SdkError
+from .interrupts import protected_manager
 from .quic.location import is_server, server_of_config, server_of_url
 from .store.location import is_postgres, locate
 from .store.sqlite.backend import open_sqlite
+from .tasks import open_service_nursery, runs_on_trio
 
 Target = str | SdkConfig | Backend
 """A URL, a configuration that names one, or a bare backend."""
@@ -54,15 +54,14 @@ async def open_backend(
     opening = _Opening(*_resolve(target, create, config))
     left: BaseException | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_serve, opening)
+        async with open_service_nursery() as services:
+            services.start_soon(_serve, opening)
             try:
                 await opening.ready.wait()
                 yield opening.backend()
             except BaseException as exc:
                 left = exc
             # From here on nothing but Ctrl-C can come in, and it is not lost.
-            nursery.cancel_scope.shield = True
             opening.close()
     except BaseExceptionGroup as group:
         if not contains(group, KeyboardInterrupt):
@@ -78,7 +77,7 @@ async def open_backend(
 
 def check_on_trio() -> None:
     """Raises SdkError where no Trio runs."""
-    if sniffio.thread_local.name != "trio":
+    if not runs_on_trio():
         raise SdkError("runtara-trio runs on Trio: start the program with trio.run(main)")
 
 
@@ -144,7 +143,6 @@ class _Opening:
         self.clock = clock
         self.opener = opener
         self.patience = Patience(CLOSING)
-        self.services = trio.CancelScope(shield=True)
         self.ready = trio.Event()
         self._shared: SharedBackend | None = None
 
@@ -160,18 +158,16 @@ class _Opening:
         if self._shared is not None:
             self._shared.closed = True
         self.patience.begin()
-        self.services.cancel()
 
 
 @trio.lowlevel.enable_ki_protection
 async def _serve(opening: _Opening) -> None:
     config, clock = opening.config, opening.clock
-    with opening.services:
-        async with opening.opener(opening.patience) as backend, trio.open_nursery() as nursery:
-            shared = SharedBackend(backend, config, clock, nursery, opening.patience)
-            nursery.start_soon(keep_running, shared.watch)
-            if config.heartbeat_interval_ms:
-                nursery.start_soon(keep_running, shared.heartbeat)
-                if not isinstance(clock, TrioClock):  # mocked time has no lag
-                    nursery.start_soon(keep_running, shared.watch_lag)
-            opening.opened(shared)
+    async with opening.opener(opening.patience) as backend, trio.open_nursery() as nursery:
+        shared = SharedBackend(backend, config, clock, nursery, opening.patience)
+        nursery.start_soon(keep_running, shared.watch)
+        if config.heartbeat_interval_ms:
+            nursery.start_soon(keep_running, shared.heartbeat)
+            if not isinstance(clock, TrioClock):  # mocked time has no lag
+                nursery.start_soon(keep_running, shared.watch_lag)
+        opening.opened(shared)

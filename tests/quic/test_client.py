@@ -20,6 +20,7 @@ from runtara_trio import (
     InstanceStatus,
     LeaseLost,
     Operator,
+    Outcome,
     RegistrationError,
     RequestTimeout,
     ServerError,
@@ -29,7 +30,7 @@ from runtara_trio import (
     open_backend,
 )
 from runtara_trio.errors import ConfigError, NotSupported
-from runtara_trio.ids import acknowledgement_id, signal_id
+from runtara_trio.ids import acknowledgement_id, signal_id, timeout_id
 from runtara_trio.messages import (
     AcknowledgeSignal,
     Checkpoint,
@@ -51,6 +52,7 @@ from runtara_trio.wire import calls
 
 from ..helpers.network import Network
 from ..helpers.quic import client_of, never, scripted
+from ..helpers.support import block
 
 LOCKED = calls.RpcError("CHECKPOINT_ERROR", "error returned: (code: 5) database is locked")
 PAUSE = Signal(SignalType.PAUSE, b"token")
@@ -515,6 +517,32 @@ async def test_a_cancelled_call_loses_no_custom_signal(
             assert waits != kept, (name, step)
 
 
+async def test_a_signal_in_the_answer_to_a_saved_timeout(autojump_clock: MockClock) -> None:
+    """It ends the wait at once: a poll has just been put off, for it had an answer."""
+    core, network = Core(), Network()
+    asked_at = 0.0
+
+    def cancels(call: Any) -> None:
+        nonlocal asked_at
+        if isinstance(call, calls.Checkpoint) and call.checkpoint_id == timeout_id("approval"):
+            core.signal = calls.Signal("i", calls.SignalType.CANCEL)
+            asked_at = trio.current_time()
+
+    core.before = cancels
+    async with (
+        scripted(network, core),
+        client_of(network) as client,
+        open_backend(client) as backend,
+    ):
+        async with block(backend) as sdk:
+            try:
+                await sdk.wait_for_signal("approval", timeout=3600)
+            finally:
+                waited = trio.current_time() - asked_at
+    assert sdk.outcome is Outcome.CANCELLED
+    assert 0 <= waited < backend.config.signal_poll_interval_ms / 1000 / 2
+
+
 async def test_waits_are_hinted_until_nobody_waits(autojump_clock: MockClock) -> None:
     core, network = Core(), Network()
     async with (
@@ -711,8 +739,6 @@ async def test_a_program_that_starts_before_its_server_records_its_end(
 ) -> None:
     """Through the whole SDK: an engine that waits for nothing but the backend's answers."""
     from runtara_trio import Outcome
-
-    from ..helpers.support import block
 
     core, network = Core(), Network()
     async with client_of(network) as client, open_backend(client) as backend:

@@ -274,7 +274,7 @@ async def test_a_sleep_only_waits_and_ends_when_nobody_waits(
         with trio.move_on_after(1):
             await ask(client, calls.Sleep("i", 3_600_000))
         await trio.sleep(1)
-        assert server._running == 0
+        assert server.answering == 0
 
 
 async def test_a_batch_of_events(autojump_clock: MockClock, memory: SharedBackend) -> None:

@@ -349,6 +349,6 @@ async def test_the_record_is_the_codecs(memory: SharedBackend) -> None:
     raised = await replay(memory, "declined", codec=Rot())
     assert [type(one) for one in raised] == [Declined] * 4
     async with block(memory, codec=Rot()) as sdk:
-        state = await sdk._block.find(failure_id("durable::fails::declined"))
+        state = await sdk._block.requests.find(failure_id("durable::fails::declined"))
         assert state is not None
         assert b"declined" not in state

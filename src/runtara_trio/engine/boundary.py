@@ -28,6 +28,7 @@ from types import CodeType
 import trio
 
 from .. import logs
+from ..tasks import RepeatedEvent
 
 LOOK_AGAIN = 0.05
 """Seconds between two looks at the steps while a pause is asked."""
@@ -78,7 +79,7 @@ class Boundary:
         self._steps: dict[Step, None] = {}
         self._waiting: dict[trio.lowlevel.Task, int] = {}
         self._collecting: set[trio.lowlevel.Task] = set()
-        self._changed: trio.Event | None = None
+        self._changed = RepeatedEvent()
         self.pause_requested = False
         self.settled = False
         """Nothing is half done: a pause has cancelled the scope, or holds it."""
@@ -119,9 +120,7 @@ class Boundary:
 
     def release(self) -> None:
         """Let what is parked look again: the pause or the scope has changed."""
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
+        self._changed.set()
 
     # ---- the program's side
 
@@ -133,8 +132,6 @@ class Boundary:
             with self.waiting():
                 while self.pause_requested and not self._is_cancelled():
                     with trio.move_on_at(self._scope.deadline):
-                        if self._changed is None:
-                            self._changed = trio.Event()
                         await self._changed.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
 

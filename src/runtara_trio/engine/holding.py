@@ -7,14 +7,19 @@ again first, so that the program, or its clean-up, may write.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from .. import logs
 from ..errors import InstanceBusy, InstanceFinished, LeaseLost, RegistrationError, SdkError
 from ..messages import GoOn, ReplyT, Request
 from ..messages import Hold as HoldMessage
+from ..tasks import InFlight
 from ..types import InstanceStatus, Signal, SignalType
 from .services import SharedBackend
+from .signals import Cause
+from .state import State
 
 AGAIN = 1.0
 """Seconds before a backend that failed is asked again."""
@@ -105,3 +110,97 @@ class Hold:
                 await trio.sleep(AGAIN)
             else:
                 return
+
+
+class Holds:
+    """The pauses of one block that hold."""
+
+    __slots__ = ("_hold", "_shared", "_state", "_take", "_timeout", "_under_way")
+
+    def __init__(
+        self,
+        state: State,
+        shared: SharedBackend,
+        under_way: InFlight,
+        timeout: float,
+        take: Callable[[Signal], None],
+    ) -> None:
+        """Of one block.
+
+        Args:
+          under_way: its messages that write.
+          timeout: seconds that what cannot wait for a backend waits for it all the same.
+          take: has a signal reach the body, once a hold has ended.
+        """
+        self._state = state
+        self._shared = shared
+        self._timeout = timeout
+        self._under_way = under_way
+        self._take = take
+        self._hold: Hold | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the instance is held, or on its way into or out of that."""
+        return self._hold is not None
+
+    def begin(self) -> None:
+        """A pause has settled."""
+        state = self._state
+        assert state.signals.pause is not None
+        self._hold = Hold(
+            self._shared,
+            state.instance_id,
+            state.tenant_id,
+            state.lease,
+            state.signals.pause,
+            self._timeout,
+        )
+        self._shared.start_soon(self._run, self._hold)
+
+    def deliver(self, signal: Signal) -> bool:
+        """A signal has come while the instance is held. True: there is nothing to be done but
+        to acknowledge it."""
+        hold = self._hold
+        assert hold is not None
+        if signal.type is not SignalType.PAUSE:
+            hold.end(signal)
+        elif signal != hold.pause:
+            if not hold.ending:
+                return True
+            hold.then = signal
+        return False
+
+    async def until_running(self) -> None:
+        """Park while the instance is held. Where nothing parks any more, end the hold."""
+        if self._hold is not None:
+            await self._state.signals.boundary.reach()
+            await self.end()
+
+    async def end(self) -> None:
+        """End a hold, and wait until the instance runs again."""
+        if self._hold is not None:
+            self._hold.end()
+            await self._hold.done.wait()
+
+    def end_soon(self) -> None:
+        """The same, without waiting for it."""
+        if self._hold is not None:
+            self._hold.end()
+
+    async def _run(self, hold: Hold) -> None:
+        state = self._state
+        try:
+            await self._under_way.until_none()  # what was sent before must not come after
+            if state.said is None:  # else it ended beside the pause
+                await hold.run()
+        except LeaseLost:
+            state.mark_lost()
+        finally:
+            self._hold = None
+            hold.done.set()
+        if state.stopped is not None:
+            state.signals.end(Cause.STOP)
+        for signal in (hold.signal, hold.then):
+            if signal is not None:
+                self._take(signal)

@@ -6,8 +6,6 @@ that is gone may have gone with this very outcome, and the instance's status tel
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import trio
 
 from .. import logs
@@ -15,6 +13,7 @@ from ..errors import LeaseLost, OutcomeNotRecorded, SdkError, StoreError, Unreac
 from ..messages import GetStatus, OutcomeReply, RecordOutcome
 from ..types import InstanceStatus
 from .services import SharedBackend
+from .state import State
 
 AGAIN = 0.2
 """Seconds between two tries."""
@@ -26,14 +25,13 @@ LATER = 1.0
 class Recorder:
     """Records one block's outcome. Its methods run in tasks of the services."""
 
-    __slots__ = ("_instance_id", "_shared", "timeout", "tried")
+    __slots__ = ("_instance_id", "_shared", "_state", "_timeout")
 
-    def __init__(self, shared: SharedBackend, instance_id: str, timeout: float) -> None:
+    def __init__(self, state: State, shared: SharedBackend, timeout: float) -> None:
+        self._state = state
         self._shared = shared
-        self._instance_id = instance_id
-        self.timeout = timeout
-        self.tried: tuple[InstanceStatus, ...] = ()
-        """What was sent, and may have arrived."""
+        self._instance_id = state.instance_id
+        self._timeout = timeout
 
     async def record(self, message: RecordOutcome) -> OutcomeReply:
         """Record an outcome, trying again what may pass.
@@ -43,7 +41,7 @@ class Recorder:
           OutcomeNotRecorded: not within the timeout.
         """
         failure: SdkError | None = None
-        with trio.move_on_after(self.timeout):
+        with trio.move_on_after(self._timeout):
             while True:
                 try:
                     return await self._shared.request(message)
@@ -58,25 +56,20 @@ class Recorder:
         self._add(message.status)
         raise OutcomeNotRecorded(
             f"instance {self._instance_id!r}: {message.status} could not be recorded within "
-            f"{self.timeout:g} s"
+            f"{self._timeout:g} s"
             + (f": no answer{self._shared.because()}" if failure is None else f": {failure}")
             + "; its next start goes on from its last checkpoint"
         ) from failure
 
-    async def within_timeout(self, wait: Callable[[], Awaitable[None]]) -> None:
-        """Wait for something as long as for an outcome, and no longer."""
-        with trio.move_on_after(self.timeout):
-            await wait()
-
     async def carried_out(self) -> InstanceStatus | None:
         """The lease is gone: with an outcome of ours whose answer was lost, or to another?"""
-        if not self.tried:
+        if not self._state.tried:
             return None
         try:
             info = await self._shared.in_time(GetStatus(instance_id=self._instance_id))
         except SdkError:
             return None
-        return info.status if info.status in self.tried else None
+        return info.status if info.status in self._state.tried else None
 
     def later(self, message: RecordOutcome, failure: OutcomeNotRecorded) -> None:
         """Go on trying where the backend stays open, until it takes the outcome or the
@@ -100,7 +93,7 @@ class Recorder:
                 return
 
     def _add(self, status: InstanceStatus) -> None:
-        self.tried = (*self.tried, status)
+        self._state.tried = (*self._state.tried, status)
 
 
 def _may_pass(failure: BaseException | None) -> bool:

@@ -11,6 +11,7 @@ interrupted runs in a task of theirs while the main task waits unabortably.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from ..clock import Clock
 from ..config import SdkConfig
 from ..errors import RequestTimeout, SdkError
 from ..messages import Heartbeats, ReplyT, Request
+from ..tasks import Answer
 from ..types import Signal
 
 T = TypeVar("T")
@@ -139,12 +141,10 @@ class SharedBackend:
         """
         if self.closed:
             raise SdkError("the backend was closed; it must outlive the blocks on it")
-        self._nursery.start_soon(
-            _run_for, trio.lowlevel.current_task(), function, *args, name=function
-        )
-        return await trio.lowlevel.wait_task_rescheduled(  # type: ignore[no-any-return]
-            lambda _: trio.lowlevel.Abort.FAILED
-        )
+        answer = Answer()
+        self._nursery.start_soon(_run_for, answer, function, *args, name=function)
+        result: T = await answer.wait(grace=math.inf)
+        return result
 
     # ---- the services
 
@@ -213,9 +213,9 @@ async def _logged(function: Callable[..., Awaitable[object]], *args: object) -> 
 
 @trio.lowlevel.enable_ki_protection
 async def _run_for(
-    waiter: trio.lowlevel.Task, function: Callable[..., Awaitable[object]], *args: object
+    answer: Answer, function: Callable[..., Awaitable[object]], *args: object
 ) -> None:
     # Shielded: a backend that is closed meanwhile waits, or its Cancelled would go out there.
     with trio.CancelScope(shield=True):
         result = await outcome.acapture(function, *args)
-    trio.lowlevel.reschedule(waiter, result)
+    answer.give(result)

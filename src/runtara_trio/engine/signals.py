@@ -48,6 +48,11 @@ class SignalScope:
         """The pause that was asked and not withdrawn."""
         self._first_cause: Cause | None = None
 
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether a cancel has reached the scope."""
+        return self.cancel is not None
+
     def deliver(self, signal: Signal) -> Signal | None:
         """Take a signal, as often as it comes. Returns a resume: it is to be acknowledged."""
         match signal.type:

@@ -52,10 +52,10 @@ class AsyncioLoop:
 
     async def _opened(self) -> trio_asyncio.TrioEventLoop:
         if self._ready is None:
-            self._block.check_open()
+            self._block.state.check_open()
             opens = _open_loop()
             self._ready = trio.Event()
-            self._block.at_end.append(self._close)
+            self._block.ending.first.append(self._close)
             self._block.shared.start_soon(self._serve, opens)
         await self._ready.wait()
         if self._loop is None:

@@ -211,7 +211,7 @@ class Durable:
     async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         sdk = current_sdk()
         block = sdk._block
-        block.writing()
+        block.state.check_writable()
         block.names.claim(self._name, self._function)
         checkpoint_id = self._keys.of(args, kwargs, sdk._path.prefix, block.names.claim_type)
         block.names.claim_call(self._name, self._function, checkpoint_id)
@@ -262,7 +262,7 @@ class Durable:
             data = self._returns.encode(sdk._codec, checkpoint_id, value)
             result = self._returns.decode(sdk._codec, checkpoint_id, data)
             await self._save_inside(block, checkpoint_id, inside)
-            reply = await block.checkpoint(checkpoint_id, data)
+            reply = await block.requests.checkpoint(checkpoint_id, data)
             if reply.found:  # by another client of a core, which knows no leases
                 result = self._returns.decode(sdk._codec, checkpoint_id, reply.state)
         return result
@@ -273,7 +273,7 @@ class Durable:
         """Save the final failure of a call: a replay must go the same way."""
         name = self._failure_of(checkpoint_id)
         data = failing.encoded(sdk._codec, name, error)
-        reply = await block.checkpoint(block.past.failure_id(checkpoint_id), data)
+        reply = await block.requests.checkpoint(block.past.failure_id(checkpoint_id), data)
         block.past.failed(checkpoint_id)
         if not failing.can_be_made(error, self._raises):
             logs.failure_changes(
@@ -289,7 +289,7 @@ class Durable:
         used = sorted(one for one in ids if users_id(one) == one)
         if used:
             data = msgspec.json.encode(used) if len(used) <= MOST_INSIDE else b""
-            await block.checkpoint(inside_id(checkpoint_id), data)
+            await block.requests.checkpoint(inside_id(checkpoint_id), data)
 
     def _failure_of(self, checkpoint_id: str) -> str:
         return f"the failure of the durable function {self._name} ({checkpoint_id!r})"

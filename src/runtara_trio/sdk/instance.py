@@ -22,12 +22,12 @@ from ..clock import Seconds, check_seconds
 from ..codec import JSON, Codec
 from ..config import CHECKPOINT_VARIABLE, VARIABLES, SdkConfig, environment
 from ..engine.block import Block
-from ..engine.interrupts import protected_manager
 from ..engine.outcome import contains
 from ..engine.services import SharedBackend
 from ..engine.stop import STOP_SIGNALS
 from ..errors import ConfigError, LeaseLost
 from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id
+from ..interrupts import protected_manager
 from ..opening import Target, check_on_trio, open_backend
 from ..types import Outcome
 from .current import make_current
@@ -128,7 +128,7 @@ async def _alone(target: Target, settings: _Settings) -> AsyncIterator[RuntaraSd
     async with open_backend(target) as shared:
         shared.patience.seconds = settings.final_timeout
         async with _run(shared, settings) as sdk:
-            sdk._block.on_end = shared.patience.begin
+            sdk._block.ending.on_end = shared.patience.begin
             yield sdk
 
 
@@ -171,13 +171,13 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
         if raised is not None and not contains(raised, trio.Cancelled):
             left = raised  # the scope copies groups; this is the body's own
         try:
-            await block.finish(raised, around_cancelled=around_cancelled)
+            await block.ending.finish(raised, around_cancelled=around_cancelled)
         except Exception as exc:
             if left is None:
                 raise
             left.add_note(str(exc))
         number = STOP_SIGNALS.leave(block.stop)
-        left = left or block.stopped_by
+        left = left or block.state.stopped_by
         try:
             if left is not None:
                 raise left

@@ -167,7 +167,7 @@ async def _recorded(block: Block, checkpoint_id: str, how: RetryPolicy) -> int:
     number = 0
     while (
         not how.is_last(number)
-        and await block.find(retry_id(checkpoint_id, number + 1)) is not None
+        and await block.requests.find(retry_id(checkpoint_id, number + 1)) is not None
     ):
         number += 1
     return number
@@ -176,10 +176,10 @@ async def _recorded(block: Block, checkpoint_id: str, how: RetryPolicy) -> int:
 async def _record(block: Block, checkpoint_id: str, number: int, error: Exception) -> None:
     block.past.touch(retry_id(checkpoint_id, number))
     text = f"{type(error).__name__}: {message_of(error)}".replace("\0", "\\x00")[:_LONGEST_ERROR]
-    await block.save(
+    await block.requests.save(
         RecordRetry(
             instance_id=block.instance_id,
-            lease=block.writing(),
+            lease=block.state.lease_for_write(),
             checkpoint_id=checkpoint_id,
             attempt=number,
             error=text.encode(errors="backslashreplace").decode(),

@@ -82,17 +82,17 @@ class RuntaraSdk:
     @property
     def is_registered(self) -> bool:
         """Whether the instance was registered by this block."""
-        return self._block.registered
+        return self._block.state.registered
 
     @property
     def is_writable(self) -> bool:
         """Whether writing calls are taken, being registered and with no outcome recorded yet."""
-        return self._block.writable
+        return self._block.state.is_writable
 
     @property
     def is_connected(self) -> bool:
         """Whether calls can be made, that is, the block has not ended."""
-        return not self._block.ended
+        return not self._block.state.ended
 
     @property
     def heartbeat_interval_ms(self) -> int:
@@ -113,7 +113,7 @@ class RuntaraSdk:
     def cancel_requested(self) -> bool:
         """An operator's cancel has reached the body. Clean-up can tell it from a pause and
         from a local stop, after which the program goes on some day."""
-        return self._block.cancel_requested
+        return self._block.signals.cancel_requested
 
     @property
     def step_key(self) -> str:
@@ -173,10 +173,10 @@ class RuntaraSdk:
           CodecError: ``state`` has no encoding.
         """
         checkpoint_id = self._id(checkpoint_id)
-        self._block.writing()
+        self._block.state.check_writable()
         data = encode(self._codec, f"state of checkpoint {checkpoint_id!r}", state)
         self._block.past.touch(checkpoint_id)
-        reply = await self._block.checkpoint(checkpoint_id, data)
+        reply = await self._block.requests.checkpoint(checkpoint_id, data)
         logs.checkpoint(
             instance_id=self.instance_id, checkpoint_id=checkpoint_id, found=reply.found
         )
@@ -205,7 +205,7 @@ class RuntaraSdk:
         checkpoint_id = self._id(checkpoint_id)
         message = GetCheckpoint(instance_id=self.instance_id, checkpoint_id=checkpoint_id)
         self._block.past.touch(checkpoint_id)
-        reply = await self._block.request(message)
+        reply = await self._block.requests.request(message)
         if not reply.found:
             return None
         deadlines.replayed()
@@ -220,7 +220,7 @@ class RuntaraSdk:
         Args:
           checkpoint_id: what :attr:`step_key` is made of.
         """
-        self._block.writing()
+        self._block.state.check_writable()
         key = None if checkpoint_id is None else self._id(checkpoint_id)
         return self._block.boundary.step(key)
 
@@ -289,7 +289,7 @@ class RuntaraSdk:
         try:
             return decode_sent(self._codec, f"signal {checkpoint_id!r}", payload, type)
         except CodecError as exc:
-            await self._block.checkpoint(refused_id(checkpoint_id), b"")
+            await self._block.requests.checkpoint(refused_id(checkpoint_id), b"")
             exc.add_note("an operator may replace it: runtara-trio signal --replace")
             raise
 
@@ -408,13 +408,13 @@ class RuntaraSdk:
         checkpoint_id = self._id(checkpoint_id)
         message = RecordRetry(
             instance_id=self.instance_id,
-            lease=self._block.writing(),
+            lease=self._block.state.lease_for_write(),
             checkpoint_id=checkpoint_id,
             attempt=attempt_number,
             error=error,
         )
         self._block.past.touch(checkpoint_id)
-        await self._block.request(message)
+        await self._block.requests.request(message)
 
     # ---- the end
 
@@ -426,24 +426,26 @@ class RuntaraSdk:
         Raises:
           OutcomeNotRecorded: the backend did not take it in time.
         """
-        await self._block.say(InstanceStatus.COMPLETED, encode(self._codec, "output", output))
+        await self._block.ending.say(
+            InstanceStatus.COMPLETED, encode(self._codec, "output", output)
+        )
 
     async def failed(self, error: str) -> None:
         """Record the instance as failed, now; otherwise like :meth:`completed`."""
         text = check_text("error", error).encode()
-        await self._block.say(InstanceStatus.FAILED, encode(JSON, "error", text))
+        await self._block.ending.say(InstanceStatus.FAILED, encode(JSON, "error", text))
 
     async def suspended(self, reason: str = "") -> None:
         """Record the instance as suspended, now; a later start goes on with it."""
         text = check_text("reason", reason).encode()
-        await self._block.say(InstanceStatus.SUSPENDED, encode(JSON, "reason", text))
+        await self._block.ending.say(InstanceStatus.SUSPENDED, encode(JSON, "reason", text))
 
     # ---- signals, for programs that handle them themselves
 
     async def poll_signal(self) -> Signal | None:
         """The pending signal; asks at most once every ``signal_poll_interval_ms``, and
         answers None in between."""
-        self._block.check_open()
+        self._block.state.check_open()
         if trio.current_time() < self._next_poll:
             await trio.lowlevel.checkpoint()
             return None
@@ -451,10 +453,10 @@ class RuntaraSdk:
 
     async def poll_signal_now(self) -> Signal | None:
         """The pending cancel, pause or resume, if any; it stays until acknowledged."""
-        reply = await self._block.request(PollSignals(instance_id=self.instance_id))
+        reply = await self._block.requests.request(PollSignals(instance_id=self.instance_id))
         interval = self._block.shared.config.signal_poll_interval_ms / 1000
         self._next_poll = trio.current_time() + interval
-        self._block.deliver(reply.signal, reply.look)
+        self._block.inbox.deliver(reply.signal, reply.look)
         return reply.signal
 
     async def acknowledge_signal(
@@ -471,23 +473,25 @@ class RuntaraSdk:
             raise ConfigError(
                 f"signal_type must be cancel, pause or resume, not {signal_type!r}"
             ) from exc
-        self._block.writing()
-        pending = (await self._block.request(PollSignals(instance_id=self.instance_id))).signal
+        self._block.state.check_writable()
+        pending = (
+            await self._block.requests.request(PollSignals(instance_id=self.instance_id))
+        ).signal
         if acknowledged:
             same = pending if pending is not None and pending.type is kind else None
-            await self._block.acknowledge(kind, same)
+            await self._block.ending.acknowledge(kind, same)
 
     async def check_cancelled(self) -> None:
         """A checkpoint of Trio: raises Cancelled where a cancel reached the body.
 
         In manual mode it asks, and raises :class:`InstanceCancelled`.
         """
-        if self._block.manual:
+        if self._block.state.manual:
             signal = await self.poll_signal_now()
             if signal is not None and signal.type is SignalType.CANCEL:
                 raise InstanceCancelled
         else:
-            self._block.check_open()
+            self._block.state.check_open()
             await trio.lowlevel.checkpoint()
 
     async def check_paused(self) -> None:
@@ -495,12 +499,12 @@ class RuntaraSdk:
 
         In manual mode it asks, and raises :class:`InstancePaused`.
         """
-        if self._block.manual:
+        if self._block.state.manual:
             signal = await self.poll_signal_now()
             if signal is not None and signal.type is SignalType.PAUSE:
                 raise InstancePaused
         else:
-            self._block.check_open()
+            self._block.state.check_open()
             await trio.lowlevel.checkpoint()
             await self._block.boundary.reach()
 
@@ -512,13 +516,15 @@ class RuntaraSdk:
 
     async def get_instance_status(self, instance_id: str) -> InstanceInfo:
         """What the backend says of any instance; status UNKNOWN where it knows none."""
-        return await self._block.request(GetStatus(instance_id=check_instance_id(instance_id)))
+        return await self._block.requests.request(
+            GetStatus(instance_id=check_instance_id(instance_id))
+        )
 
     async def _event(self, kind: EventType, subtype: str | None, payload: bytes) -> None:
-        await self._block.request(
+        await self._block.requests.request(
             RecordEvent(
                 instance_id=self.instance_id,
-                lease=self._block.writing(),
+                lease=self._block.state.lease_for_write(),
                 type=kind,
                 subtype=subtype,
                 payload=payload,

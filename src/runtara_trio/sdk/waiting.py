@@ -27,16 +27,16 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
     """Save when to wake, then wait for what is left of it."""
     clock = block.shared.clock
     block.past.touch(checkpoint_id)
-    reply = await block.save(
+    reply = await block.requests.save(
         Sleep(
             instance_id=block.instance_id,
-            lease=block.writing(),
+            lease=block.state.lease_for_write(),
             checkpoint_id=checkpoint_id,
             wake_at_ms=milliseconds(clock.now() + seconds),
             state=state,
         )
     )
-    block.deliver(reply.pending_signal, reply.look)
+    block.inbox.deliver(reply.pending_signal, reply.look)
     left = _left(clock, reply.wake_at_ms)
     logs.sleeping(instance_id=block.instance_id, checkpoint_id=checkpoint_id, seconds=left)
     if left > 0:
@@ -58,7 +58,7 @@ async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | Non
     try:
         with block.boundary.waiting():
             while True:
-                with block.hints.wait(checkpoint_id) as hinted:
+                with block.inbox.hints.wait(checkpoint_id) as hinted:
                     over = until is not None and _left(block.shared.clock, until) <= 0
                     taken = await _take(block, checkpoint_id, give_up=over)
                     if taken.payload is not None or taken.timed_out:
@@ -71,16 +71,16 @@ async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | Non
                     await _hint_or_time(block, hinted, until)
     finally:
         if waited:
-            block.stop_waiting(checkpoint_id)
+            block.inbox.stop_waiting(checkpoint_id)
     await block.boundary.reach_saved()
     return taken.payload
 
 
 async def _take(block: Block, checkpoint_id: str, *, give_up: bool) -> SignalTaken:
-    return await block.save(
+    return await block.requests.save(
         TakeSignal(
             instance_id=block.instance_id,
-            lease=block.writing(),
+            lease=block.state.lease_for_write(),
             checkpoint_id=checkpoint_id,
             give_up=give_up,
         )
@@ -109,7 +109,7 @@ async def deadline(
     """
     with block.uses.once("deadline", checkpoint_id, around_body=True):
         block.past.touch(checkpoint_id)
-        ended = await block.find(ended_id(checkpoint_id))
+        ended = await block.requests.find(ended_id(checkpoint_id))
         until = await _saved_time(block, deadline_id(checkpoint_id), seconds)
         await block.boundary.reach()
         scope = trio.CancelScope()
@@ -136,9 +136,9 @@ async def deadline(
                 deadlines.leave(before)
                 keeping.cancel()
         # Not reached where something else ended the body: that decides nothing.
-        if ended is None and block.writable:
+        if ended is None and block.state.is_writable:
             state = TOO_LATE if scope.cancelled_caught else IN_TIME
-            await block.checkpoint(ended_id(checkpoint_id), state)
+            await block.requests.checkpoint(ended_id(checkpoint_id), state)
         await block.boundary.reach_saved()
 
 
@@ -154,7 +154,7 @@ async def _keep(deadline: Deadline, keeping: trio.CancelScope, clock: Clock) -> 
 async def _saved_time(block: Block, stored_as: str, seconds: float) -> int:
     """A wall time ``seconds`` from now, or the one that was saved first. Unix ms."""
     time = milliseconds(block.shared.clock.now() + seconds)
-    reply = await block.checkpoint(stored_as, time.to_bytes(8, "big"))
+    reply = await block.requests.checkpoint(stored_as, time.to_bytes(8, "big"))
     if not reply.found:
         return time
     if len(reply.state) != 8:

@@ -13,6 +13,7 @@ from ...clock import Clock
 from ...config import SdkConfig
 from ...errors import LeaseLost, ServerError
 from ...messages import ReplyT, Request
+from ...tasks import open_service_nursery
 from ..location import Server
 from .instances import Instances
 from .session import OpenLink, Session
@@ -60,9 +61,8 @@ async def open_quic(
     """Open a client. The first request connects."""
     timeout = config.connect_timeout_ms / 1000
     session = Session(server, timeout) if open_link is None else Session(server, timeout, open_link)
-    async with trio.open_nursery() as nursery:
+    async with open_service_nursery() as nursery:
         instances = Instances(session, config, clock, nursery)
         nursery.start_soon(session.run)
         nursery.start_soon(instances.watch)
         yield QuicClient(instances)
-        nursery.cancel_scope.cancel()

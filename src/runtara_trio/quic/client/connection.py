@@ -188,7 +188,7 @@ class CallingConnection(Connection):
             self._heard, self._dead_at = now, math.inf
             self.quic.receive_datagram(datagram, address, now)
 
-    def look(self) -> None:
+    def handle_events(self) -> None:
         while (event := self.quic.next_event()) is not None:
             match event:
                 case events.StreamDataReceived():

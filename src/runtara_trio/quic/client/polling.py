@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from ...tasks import RepeatedEvent
+
 RATE = 200
 """Polls a second, of all instances of a client."""
 
@@ -25,7 +27,7 @@ class Polls:
         self._interval = interval
         self._asked: dict[Wait, float] = {}
         self._asking: set[Wait] = set()
-        self._more = trio.Event()
+        self._more = RepeatedEvent()
 
     def add(self, wait: Wait) -> None:
         """Poll it once an interval, from one interval on."""
@@ -48,8 +50,7 @@ class Polls:
         """Poll what is due. Runs until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
-                if not self._asked:
-                    self._more = trio.Event()
+                while not self._asked:
                     await self._more.wait()
                 wait, asked = next(iter(self._asked.items()))
                 due = asked + self._interval

@@ -18,7 +18,7 @@ import trio
 
 from ... import logs
 from ...errors import RequestTimeout, ServerError, Unreachable
-from ...tasks import GRACE, staggered
+from ...tasks import GRACE, RepeatedEvent, staggered
 from ...threads import addresses
 from ..location import Server
 from ..transport.driver import Driver
@@ -68,7 +68,7 @@ class Session:
         self._connect_timeout = connect_timeout
         self._open_link = open_link
         self._connection: CallingConnection | None = None
-        self._changed = trio.Event()
+        self._changed = RepeatedEvent()
         self._failure = "there was no answer"
         self._answered_last: tuple[int, Address] | None = None
         self._trusted = True
@@ -260,8 +260,7 @@ class Session:
     def _set(self, connection: CallingConnection | None) -> None:
         """Tell all who wait for a connection that there is one, or that one has failed."""
         self._connection = connection
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        self._changed.set()
 
 
 class _Race:

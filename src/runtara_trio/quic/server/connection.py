@@ -95,7 +95,7 @@ class ServedConnection(Connection):
 
     # ---- requests
 
-    def look(self) -> None:
+    def handle_events(self) -> None:
         while (event := self.quic.next_event()) is not None:
             match event:
                 case events.StreamDataReceived():

@@ -18,6 +18,7 @@ import trio
 from ...backend import Backend
 from ...errors import LeaseLost, SdkError
 from ...messages import FreeLease, Register, Registered, TakeLease
+from ...tasks import RepeatedEvent
 
 Client = Any
 """Whoever has a lease: compared, and never looked into."""
@@ -43,7 +44,7 @@ class Leases:
         self._by_client: dict[Client, set[str]] = {}
         self._taking: dict[str, trio.Lock] = {}
         self._gone: deque[tuple[float, str, _Leased]] = deque()
-        self._more = trio.Event()
+        self._more = RepeatedEvent()
 
     def __len__(self) -> int:
         return len(self._leased)
@@ -107,10 +108,8 @@ class Leases:
     async def free_gone(self) -> None:
         """Let go of what nobody came back for. Runs until cancelled."""
         while True:
-            if not self._gone:
-                self._more = trio.Event()
+            while not self._gone:
                 await self._more.wait()
-                continue
             until, instance, leased = self._gone[0]
             await trio.sleep_until(until)
             self._gone.popleft()

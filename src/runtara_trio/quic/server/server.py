@@ -16,6 +16,7 @@ import trio
 from ... import logs
 from ...backend import Backend
 from ...errors import ConfigError
+from ...tasks import InFlight
 from ...wire import mapping
 from ...wire.calls import Call
 from ..transport.link import Link, ServerLink
@@ -41,8 +42,7 @@ class Server:
         self._nursery = nursery
         self.leases = Leases(backend, keep_leases)
         self._answers = Answers(backend, self.leases)
-        self._running = 0
-        self._idle = trio.Event()
+        self._running = InFlight()
         self._draining = False
         self.listener = Listener(
             link,
@@ -57,6 +57,11 @@ class Server:
         """Clients that are connected."""
         return len(self.listener.clients)
 
+    @property
+    def answering(self) -> int:
+        """Calls that are being answered."""
+        return len(self._running)
+
     # ---- requests
 
     def _handle(self, client: ServedConnection, stream_id: int, payload: bytes) -> None:
@@ -67,7 +72,7 @@ class Server:
         except mapping.WireError:  # as runtara-core: no answer, and the connection goes on
             client.reply(stream_id, None)
             return
-        self._running += 1
+        self._running.begin()
         self._answers.begin(call)
         patience = client.patience[stream_id] = trio.CancelScope()
         self._nursery.start_soon(self._answer, client, stream_id, call, patience)
@@ -85,12 +90,10 @@ class Server:
         except Exception as exc:  # a mistake of ours: the others must not suffer
             logs.call_failed(exc_info=exc, call="a request", error=str(exc))
         finally:
-            self._running -= 1
             client.reply(stream_id, reply)
             if client.gone:  # what it got meanwhile is nobody's
                 self.leases.has_gone(client)
-            if self._draining and not self._running:
-                self._idle.set()
+            self._running.end()
 
     # ---- the end
 
@@ -102,8 +105,7 @@ class Server:
             for patience in client.patience.values():
                 patience.cancel()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
-            if self._running:
-                await self._idle.wait()
+            await self._running.until_none()
         for client in self.listener.clients:
             client.close()
 

@@ -3,7 +3,7 @@
 aioquic's machine does no I/O. Three tasks do it for all connections of a link:
 
 - the reader takes up to eight datagrams at a time, then lets every connection they were
-  for look at its events;
+  for handle its events;
 - the timer sleeps until the earliest deadline of all. It is one scope whose deadline only
   ever moves earlier; one that has moved later meanwhile is found out when it fires;
 - the flusher sends what the connections have to say, once a scheduler pass. It lets the
@@ -24,6 +24,7 @@ from collections.abc import Callable
 import trio
 
 from ... import logs
+from ...tasks import RepeatedEvent
 from .link import Address, Link
 from .shim import Quic, acknowledge_now, is_urgent, timer_of
 
@@ -84,7 +85,7 @@ class Connection:
         """A datagram has come."""
         self.quic.receive_datagram(datagram, address, now)
 
-    def look(self) -> None:
+    def handle_events(self) -> None:
         """Handle the events of what has come."""
         raise NotImplementedError
 
@@ -123,7 +124,7 @@ class Driver:
         self.link = link
         self._route = route
         self._dirty: list[Connection] = []
-        self._flusher: trio.lowlevel.Task | None = None
+        self._touched = RepeatedEvent()
         self._timers: list[tuple[float, int, _Alarm]] = []
         self._numbers = itertools.count()
         self._timer: trio.CancelScope | None = None
@@ -159,7 +160,7 @@ class Driver:
                 if connection is not None:
                     connection.refused()
             for connection in touched:
-                connection.guarded(connection.look)
+                connection.guarded(connection.handle_events)
                 if connection.unacknowledged >= ACKNOWLEDGE_EVERY:
                     acknowledge_now(connection.quic, now)
                     connection.touch()
@@ -172,19 +173,12 @@ class Driver:
 
     def wake(self, connection: Connection) -> None:
         self._dirty.append(connection)
-        if self._flusher is not None:
-            trio.lowlevel.reschedule(self._flusher)
-            self._flusher = None
+        self._touched.set()
 
     async def _flush_touched(self) -> None:
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self._flusher = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
         while True:
-            if not self._dirty:
-                self._flusher = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(abort)
+            while not self._dirty:
+                await self._touched.wait()
             if any(connection.expects_more for connection in self._dirty):
                 await trio.lowlevel.checkpoint()  # whoever was woken with us runs before us
             dirty, self._dirty = self._dirty, []
@@ -236,7 +230,7 @@ class Driver:
                 if connection.due <= now:
                     connection.handled = now
                     connection.guarded(connection.handle_timer, now)
-                    connection.guarded(connection.look)
+                    connection.guarded(connection.handle_events)
                     self.flush(connection)
                 else:  # it has moved later meanwhile
                     self._set_alarm(connection)

@@ -32,7 +32,7 @@ from ...messages import (
     TakeSignal,
     Vacuum,
 )
-from ...tasks import GRACE
+from ...tasks import GRACE, RepeatedEvent, open_service_nursery
 from ...threads import in_thread
 from ...types import CustomSignal
 from ..answers import at_once
@@ -84,7 +84,7 @@ class PostgresStore:
         self._saves: Counter[str] = Counter()
         """How many checkpoints of an instance are on their way."""
         self._saved: dict[str, trio.Event] = {}
-        self._all_answered = trio.Event()
+        self._answers = RepeatedEvent()
         self._closed = False
 
     # ---- requests
@@ -125,7 +125,7 @@ class PostgresStore:
                 del self._saves[instance]
                 self._saved.pop(instance, trio.Event()).set()
         if not self._open:
-            self._all_answered.set()
+            self._answers.set()
 
     @trio.lowlevel.enable_ki_protection
     async def _carry_out(self, job: Job) -> None:
@@ -201,8 +201,7 @@ class PostgresStore:
         self._closed = True
         with trio.move_on_after(min(limits.AWAY, self._patience.left())):
             while self._open:
-                self._all_answered = trio.Event()
-                await self._all_answered.wait()
+                await self._answers.wait()
         self._nursery.cancel_scope.cancel()
         for job in list(self._open):
             job.fail(StoreError(f"{self._name}: the store was closed"))
@@ -216,8 +215,7 @@ async def open_postgres(
 ) -> AsyncIterator[PostgresStore]:
     """Open a store. The server is asked by the first request, its tables are made by the
     first register; with ``create`` by the first request."""
-    async with trio.open_nursery() as outer:
-        nursery = await outer.start(_shielded)
+    async with open_service_nursery() as nursery:
         store = PostgresStore(url, name, nursery, config=config, patience=patience, create=create)
         try:
             store.start()
@@ -225,15 +223,6 @@ async def open_postgres(
         finally:
             with trio.CancelScope(shield=True):
                 await store.close()
-
-
-@trio.lowlevel.enable_ki_protection
-async def _shielded(task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    """A nursery whose tasks answer what is on its way while the store is being closed."""
-    with trio.CancelScope(shield=True):
-        async with trio.open_nursery() as nursery:
-            task_status.started(nursery)
-            await trio.sleep_forever()
 
 
 def named(url: str) -> str:

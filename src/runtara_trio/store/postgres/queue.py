@@ -13,6 +13,7 @@ import outcome
 import trio
 
 from ...messages import Checkpoint, CheckpointReply, GetCheckpoint, OutcomeReply, RecordOutcome
+from ...tasks import RepeatedEvent
 from . import limits, saving, settings
 from .connection import Connection
 from .failures import is_lost, no_answer, translated
@@ -46,7 +47,7 @@ class Queue:
         self._take = take
         self._record = record
         self._jobs: list[Job] = []
-        self._more = trio.Event()
+        self._more = RepeatedEvent()
 
     def add(self, jobs: Iterable[Job]) -> None:
         self._jobs += jobs
@@ -59,8 +60,7 @@ class Queue:
         wait = limits.RETRY
         try:
             while True:
-                if not self._jobs:
-                    self._more = trio.Event()
+                while not self._jobs:
                     await self._more.wait()
                 jobs = self._next_batch()
                 try:

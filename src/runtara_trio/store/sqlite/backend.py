@@ -12,7 +12,7 @@ import trio
 from ...backend import Patience, SignalBatch
 from ...clock import Clock
 from ...messages import ReplyT, Request
-from ...tasks import GRACE
+from ...tasks import GRACE, RepeatedEvent, open_service_nursery
 from ..answers import at_once
 from ..location import Location
 from .database import Database, Job
@@ -34,7 +34,7 @@ class SqliteStore:
     ) -> None:
         self._clock = clock
         self._patience = patience or Patience(BUSY_TIMEOUT)
-        self._news = trio.Event()
+        self._news = RepeatedEvent()
         self._latest: SignalBatch | None = None
         self._database = Database(location, lease_ms, self._publish, create=create)
         self._worker: Worker
@@ -72,11 +72,10 @@ class SqliteStore:
 
     async def signals(self) -> AsyncIterator[SignalBatch]:
         while True:
-            await self._news.wait()
-            self._news = trio.Event()
-            batch, self._latest = self._latest, None
-            if batch is not None:
-                yield batch
+            while (batch := self._latest) is None:
+                await self._news.wait()
+            self._latest = None
+            yield batch
 
     def _publish(self, batch: SignalBatch) -> None:
         self._worker.post(self._received, batch)
@@ -108,9 +107,8 @@ async def open_sqlite(
     with ``create`` by the first request."""
     store = SqliteStore(location, lease_ms=lease_ms, clock=clock, patience=patience, create=create)
     try:
-        async with trio.open_nursery() as nursery:
+        async with open_service_nursery() as nursery:
             nursery.start_soon(store.watch_over)
             yield store
-            nursery.cancel_scope.cancel()
     finally:
         await store.close()

@@ -25,6 +25,7 @@ import trio
 
 from ... import logs
 from ...errors import StoreError
+from ...tasks import RepeatedEvent
 from .database import Job
 
 LARGEST_BATCH = 256
@@ -97,7 +98,7 @@ class DatabaseThread:
         self._stepped_aside = 0.0
         self._timer = math.inf  # when the thread should run its tick
         self._through = threading.Lock()  # released when it has run a batch or a tick
-        self._asked = trio.Event()
+        self._asked = RepeatedEvent()
         self._ended = trio.Event()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -117,7 +118,6 @@ class DatabaseThread:
         patience = PATIENCE
         while True:
             if self._waiting == 0 and self._timer == math.inf:
-                self._asked = trio.Event()
                 await self._asked.wait()
             await trio.sleep(self._until_late(patience))
             if self._until_late(patience) <= 0:
