@@ -34,9 +34,9 @@ from .errors import (
 from .layers import drawn as _drawn
 from .messages import CheckpointPage, EventPage, InstancePage, SignalAnswer
 from .opening import open_backend
+from .sdk.block import open_runtara
 from .sdk.current import current_sdk
 from .sdk.durable import durable
-from .sdk.instance import open_runtara
 from .sdk.operator import Operator
 from .sdk.parallel import DurableNursery
 from .sdk.results import CheckpointResult

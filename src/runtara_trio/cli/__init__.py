@@ -1,7 +1,12 @@
 """The operator's command line.
 
-main      the commands
-run       a block around somebody's function
-demo      how the demo looks
-show      how instances look, for people and for scripts
+main       the commands
+options    what commands share
+reading    list, show, events, checkpoints
+steering   signal, cancel, pause, resume, prune
+running    run: a block around somebody's function
+serving    serve: its options
+server     serve: the server
+demo       how the demo looks
+tables     how instances look, for people and for scripts
 """

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..demo.orders import INSTANCE
 from ..demo.story import Count, Demo, DemoFailed
-from . import show as shown
+from . import tables
 
 
 def run_demo(folder: Path | None, kills: int) -> int:
@@ -21,7 +21,7 @@ def run_demo(folder: Path | None, kills: int) -> int:
     if "?" in str(wanted):
         raise click.UsageError(f"{wanted} has a '?', which ends the path of a store's URL")
     place = _new_folder(wanted)
-    console = shown.console()
+    console = tables.console()
     with Progress(
         TextColumn("  "),
         BarColumn(40),
@@ -45,7 +45,7 @@ def run_demo(folder: Path | None, kills: int) -> int:
             count = trio.run(demo.run)
         except DemoFailed as exc:
             raise click.ClickException(str(exc)) from exc
-    shown.display(_count_table(count))
+    tables.display(_count_table(count))
     click.echo("Both files stay where they are. To look at the store:")
     click.echo(f"  runtara-trio show {INSTANCE} --store {demo.store}")
     return 0 if count.proved else 1

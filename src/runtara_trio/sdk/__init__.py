@@ -1,7 +1,9 @@
 """What users call.
 
-instance        open_runtara
+block           open_runtara
 runtara_sdk     RuntaraSdk, the verbs
+facts           what it says of its instance
+manual          signals for programs that handle them themselves
 durable         @durable
 keys            the checkpoint id of a durable call
 key_types       the types in it that JSON does not tell

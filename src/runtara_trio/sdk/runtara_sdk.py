@@ -17,25 +17,25 @@ from ..clock import Seconds, check_seconds
 from ..codec import JSON, Codec, check_type, decode, decode_sent, encode
 from ..engine import deadlines
 from ..engine.block import Block
-from ..errors import CodecError, ConfigError, InstanceCancelled, InstancePaused, SdkError
+from ..errors import CodecError, ConfigError
 from ..ids import (
     check_checkpoint_id,
     check_instance_id,
     check_subtype,
     check_text,
     refused_id,
-    step_key,
 )
 from ..messages import (
     GetCheckpoint,
     GetStatus,
-    PollSignals,
     RecordEvent,
     RecordRetry,
 )
-from ..types import EventType, InstanceInfo, InstanceStatus, Outcome, Signal, SignalType
+from ..types import EventType, InstanceInfo, InstanceStatus
 from . import waiting
 from .asyncio_bridge import AsyncioLoop
+from .facts import Facts
+from .manual import ManualSignals
 from .parallel import DurableNursery, ItemT, Results, ResultT, map_items, open_nursery
 from .paths import Path, check_name, current_path, joined, scope
 from .results import CheckpointResult
@@ -44,7 +44,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class RuntaraSdk:
+class RuntaraSdk(Facts, ManualSignals):
     """The durable side of one instance; ``open_runtara`` gives it.
 
     Every method that takes a ``checkpoint_id`` refuses one that is longer than 1,024 bytes
@@ -55,77 +55,11 @@ class RuntaraSdk:
     """
 
     def __init__(self, block: Block, codec: Codec, checkpoint_id: str | None) -> None:
-        self._block = block
+        Facts.__init__(self, block, checkpoint_id)
+        ManualSignals.__init__(self, block)
         self._codec = codec
         self._root = Path(block)
         self._loop = AsyncioLoop(block)
-        self._checkpoint_id = checkpoint_id
-        self._next_poll = -float("inf")
-
-    # ---- what it is
-
-    @property
-    def instance_id(self) -> str:
-        """Who runs."""
-        return self._block.instance_id
-
-    @property
-    def tenant_id(self) -> str:
-        """Whom it belongs to."""
-        return self._block.tenant_id
-
-    @property
-    def checkpoint_id(self) -> str | None:
-        """The checkpoint that the start named to resume from."""
-        return self._checkpoint_id
-
-    @property
-    def is_registered(self) -> bool:
-        """Whether the instance was registered by this block."""
-        return self._block.state.registered
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether writing calls are taken, being registered and with no outcome recorded yet."""
-        return self._block.state.is_writable
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether calls can be made, that is, the block has not ended."""
-        return not self._block.state.ended
-
-    @property
-    def heartbeat_interval_ms(self) -> int:
-        """Milliseconds between two automatic heartbeats; 0 means none."""
-        return self._block.shared.config.heartbeat_interval_ms
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """How the block ended; None before its end and where nothing was registered."""
-        return self._block.outcome
-
-    @property
-    def pause_requested(self) -> bool:
-        """A pause was asked and not withdrawn; the next boundary parks."""
-        return self._block.boundary.pause_requested
-
-    @property
-    def cancel_requested(self) -> bool:
-        """An operator's cancel has reached the body. Clean-up can tell it from a pause and
-        from a local stop, after which the program goes on some day."""
-        return self._block.signals.cancel_requested
-
-    @property
-    def step_key(self) -> str:
-        """A key for the other side's idempotency, made of instance id and the step's checkpoint id.
-
-        Raises:
-          SdkError: outside a step, or in one without an id.
-        """
-        key = self._block.boundary.step_key
-        if key is None:
-            raise SdkError("step_key is known inside 'async with sdk.step(checkpoint_id)' only")
-        return step_key(self.instance_id, key)
 
     @property
     def _path(self) -> Path:
@@ -439,74 +373,6 @@ class RuntaraSdk:
         """Record the instance as suspended, now; a later start goes on with it."""
         text = check_text("reason", reason).encode()
         await self._block.ending.say(InstanceStatus.SUSPENDED, encode(JSON, "reason", text))
-
-    # ---- signals, for programs that handle them themselves
-
-    async def poll_signal(self) -> Signal | None:
-        """The pending signal; asks at most once every ``signal_poll_interval_ms``, and
-        answers None in between."""
-        self._block.state.check_open()
-        if trio.current_time() < self._next_poll:
-            await trio.lowlevel.checkpoint()
-            return None
-        return await self.poll_signal_now()
-
-    async def poll_signal_now(self) -> Signal | None:
-        """The pending cancel, pause or resume, if any; it stays until acknowledged."""
-        reply = await self._block.requests.request(PollSignals(instance_id=self.instance_id))
-        interval = self._block.shared.config.signal_poll_interval_ms / 1000
-        self._next_poll = trio.current_time() + interval
-        self._block.inbox.deliver(reply.signal, reply.look)
-        return reply.signal
-
-    async def acknowledge_signal(
-        self, signal_type: SignalType | Signal | str, acknowledged: bool = True
-    ) -> None:
-        """Acknowledge the pending signal, if it is of this type.
-
-        A cancel is recorded as cancelled at this moment; with a pause the block is
-        recorded as suspended when it ends. ``acknowledged=False`` leaves it pending.
-        """
-        try:
-            kind = SignalType(signal_type.type if isinstance(signal_type, Signal) else signal_type)
-        except ValueError as exc:
-            raise ConfigError(
-                f"signal_type must be cancel, pause or resume, not {signal_type!r}"
-            ) from exc
-        self._block.state.check_writable()
-        pending = (
-            await self._block.requests.request(PollSignals(instance_id=self.instance_id))
-        ).signal
-        if acknowledged:
-            same = pending if pending is not None and pending.type is kind else None
-            await self._block.ending.acknowledge(kind, same)
-
-    async def check_cancelled(self) -> None:
-        """A checkpoint of Trio: raises Cancelled where a cancel reached the body.
-
-        In manual mode it asks, and raises :class:`InstanceCancelled`.
-        """
-        if self._block.state.manual:
-            signal = await self.poll_signal_now()
-            if signal is not None and signal.type is SignalType.CANCEL:
-                raise InstanceCancelled
-        else:
-            self._block.state.check_open()
-            await trio.lowlevel.checkpoint()
-
-    async def check_paused(self) -> None:
-        """A boundary without a save: where a program that computes lets a pause in.
-
-        In manual mode it asks, and raises :class:`InstancePaused`.
-        """
-        if self._block.state.manual:
-            signal = await self.poll_signal_now()
-            if signal is not None and signal.type is SignalType.PAUSE:
-                raise InstancePaused
-        else:
-            self._block.state.check_open()
-            await trio.lowlevel.checkpoint()
-            await self._block.boundary.reach()
 
     # ---- questions
 

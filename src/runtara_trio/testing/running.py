@@ -19,8 +19,8 @@ from ..engine.services import SharedBackend
 from ..errors import ConfigError, InstanceFinished, LeaseLost, RequestTimeout, SdkError
 from ..messages import GetStatus
 from ..opening import open_backend
+from ..sdk.block import open_runtara
 from ..sdk.durable import run_in_thread
-from ..sdk.instance import open_runtara
 from ..sdk.operator import Operator
 from ..sdk.runtara_sdk import RuntaraSdk
 from ..store.location import locate

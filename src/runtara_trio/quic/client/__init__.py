@@ -2,6 +2,7 @@
 
 backend        the Backend
 verbs          what each message of the engine is in calls
+life           of them: how an instance is registered, held, and ends
 instances      what the client knows of its instances
 polling        when which instance is asked for its signals
 acknowledged   signals that a server delivers again

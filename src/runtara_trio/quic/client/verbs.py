@@ -15,18 +15,13 @@ import trio
 
 from ...backend import Handlers
 from ...errors import (
-    InstanceBusy,
-    InstanceFinished,
-    LeaseLost,
     NotSupported,
-    RegistrationError,
     ServerError,
     Unreachable,
 )
 from ...ids import (
     TIMED_OUT,
     retry_id,
-    revived_id,
     signal_id,
     signal_payload,
     signal_record,
@@ -39,21 +34,15 @@ from ...messages import (
     Done,
     GetCheckpoint,
     GetStatus,
-    GoOn,
     Heartbeats,
-    Hold,
     ListEvents,
     ListInstances,
-    OutcomeReply,
     PendingSignal,
     PollSignals,
     Prune,
     ReadCheckpoints,
     RecordEvent,
-    RecordOutcome,
     RecordRetry,
-    Register,
-    Registered,
     Request,
     SendCustomSignal,
     SendSignal,
@@ -66,166 +55,12 @@ from ...messages import (
     TakeSignal,
     Vacuum,
 )
-from ...types import CustomSignal, EventType, InstanceInfo, InstanceStatus, Signal, SignalType
+from ...types import CustomSignal, EventType, InstanceInfo
 from ...wire import calls
-from ..names import BUSY, HOLD, event_type, signal_number, status_of
+from ..names import status_of
+from . import life
 from .instances import Instances
 from .polling import Wait
-
-READ_BACK = 0.05
-"""Seconds between two looks whether a cancel's acknowledgement was carried out."""
-
-
-# ---- an instance's life
-
-
-async def register(client: Instances, message: Register) -> Registered:
-    instance = message.instance_id
-    status = await _register(
-        client, instance, message.tenant_id, message.checkpoint_id, revive=message.revive
-    )
-    resumed = status not in (InstanceStatus.UNKNOWN, InstanceStatus.PENDING)
-    client.enter(instance, resumed=resumed)
-    try:
-        generation = await _generation(client, instance, resumed, revived=status.finished)
-        pending = await client.poll(instance)
-    except BaseException:
-        client.leave(instance)  # whoever registered will not hear of it
-        raise
-    return Registered(
-        lease=0,
-        signal=pending.signal,
-        look=pending.look,
-        resumed=resumed,
-        taken_from=None,
-        generation=generation,
-    )
-
-
-async def _generation(client: Instances, instance: str, resumed: bool, *, revived: bool) -> int:
-    """How often the instance was revived: a core removes no failures, so those of before must
-    not count."""
-    number = 0
-    while resumed and await client.read(instance, revived_id(number + 1)) is not None:
-        number += 1
-    if revived:
-        number += 1
-        await client.save(instance, revived_id(number), b"")
-    return number
-
-
-async def _register(
-    client: Instances, instance: str, tenant: str, checkpoint_id: str | None, *, revive: bool
-) -> InstanceStatus:
-    """Register an instance; the status that it had before."""
-    before = await client.status(instance)
-    status = status_of(before.status)
-    if status.finished and not revive:
-        raise InstanceFinished(instance, status, before.output, before.error)
-    call = calls.RegisterInstance(instance, tenant, checkpoint_id)
-    answer, _ = await client.ask(call, calls.RegisterInstanceAnswer)
-    if not answer.success:
-        if answer.error.startswith(BUSY):
-            raise InstanceBusy(instance, answer.error.removeprefix(BUSY).strip(), None)
-        raise RegistrationError(answer.error)
-    return status
-
-
-async def record_outcome(client: Instances, message: RecordOutcome) -> OutcomeReply:
-    instance, status = message.instance_id, message.status
-    if message.unless_cancelled:
-        signal = (await client.poll(instance)).signal
-        if signal is not None and signal.type is SignalType.CANCEL:
-            return OutcomeReply(cancel=signal)
-    if not await _recorded_already(client, instance, status):
-        if message.signal is not None:
-            await _note_acknowledged(client, instance, message.signal)
-        if status is InstanceStatus.CANCELLED:
-            await _record_cancelled(client, instance)
-        else:
-            await _record_event(client, instance, status, message.payload)
-    client.leave(instance)
-    return OutcomeReply(cancel=None)
-
-
-async def _recorded_already(client: Instances, instance: str, status: InstanceStatus) -> bool:
-    """Whether this outcome was sent before, and had arrived."""
-    sent = client.sent.get(instance)
-    client.sent[instance] = status
-    return sent is status and status_of((await client.status(instance)).status) is status
-
-
-async def _note_acknowledged(client: Instances, instance: str, signal: Signal) -> None:
-    # Where something else ended the instance, nothing is left to be acknowledged.
-    with contextlib.suppress(ServerError):
-        await client.acknowledged(instance).add(signal, client.next_look)
-    if signal.type is not SignalType.CANCEL:
-        await client.tell(calls.SignalAck(instance, signal_number(signal.type), True))
-
-
-async def _record_cancelled(client: Instances, instance: str) -> None:
-    """Acknowledge a cancel. The call has no answer: it is read back."""
-    while True:
-        await client.tell(calls.SignalAck(instance, calls.SignalType.CANCEL, True))
-        status = status_of((await client.status(instance)).status)
-        if status is InstanceStatus.CANCELLED:
-            return
-        if status.finished:  # by somebody else, and a server of ours keeps that
-            raise LeaseLost(instance)
-        await trio.sleep(READ_BACK)
-
-
-async def _record_event(
-    client: Instances,
-    instance: str,
-    status: InstanceStatus,
-    payload: bytes,
-    *,
-    subtype: str | None = None,
-) -> None:
-    event = calls.InstanceEvent(
-        instance_id=instance,
-        event_type=event_type(status),
-        payload=payload,
-        timestamp_ms=client.now_ms(),
-        subtype=subtype,
-    )
-    while True:
-        try:
-            answer, _ = await client.ask(event, calls.InstanceEventAnswer, resend=False)
-        except Unreachable:
-            now = status_of((await client.status(instance)).status)
-            if now is status:
-                return
-        else:
-            _check(answer)
-            return
-
-
-def _check(answer: calls.InstanceEventAnswer) -> None:
-    if not answer.success:
-        raise ServerError("instance_event", "", answer.error or "refused")
-
-
-async def hold(client: Instances, message: Hold) -> Done:
-    """As a pause is carried out, but that the client goes on to look for signals."""
-    instance = message.instance_id
-    if not await _recorded_already(client, instance, InstanceStatus.SUSPENDED):
-        if message.signal is not None:
-            await _note_acknowledged(client, instance, message.signal)
-        await _record_event(
-            client, instance, InstanceStatus.SUSPENDED, message.reason, subtype=HOLD
-        )
-    client.held.add(instance)
-    return Done()
-
-
-async def go_on(client: Instances, message: GoOn) -> Done:
-    instance = message.instance_id
-    client.held.discard(instance)
-    client.sent.pop(instance, None)
-    await _register(client, instance, message.tenant_id, None, revive=False)
-    return Done()
 
 
 async def get_status(client: Instances, message: GetStatus) -> InstanceInfo:
@@ -266,7 +101,7 @@ async def record_event(client: Instances, message: RecordEvent) -> Done:
         subtype=message.subtype,
     )
     answer, _ = await client.ask(event, calls.InstanceEventAnswer, resend=False)
-    _check(answer)
+    life.check(answer)
     return Done()
 
 
@@ -284,7 +119,7 @@ async def record_retry(client: Instances, message: RecordRetry) -> Done:
         await client.tell(attempt)
         if await client.read(message.instance_id, stored) is not None:
             return Done()
-        await trio.sleep(READ_BACK)
+        await trio.sleep(life.READ_BACK)
 
 
 # ---- checkpoints
@@ -368,7 +203,7 @@ async def poll_signals(client: Instances, message: PollSignals) -> PendingSignal
 async def acknowledge_signal(client: Instances, message: AcknowledgeSignal) -> Done:
     instance = message.instance_id
     if (await client.poll(instance)).signal == message.signal:
-        await _note_acknowledged(client, instance, message.signal)
+        await life.note_acknowledged(client, instance, message.signal)
     return Done()
 
 
@@ -422,10 +257,7 @@ async def _of_a_store(client: Instances, message: Request[Any]) -> Any:
 
 
 HANDLERS: Handlers[Instances] = {
-    Register: register,
-    RecordOutcome: record_outcome,
-    Hold: hold,
-    GoOn: go_on,
+    **life.HANDLERS,
     GetStatus: get_status,
     Heartbeats: heartbeats,
     RecordEvent: record_event,

@@ -6,6 +6,8 @@ queue         what goes out in batches: checkpoints, their reads, outcomes
 saving        checkpoints, the hot path: a queue as one statement
 transactions  messages in transactions: one, or many outcomes at once
 tables        the port: what answers ask
+rows          instances, locked and read
+outcomes      outcomes: many as one statement
 reading       pages of checkpoints, events and instances
 upkeep        heartbeats, and what clears up
 job           a message on its way

@@ -1,62 +1,23 @@
 """The port on PostgreSQL: one transaction of one message, or of many outcomes.
 
-Times are the server's. Where a row is locked and read, these are two statements: what one
-reads beside the row that it waits for is older than that.
+Times are the server's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from ...ids import refused_id, retry_id, signal_id
 from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
 from ...types import InstanceInfo, Signal
 from ..tables import Custom, Details, Doubtful, End, Holder, Listed, Row
-from ..values import is_ours, signal_of, status_of
-from . import reading, upkeep
+from ..values import signal_of
+from . import outcomes, reading, rows, upkeep
 from .connection import Connection
 from .liveness import ALIVE, LIVING, LOCKED, Liveness
 from .owner import Owner
 from .schema import NEXT_EPOCH, from_ms
-
-_LOCK = (
-    "SELECT 1 FROM instances WHERE instance_id = ANY ($1::text[]) ORDER BY instance_id"
-    " FOR NO KEY UPDATE"
-)
-_READ = (
-    "SELECT i.instance_id, i.tenant_id, i.status::text, l.epoch, l.owner,"
-    " b.started_at = i.started_at, s.signal_type::text, s.payload, i.output, i.error, b.ended"
-    " FROM instances i LEFT JOIN runtara_trio_leases l USING (instance_id)"
-    " LEFT JOIN runtara_trio_starts b USING (instance_id)"
-    " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
-    " WHERE i.instance_id = ANY ($1::text[])"
-)
-_RECORD = """
-WITH input AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::bytea[],
-        $6::text[], $7::bytea[], $8::text[], $9::bytea[])
-    WITH ORDINALITY AS t (instance_id, epoch, status, finished, output, error, payload,
-        signal_type, signal_payload, n)
-), ended AS (
-    UPDATE instances i SET status = input.status::instance_status,
-        finished_at = CASE WHEN finished = 1 THEN now() END,
-        output = NULLIF(input.output, ''), error = NULLIF(input.error, ''),
-        sleep_until = CASE WHEN finished = 1 THEN NULL ELSE sleep_until END
-    FROM input WHERE i.instance_id = input.instance_id
-), event AS (
-    INSERT INTO instance_events (instance_id, event_type, payload)
-    SELECT instance_id, status::instance_event_type, NULLIF(payload, '') FROM input
-    WHERE status <> 'cancelled' ORDER BY n
-), acknowledged AS (
-    DELETE FROM pending_signals p USING input WHERE p.instance_id = input.instance_id
-    AND p.signal_type::text = input.signal_type AND COALESCE(p.payload, '') = signal_payload
-), started AS (
-    UPDATE runtara_trio_starts s SET ended = input.epoch
-    FROM input WHERE s.instance_id = input.instance_id
-)
-DELETE FROM runtara_trio_leases l USING input WHERE l.instance_id = input.instance_id
-"""
 
 
 class PostgresTables:
@@ -93,16 +54,12 @@ class PostgresTables:
 
     async def lock_ahead(self, instance_ids: Iterable[str]) -> None:
         """Lock and read many instances at once, for the answers to come."""
-        ids = sorted(instance_ids)
-        if await self._run(_LOCK, ids):
-            self._locked = {row[0]: _row(row) for row in await self._run(_READ, ids)}
-        self._locked = {one: self._locked.get(one) for one in ids}
+        self._locked = await rows.lock(self._connection, instance_ids)
 
     async def flush(self) -> None:
         """Write the outcomes that were recorded. They are one statement, however many."""
         if self._ends:
-            columns = zip(*(_end(end) for end in self._ends), strict=True)
-            await self._run(_RECORD, *(list(column) for column in columns))
+            await outcomes.record(self._connection, self._ends)
             self.leased += [(end.instance_id, None) for end in self._ends]
             self._ends.clear()
 
@@ -192,14 +149,14 @@ class PostgresTables:
         """An owner, alive as far as one look can tell, and whether it is so for certain."""
         if owner == self._owner.name:
             return Holder(owner, self._owner.who, True, None), True
-        rows = await self._run(
+        found = await self._run(
             f"SELECT holder, renewed_at + lease_ms * interval '1 ms', {ALIVE}, {LOCKED}"
             " FROM runtara_trio_owners o WHERE owner = $1",
             owner,
         )
-        if not rows:
+        if not found:
             return Holder(owner, "an owner that ended", False, None), False
-        ((who, until, alive, locked),) = rows
+        ((who, until, alive, locked),) = found
         return Holder(owner, who, alive, until), alive and locked
 
     async def take_lease(self, instance_id: str, dead: Holder | None) -> int:
@@ -409,34 +366,3 @@ class PostgresTables:
 
     async def vacuum(self) -> None:
         await upkeep.vacuum(self._connection)
-
-
-def _row(found: Sequence[Any]) -> Row:
-    _, tenant, status, epoch, owner, same_start, kind, payload, output, error, ended = found
-    known = status_of(status)
-    return Row(
-        tenant_id=tenant,
-        status=known,
-        epoch=epoch,
-        owner=owner,
-        ours=is_ours(known, same_start, leased=epoch is not None),
-        signal=signal_of(kind, payload),
-        output=output,
-        error=error,
-        ended=ended,
-    )
-
-
-def _end(end: End) -> tuple[Any, ...]:
-    signal = end.signal
-    return (
-        end.instance_id,
-        end.lease,
-        end.status.value,
-        int(end.status.finished),
-        end.output or b"",
-        end.error or "",
-        end.payload,
-        "" if signal is None else signal.type.value,
-        b"" if signal is None else signal.payload,
-    )

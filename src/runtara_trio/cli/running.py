@@ -21,14 +21,51 @@ import click
 import msgspec
 import trio
 
-from ..config import SdkConfig, environment
 from ..engine.outcome import contains
 from ..errors import ConfigError, InstanceFinished, SdkError
-from ..sdk.instance import open_runtara
+from ..sdk.block import open_runtara
 from ..sdk.runtara_sdk import RuntaraSdk
 from ..types import InstanceStatus, Outcome
+from .options import settings, store_option
 
 Program = Callable[..., Awaitable[Any]]
+
+
+@click.command("run")
+@store_option
+@click.option(
+    "--id",
+    "instance_id",
+    envvar="RUNTARA_INSTANCE_ID",
+    required=True,
+    metavar="ID",
+    help="Who runs; else RUNTARA_INSTANCE_ID.",
+)
+@click.option(
+    "--tenant",
+    envvar="RUNTARA_TENANT_ID",
+    required=True,
+    metavar="ID",
+    help="Whom it belongs to; else RUNTARA_TENANT_ID.",
+)
+@click.option("--revive", is_flag=True, help="Run it again if it has ended; keep its checkpoints.")
+@click.argument("target", metavar="MODULE:FUNCTION")
+@click.argument("arguments", nargs=-1, metavar="[JSON]...")
+@click.pass_context
+def run_command(
+    context: click.Context,
+    store: str,
+    instance_id: str,
+    tenant: str,
+    revive: bool,
+    target: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Run an async function as an instance: it gets the SDK and the JSON arguments."""
+    program = find_program(target)
+    values = parse_arguments(arguments)
+    check_arguments(target, program, values)
+    context.exit(run_program(store, instance_id, tenant, program, values, revive=revive))
 
 
 def find_program(target: str) -> Program:
@@ -106,11 +143,6 @@ def run_program(
     outcome = sdks[0].outcome
     click.echo(str(outcome), err=True)
     return 0 if outcome in (Outcome.COMPLETED, Outcome.PAUSED) else 1
-
-
-def settings(store: str) -> SdkConfig:
-    """A store, with the timeouts and intervals of the environment."""
-    return msgspec.structs.replace(environment(), store=store)
 
 
 def _interrupted(sdks: list[RuntaraSdk]) -> int:

@@ -1,54 +1,20 @@
-"""Every verb: one message, one reply.
-
-Data goes one way, verb → message → backend → reply. A message is complete: whoever
-answers it needs no memory of earlier ones. ``lease`` is the number that ``Register``
-answered with; stores refuse a write whose lease is no longer the instance's, the wire
-drops it. ``look`` rises with each look that a backend takes at an instance's signals:
-replies and batches overtake each other on the way, and what was seen earlier is stale.
-"""
+"""What an instance asks: its life, its checkpoints, its signals."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar
 
 import msgspec
 
-from .types import (
+from ..types import (
     CheckpointRecord,
     CustomSignal,
-    Event,
     EventType,
-    InstanceDetails,
     InstanceInfo,
     InstanceStatus,
-    InstanceSummary,
     Signal,
-    SignalType,
 )
-
-ReplyT = TypeVar("ReplyT")
-
-
-class Request(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True):
-    """A message whose answer is a ``ReplyT``."""
-
-    verb: ClassVar[str]
-    """What the SDK or the command line calls it."""
-    writes: ClassVar[bool] = True
-    """Whether answering it changes the store."""
-    saves: ClassVar[bool] = False
-    """Whether its answer is what a replay will find: a task that is cancelled meanwhile waits for
-    it for a moment (``tasks.GRACE``)."""
-
-    @property
-    def asked(self) -> str:
-        """What was asked, as an error names it."""
-        return self.verb
-
-
-class Done(msgspec.Struct, frozen=True):
-    """The answer to a message that only has to be carried out."""
-
+from .base import Done, Request
 
 # ---- an instance's life
 
@@ -334,100 +300,3 @@ class StopWaiting(Request[Done], frozen=True, kw_only=True):
     writes: ClassVar[bool] = False
     instance_id: str
     checkpoint_id: str
-
-
-# ---- the operator's side
-
-
-class SignalAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    status: InstanceStatus
-    """The instance's status after it."""
-    text: str
-    """What became of the signal, for a person."""
-
-
-class SendSignal(Request[SignalAnswer], frozen=True, kw_only=True):
-    """Cancel, pause or resume an instance. Refused with SignalRefused."""
-
-    verb: ClassVar[str] = "send_signal"
-    instance_id: str
-    type: SignalType
-    payload: bytes
-
-    @property
-    def asked(self) -> str:
-        return self.type.value
-
-
-class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
-    """Send a payload to a checkpoint id. Refused with SignalRefused."""
-
-    verb: ClassVar[str] = "signal"
-    instance_id: str
-    checkpoint_id: str
-    payload: bytes
-    replace: bool = False
-    """Instead of a signal that was not handed out: not taken, or marked as refused."""
-
-
-class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
-    instances: tuple[InstanceSummary, ...]
-    """The newest first."""
-    next: str | None
-    """The ``before`` of the next page, whatever it says; None where this is the last."""
-
-
-class ListInstances(Request[InstancePage], frozen=True, kw_only=True):
-    verb: ClassVar[str] = "list"
-    writes: ClassVar[bool] = False
-    statuses: frozenset[InstanceStatus] | None = None
-    tenant_id: str | None = None
-    before: str | None = None
-    limit: int = 100
-
-
-class ShowInstance(Request[InstanceDetails], frozen=True, kw_only=True):
-    """All about one instance. An unknown one is a ServerError."""
-
-    verb: ClassVar[str] = "show"
-    writes: ClassVar[bool] = False
-    instance_id: str
-
-
-class EventPage(msgspec.Struct, frozen=True, kw_only=True):
-    events: tuple[Event, ...]
-    more: bool
-
-
-class ListEvents(Request[EventPage], frozen=True, kw_only=True):
-    """The history of an instance, oldest first, after the row ``after``."""
-
-    verb: ClassVar[str] = "events"
-    writes: ClassVar[bool] = False
-    instance_id: str
-    after: int = 0
-    limit: int = 1000
-
-
-class Pruned(msgspec.Struct, frozen=True, kw_only=True):
-    removed: int
-
-
-class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):
-    bytes_before: int
-    """What the store took on the disk."""
-    bytes_after: int
-
-
-class Vacuum(Request[Vacuumed], frozen=True, kw_only=True):
-    """Give back to the disk what was removed. Outside of any transaction; it takes its time."""
-
-    verb: ClassVar[str] = "vacuum"
-
-
-class Prune(Request[Pruned], frozen=True, kw_only=True):
-    """Remove up to ``limit`` finished instances that ended before ``before_ms``."""
-
-    verb: ClassVar[str] = "prune"
-    before_ms: int
-    limit: int = 1000

@@ -1,0 +1,70 @@
+"""What commands share: their options, and a run on an open store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+import msgspec
+import trio
+
+from ..config import SdkConfig, environment
+from ..errors import ConfigError, SdkError
+from ..opening import open_backend
+from ..sdk.operator import Operator
+
+T = TypeVar("T")
+
+store_option = click.option(
+    "--store",
+    envvar="RUNTARA_DATABASE_URL",
+    show_envvar=True,
+    required=True,
+    metavar="URL",
+    help="The store, as sqlite:///orders.db.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+limit_option = click.option(
+    "--limit", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Rows."
+)
+instance_argument = click.argument("instance_id", metavar="ID")
+
+
+def settings(store: str) -> SdkConfig:
+    """A store, with the timeouts and intervals of the environment."""
+    return msgspec.structs.replace(environment(), store=store)
+
+
+def operate(store: str, ask: Callable[[Operator], Awaitable[T]]) -> T:
+    """Run one question on a store."""
+
+    async def run() -> T:
+        async with open_backend(settings(store)) as backend:
+            return await ask(Operator(backend))
+
+    return run_on_trio(run)
+
+
+def run_on_trio(main: Callable[[], Awaitable[T]]) -> T:
+    """Run it; its errors become messages and exit codes."""
+    try:
+        return trio.run(main)
+    except ConfigError as exc:
+        raise click.UsageError(str(exc)) from exc
+    except SdkError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def seconds(text: str) -> float:
+    """A duration such as ``30d`` in seconds. Raises BadParameter."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([wdhms])", text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is an invalid duration; write 4w, 30d, 12h, 90m or 45s")
+    return float(match[1]) * {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}[match[2]]
+
+
+def print_json(value: object) -> None:
+    """Print a value, for scripts."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value)))

@@ -1,0 +1,105 @@
+"""``list``, ``show``, ``events`` and ``checkpoints``: what there is."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from ..types import FINISHED, InstanceStatus
+from . import tables
+from .options import (
+    instance_argument,
+    json_option,
+    limit_option,
+    operate,
+    print_json,
+    store_option,
+)
+
+
+@click.command("list")
+@store_option
+@json_option
+@click.option("--unfinished", is_flag=True, help="Only what has not ended.")
+@click.option(
+    "--status",
+    "wanted",
+    multiple=True,
+    type=click.Choice([status.value for status in InstanceStatus if status.value != "unknown"]),
+    help="Only these; may be given more than once.",
+)
+@click.option("--tenant", metavar="ID", help="Only this tenant's.")
+@limit_option
+def list_command(
+    store: str,
+    as_json: bool,
+    unfinished: bool,
+    wanted: tuple[str, ...],
+    tenant: str | None,
+    limit: int,
+) -> None:
+    """List instances, the newest first."""
+    statuses = {InstanceStatus(status) for status in wanted} or None
+    if unfinished:
+        statuses = (statuses or set(InstanceStatus)) - FINISHED
+    page = operate(store, lambda op: op.list(statuses=statuses, tenant_id=tenant, limit=limit))
+    if as_json:
+        print_json([tables.summary_json(one) for one in page.instances])
+        return
+    tables.display(tables.instances_table(page.instances, tables.now()))
+    if page.next is not None:
+        click.echo(f"more than {limit}; --limit shows more", err=True)
+
+
+@click.command()
+@store_option
+@json_option
+@instance_argument
+def show(store: str, as_json: bool, instance_id: str) -> None:
+    """Show all about one instance."""
+    details = operate(store, lambda op: op.show(instance_id))
+    if as_json:
+        print_json(tables.details_json(details))
+    else:
+        tables.display(tables.details_table(details, tables.now()))
+
+
+@click.command()
+@store_option
+@json_option
+@instance_argument
+@limit_option
+@click.option("--after", default=0, metavar="NUMBER", help="Only what follows this event.")
+def events(store: str, as_json: bool, instance_id: str, limit: int, after: int) -> None:
+    """Show the history of an instance, oldest first."""
+    page = operate(store, lambda op: op.events(instance_id, after=after, limit=limit))
+    if as_json:
+        print_json([tables.event_json(event) for event in page.events])
+        return
+    tables.display(tables.events_table(page.events))
+    if page.more:
+        click.echo(f"more follow; --after {page.events[-1].id} shows them", err=True)
+
+
+@click.command()
+@store_option
+@json_option
+@instance_argument
+@limit_option
+@click.option("--prefix", default="", metavar="TEXT", help="Only ids that begin with it.")
+@click.option("--after", metavar="CHECKPOINT", help="Only ids that follow this one.")
+def checkpoints(
+    store: str, as_json: bool, instance_id: str, limit: int, prefix: str, after: str | None
+) -> None:
+    """Show the checkpoints of an instance, in the order of their ids."""
+    page = operate(
+        store, lambda op: op.checkpoints(instance_id, prefix=prefix, after=after, limit=limit)
+    )
+    if as_json:
+        print_json([tables.checkpoint_json(one) for one in page.checkpoints])
+        return
+    tables.display(tables.checkpoints_table(page.checkpoints, tables.now()))
+    if page.more:
+        last = page.checkpoints[-1].checkpoint_id
+        click.echo(f"more follow; --after {shlex.quote(last)} shows them", err=True)

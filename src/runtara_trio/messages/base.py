@@ -1,0 +1,30 @@
+"""What a message is."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Generic, TypeVar
+
+import msgspec
+
+ReplyT = TypeVar("ReplyT")
+
+
+class Request(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True):
+    """A message whose answer is a ``ReplyT``."""
+
+    verb: ClassVar[str]
+    """What the SDK or the command line calls it."""
+    writes: ClassVar[bool] = True
+    """Whether answering it changes the store."""
+    saves: ClassVar[bool] = False
+    """Whether its answer is what a replay will find: a task that is cancelled meanwhile waits for
+    it for a moment (``tasks.GRACE``)."""
+
+    @property
+    def asked(self) -> str:
+        """What was asked, as an error names it."""
+        return self.verb
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The answer to a message that only has to be carried out."""

@@ -1,0 +1,110 @@
+"""What an operator asks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from ..types import (
+    Event,
+    InstanceDetails,
+    InstanceStatus,
+    InstanceSummary,
+    SignalType,
+)
+from .base import Done, Request
+
+
+class SignalAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    status: InstanceStatus
+    """The instance's status after it."""
+    text: str
+    """What became of the signal, for a person."""
+
+
+class SendSignal(Request[SignalAnswer], frozen=True, kw_only=True):
+    """Cancel, pause or resume an instance. Refused with SignalRefused."""
+
+    verb: ClassVar[str] = "send_signal"
+    instance_id: str
+    type: SignalType
+    payload: bytes
+
+    @property
+    def asked(self) -> str:
+        return self.type.value
+
+
+class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
+    """Send a payload to a checkpoint id. Refused with SignalRefused."""
+
+    verb: ClassVar[str] = "signal"
+    instance_id: str
+    checkpoint_id: str
+    payload: bytes
+    replace: bool = False
+    """Instead of a signal that was not handed out: not taken, or marked as refused."""
+
+
+class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
+    instances: tuple[InstanceSummary, ...]
+    """The newest first."""
+    next: str | None
+    """The ``before`` of the next page, whatever it says; None where this is the last."""
+
+
+class ListInstances(Request[InstancePage], frozen=True, kw_only=True):
+    verb: ClassVar[str] = "list"
+    writes: ClassVar[bool] = False
+    statuses: frozenset[InstanceStatus] | None = None
+    tenant_id: str | None = None
+    before: str | None = None
+    limit: int = 100
+
+
+class ShowInstance(Request[InstanceDetails], frozen=True, kw_only=True):
+    """All about one instance. An unknown one is a ServerError."""
+
+    verb: ClassVar[str] = "show"
+    writes: ClassVar[bool] = False
+    instance_id: str
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
+    events: tuple[Event, ...]
+    more: bool
+
+
+class ListEvents(Request[EventPage], frozen=True, kw_only=True):
+    """The history of an instance, oldest first, after the row ``after``."""
+
+    verb: ClassVar[str] = "events"
+    writes: ClassVar[bool] = False
+    instance_id: str
+    after: int = 0
+    limit: int = 1000
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    removed: int
+
+
+class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):
+    bytes_before: int
+    """What the store took on the disk."""
+    bytes_after: int
+
+
+class Vacuum(Request[Vacuumed], frozen=True, kw_only=True):
+    """Give back to the disk what was removed. Outside of any transaction; it takes its time."""
+
+    verb: ClassVar[str] = "vacuum"
+
+
+class Prune(Request[Pruned], frozen=True, kw_only=True):
+    """Remove up to ``limit`` finished instances that ended before ``before_ms``."""
+
+    verb: ClassVar[str] = "prune"
+    before_ms: int
+    limit: int = 1000
