@@ -23,8 +23,8 @@ class SignalBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     signals: tuple[tuple[str, Signal], ...] = ()
     """Pending cancel, pause and resume, by instance id; repeated until acknowledged."""
-    look: int = 0
-    """When they were seen; see ``messages``."""
+    version: int = 0
+    """Of the signals; see ``messages``."""
     hints: tuple[tuple[str, str], ...] = ()
     """(instance id, checkpoint id): a custom signal may be there, try to take it."""
     lost: tuple[tuple[str, int], ...] = ()

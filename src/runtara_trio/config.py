@@ -19,10 +19,11 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What an SDK needs to know. Wrong values raise :class:`ConfigError` at once."""
 
     instance_id: str | None = None
-    """Who runs; RUNTARA_INSTANCE_ID. Without it ``open_runtara`` must be told."""
+    """The instance; RUNTARA_INSTANCE_ID. None: give it to ``open_runtara``."""
 
     tenant_id: str | None = None
-    """Whom it belongs to; RUNTARA_TENANT_ID. Without it ``open_runtara`` must be told."""
+    """The tenant that the instance belongs to; RUNTARA_TENANT_ID. None: give it to
+    ``open_runtara``."""
 
     store: str | None = None
     """URL of an embedded store, ``sqlite:///orders.db`` or ``:memory:``;
@@ -148,7 +149,7 @@ _MILLISECONDS = {  # field: least value
 
 
 def environment() -> SdkConfig:
-    """The environment's settings, ids left out where it names none."""
+    """The environment's settings, without the ids that it does not set."""
     return SdkConfig._partly_from_env(os.environ)
 
 

@@ -281,8 +281,15 @@ asyncio_stuck = _event(
     "%(count)d asyncio tasks that were left behind do not end when cancelled, and are let go",
     "count",
 )
-look_failed = _event(
-    "look_failed",
+poll_failed = _event(
+    "poll_failed",
+    "store",
+    WARNING,
+    "%(error)s",
+    "error",
+)
+renewal_failed = _event(
+    "renewal_failed",
     "store",
     WARNING,
     "%(error)s",

@@ -43,9 +43,9 @@ async def open_backend(
     Args:
       target: a URL (``sqlite:///orders.db``, ``:memory:``), an :class:`SdkConfig` (its
         store and its intervals count), or a bare :class:`Backend`, which gets services.
-      create: whether any request makes a store where there is none. False: only the first
+      create: whether any request makes a store that does not exist. False: only the first
         instance that registers does, so that an operator's wrong path makes no file.
-      config: intervals, timeouts and clock, where ``target`` is none itself.
+      config: intervals, timeouts and clock, where ``target`` is not an :class:`SdkConfig`.
 
     Raises:
       ConfigError: nothing that this version opens.

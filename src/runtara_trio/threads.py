@@ -36,7 +36,7 @@ async def addresses(host: str, port: int, kind: socket.SocketKind) -> list[tuple
     """The families and addresses of a host, by the program's resolver if it has one.
 
     Raises:
-      OSError: there are none.
+      OSError: the host has no address.
     """
     resolver = trio.socket.set_custom_hostname_resolver(None)
     trio.socket.set_custom_hostname_resolver(resolver)

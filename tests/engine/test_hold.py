@@ -378,8 +378,8 @@ class Faulty:
 def _batch(signal: Signal) -> Any:
     from runtara_trio.backend import SignalBatch
 
-    _batch.look = getattr(_batch, "look", 1000) + 1  # type: ignore[attr-defined]
-    return SignalBatch(signals=(("i", signal),), look=_batch.look)  # type: ignore[attr-defined]
+    _batch.version = getattr(_batch, "version", 1000) + 1  # type: ignore[attr-defined]
+    return SignalBatch(signals=(("i", signal),), version=_batch.version)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", [Hold, GoOn])

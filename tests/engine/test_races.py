@@ -146,7 +146,7 @@ async def test_a_signal_between_the_registration_and_its_answer(memory: SharedBa
             reply = await super().request(message)
             if isinstance(message, Register):
                 await Operator(memory).cancel("i")
-                self.push(SignalBatch(signals=(("i", Signal(SignalType.CANCEL)),), look=99))
+                self.push(SignalBatch(signals=(("i", Signal(SignalType.CANCEL)),), version=99))
                 await trio.testing.wait_all_tasks_blocked()
             return reply
 
@@ -164,11 +164,11 @@ async def test_what_was_seen_earlier_is_stale(
     watched = Watched(memory)
     async with open_backend(watched) as shared, block(shared) as sdk:
         pause, resume = Signal(SignalType.PAUSE, b"1"), Signal(SignalType.RESUME, b"2")
-        for signal_, look in ((resume, 1008), (pause, 1007)):
-            watched.push(SignalBatch(signals=(("i", signal_),), look=look))
+        for signal_, version in ((resume, 1008), (pause, 1007)):
+            watched.push(SignalBatch(signals=(("i", signal_),), version=version))
             await trio.testing.wait_all_tasks_blocked()
         assert not sdk.pause_requested
-        watched.push(SignalBatch(signals=(("i", pause),), look=1009))
+        watched.push(SignalBatch(signals=(("i", pause),), version=1009))
         await trio.testing.wait_all_tasks_blocked()
         assert sdk.pause_requested
 
@@ -376,7 +376,7 @@ def test_two_who_look_at_a_dead_owner_at_once_agree(tmp_path: Path) -> None:
     owner.close()
     looking = os.open(owner.path, os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)  # the other, in the middle of its look
-    assert owners.look_at(owner.path).lock is owners.Lock.FREE
+    assert owners.seen_at(owner.path).lock is owners.Lock.FREE
     os.close(looking)
 
 

@@ -166,10 +166,10 @@ async def test_what_was_seen_before_a_block_registered_is_not_for_it(
     async with open_backend(watched) as shared:
         async with block(shared) as sdk:
             await sdk.suspended()
-        watched.push(SignalBatch(signals=(("i", seen),), look=1))
+        watched.push(SignalBatch(signals=(("i", seen),), version=1))
         await trio.testing.wait_all_tasks_blocked()
         async with block(shared) as sdk:
-            watched.push(SignalBatch(signals=(("i", seen),), look=1))
+            watched.push(SignalBatch(signals=(("i", seen),), version=1))
             await trio.testing.wait_all_tasks_blocked()
             assert not sdk.pause_requested
             assert not sdk.cancel_requested

@@ -15,7 +15,7 @@ from runtara_trio import SdkConfig
 from runtara_trio.clock import default_clock
 from runtara_trio.quic.client.backend import QuicClient, open_quic
 from runtara_trio.quic.client.connection import CallingConnection
-from runtara_trio.quic.location import Server as Place
+from runtara_trio.quic.location import ServerLocation as Place
 from runtara_trio.quic.location import server_of_url
 from runtara_trio.quic.server.connection import Limits, ServedConnection
 from runtara_trio.quic.server.listener import Listener

@@ -192,7 +192,7 @@ async def test_a_checkpoint_is_saved_or_returned(backend: SharedBackend) -> None
     assert (first.found, first.state) == (False, b"")
     second = await save(backend, lease, "a", b"two")
     assert (second.found, second.state) == (True, b"one")
-    assert second.look > first.look  # what was seen later counts
+    assert second.version > first.version  # what was seen later counts
     stored = await backend.request(GetCheckpoint(instance_id="i", checkpoint_id="a"))
     assert stored == StoredState(found=True, state=b"one")
     assert (await info_of(backend)).checkpoint_id == "a"

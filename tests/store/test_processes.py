@@ -293,10 +293,10 @@ def test_when_an_owner_is_dead(
 def test_an_owner_holds_its_lock_in_the_same_process_too(tmp_path: Path) -> None:
     database = str(tmp_path / "x.db")
     owner = owners.OwnerFile(database)
-    assert owners.look_at(owner.path) == (Lock.HELD, HERE)
+    assert owners.seen_at(owner.path) == (Lock.HELD, HERE)
     owner.close()
-    assert owners.look_at(owner.path) == (Lock.FREE, HERE)
-    assert owners.look_at(owners.side_file(database, "nobody")).lock is Lock.MISSING
+    assert owners.seen_at(owner.path) == (Lock.FREE, HERE)
+    assert owners.seen_at(owners.side_file(database, "nobody")).lock is Lock.MISSING
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

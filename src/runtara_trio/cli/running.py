@@ -39,14 +39,14 @@ Program = Callable[..., Awaitable[Any]]
     envvar="RUNTARA_INSTANCE_ID",
     required=True,
     metavar="ID",
-    help="Who runs; else RUNTARA_INSTANCE_ID.",
+    help="The instance; else RUNTARA_INSTANCE_ID.",
 )
 @click.option(
     "--tenant",
     envvar="RUNTARA_TENANT_ID",
     required=True,
     metavar="ID",
-    help="Whom it belongs to; else RUNTARA_TENANT_ID.",
+    help="The tenant it belongs to; else RUNTARA_TENANT_ID.",
 )
 @click.option("--revive", is_flag=True, help="Run it again if it has ended; keep its checkpoints.")
 @click.argument("target", metavar="MODULE:FUNCTION")
@@ -188,7 +188,7 @@ def _from_the_program(trace: TracebackType | None, program: Program) -> Tracebac
 
 
 def _stopped_with(group: BaseExceptionGroup[BaseException]) -> int | None:
-    """The code of a SystemExit, where the group holds nothing else."""
+    """The code of a SystemExit, where the group has nothing else."""
     exits, rest = group.split(SystemExit)
     while isinstance(exits, BaseExceptionGroup):
         exits = exits.exceptions[0]  # type: ignore[assignment]

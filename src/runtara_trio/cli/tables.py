@@ -1,4 +1,4 @@
-"""How instances look: tables for people, JSON for scripts."""
+"""Instances as tables for people and as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def plain(text: str) -> Text:
 
 
 def _last_checkpoint(one: InstanceSummary) -> str | None:
-    """Over QUIC the SDK's own records are checkpoints like any: shown is what they are for."""
+    """The user's id that a checkpoint belongs to: over QUIC the SDK's own records are checkpoints
+    too, and the table shows the id that each was saved for."""
     return None if one.checkpoint_id is None else users_id(one.checkpoint_id)
 
 
@@ -230,7 +231,7 @@ def details_json(details: InstanceDetails) -> dict[str, Any]:
 
 
 def readable(data: bytes) -> str:
-    """Bytes as text, where they are none as ``base64:…``."""
+    """Bytes as text; as ``base64:…`` where they are not valid UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError:

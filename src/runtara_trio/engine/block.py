@@ -86,7 +86,7 @@ class Block(Watched):
         reply = await self.shared.uninterrupted(self.shared.in_time, message)
         self.state.lease = reply.lease
         self.state.registered = True
-        self.inbox.begins(reply.look)
+        self.inbox.begins(reply.version)
         self.shared.attach(self)
         logs.registered(
             instance_id=self.instance_id,
@@ -101,12 +101,12 @@ class Block(Watched):
         self.past.begins(
             resumed=reply.resumed, skips=checkpoint_id is not None, generation=reply.generation
         )
-        self.deliver(reply.signal, reply.look)
+        self.deliver(reply.signal, reply.version)
 
     # ---- what the services of the backend call
 
-    def deliver(self, signal: Signal | None, look: int) -> None:
-        self.inbox.deliver(signal, look)
+    def deliver(self, signal: Signal | None, version: int) -> None:
+        self.inbox.deliver(signal, version)
 
     def hint(self, checkpoint_id: str) -> None:
         self.inbox.hints.give(checkpoint_id)

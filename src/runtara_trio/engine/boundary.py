@@ -10,7 +10,7 @@ timer to keep.
 A step that waits at a boundary inside itself does not count as running: it would wait for
 itself. It does so when its task is parked, or waits for what its children bring, and so do all
 tasks that it has started there; as long as one of them works, the step is running. Trio
-tells nobody when a task ends, so while a pause is asked that is looked at again and again.
+tells nobody when a task ends, so the boundary checks it again and again while a pause is asked.
 
 A resume in the first phase withdraws the pause. Once the scope is cancelled, by
 whatever, nothing parks: what is parked inside a shield simply goes on.
@@ -30,10 +30,10 @@ import trio
 from .. import logs
 from ..tasks import RepeatedEvent
 
-LOOK_AGAIN = 0.05
-"""Seconds between two looks at the steps while a pause is asked."""
+CHECK_STEPS = 0.05
+"""Seconds between two checks of the steps while a pause is asked."""
 
-HELD_LOOK = 0.5
+CHECK_HELD = 0.5
 """The same while it holds."""
 
 
@@ -95,11 +95,11 @@ class Boundary:
             if not self.settled:
                 self._scope.deadline = trio.current_time() + self._grace
 
-    async def look_again(self) -> None:
+    async def check_steps(self) -> None:
         """Settle a pause that nothing else would; ends with the pause or the scope."""
         while self.pause_requested and not self._is_cancelled():
             # Also while it is held: a scope around the block tells shielded tasks nothing.
-            await trio.sleep(HELD_LOOK if self.settled else LOOK_AGAIN)
+            await trio.sleep(CHECK_HELD if self.settled else CHECK_STEPS)
             self._settle()
         self.release()
 
@@ -119,7 +119,7 @@ class Boundary:
             self.withdraw()
 
     def release(self) -> None:
-        """Let what is parked look again: the pause or the scope has changed."""
+        """Wake what is parked: the pause or the scope has changed."""
         self._changed.set()
 
     # ---- the program's side

@@ -13,19 +13,18 @@ import trio
 
 from .. import logs
 from ..errors import InstanceBusy, InstanceFinished, LeaseLost, RegistrationError, SdkError
-from ..messages import GoOn, ReplyT, Request
-from ..messages import Hold as HoldMessage
+from ..messages import GoOn, Hold, ReplyT, Request
 from ..tasks import InFlight
 from ..types import InstanceStatus, Signal, SignalType
 from .services import SharedBackend
 from .signals import Cause
 from .state import State
 
-AGAIN = 1.0
+RETRY = 1.0
 """Seconds before a backend that failed is asked again."""
 
 
-class Hold:
+class HeldPause:
     """One pause of one block, from its settling to its end."""
 
     def __init__(
@@ -75,7 +74,7 @@ class Hold:
           LeaseLost: it is another's now, or was finished by another.
         """
         await self._send(
-            HoldMessage(
+            Hold(
                 instance_id=self._instance_id,
                 lease=self._lease,
                 signal=self.pause,
@@ -104,10 +103,10 @@ class Hold:
             except (LeaseLost, RegistrationError):
                 raise
             except SdkError as exc:
-                if isinstance(message, HoldMessage) and self._over.is_set():
+                if isinstance(message, Hold) and self._over.is_set():
                     return  # suspended or not, it runs again now
                 logs.request_failed(task=type(message).__name__, error=str(exc))
-                await trio.sleep(AGAIN)
+                await trio.sleep(RETRY)
             else:
                 return
 
@@ -137,7 +136,7 @@ class Holds:
         self._timeout = timeout
         self._under_way = under_way
         self._take = take
-        self._hold: Hold | None = None
+        self._hold: HeldPause | None = None
 
     @property
     def is_on(self) -> bool:
@@ -148,7 +147,7 @@ class Holds:
         """A pause has settled."""
         state = self._state
         assert state.signals.pause is not None
-        self._hold = Hold(
+        self._hold = HeldPause(
             self._shared,
             state.instance_id,
             state.tenant_id,
@@ -188,7 +187,7 @@ class Holds:
         if self._hold is not None:
             self._hold.end()
 
-    async def _run(self, hold: Hold) -> None:
+    async def _run(self, hold: HeldPause) -> None:
         state = self._state
         try:
             await self._under_way.until_none()  # what was sent before must not come after

@@ -16,7 +16,7 @@ from .state import State
 class Inbox:
     """What reached one block."""
 
-    __slots__ = ("_first_look", "_last_look", "_shared", "_state", "hints", "holds", "seen")
+    __slots__ = ("_first_version", "_last_version", "_shared", "_state", "hints", "holds", "seen")
 
     def __init__(
         self, state: State, shared: SharedBackend, under_way: InFlight, timeout: float
@@ -24,25 +24,25 @@ class Inbox:
         """``timeout``: seconds that the end of a hold waits for the backend."""
         self._state = state
         self._shared = shared
-        self._first_look = self._last_look = 0
+        self._first_version = self._last_version = 0
         self.holds = Holds(state, shared, under_way, timeout, self.take)
         self.hints = Hints()
         self.seen: Signal | None = None
         """The signal that was seen last."""
 
-    def begins(self, look: int) -> None:
+    def begins(self, version: int) -> None:
         """The instance is registered; what was seen before that was for the block before."""
-        self._first_look = look
+        self._first_version = version
 
-    def deliver(self, signal: Signal | None, look: int) -> None:
-        """What a look found, however it came and however often.
+    def deliver(self, signal: Signal | None, version: int) -> None:
+        """Take a signal that a poll or a reply has brought, as often as it comes.
 
-        One that is overtaken by a later look does nothing, or it would ask again for a
+        A signal of an older version than the last one is stale: it might ask again for a
         pause that a resume has withdrawn. A cancel is never stale: nothing takes it back.
         """
-        overtaken = 0 < look < self._last_look  # 0: of a backend that numbers none
-        self._last_look = max(look, self._last_look)
-        if signal is None or 0 < look < self._first_look:
+        overtaken = 0 < version < self._last_version  # 0: the backend has no versions
+        self._last_version = max(version, self._last_version)
+        if signal is None or 0 < version < self._first_version:
             return
         if overtaken and signal.type is not SignalType.CANCEL:
             return
@@ -64,7 +64,7 @@ class Inbox:
         if resume is not None:
             self._shared.start_soon(self.acknowledge, resume)
         if boundary.pause_requested and not asked_before:
-            self._shared.start_soon(boundary.look_again)
+            self._shared.start_soon(boundary.check_steps)
 
     async def acknowledge(self, signal: Signal) -> None:
         """Take a pause or a resume off the instance."""
@@ -77,7 +77,7 @@ class Inbox:
             logs.not_acknowledged(instance_id=state.instance_id, signal=signal.type.value)
 
     def stop_waiting(self, checkpoint_id: str) -> None:
-        """Somebody waits no more; after the last the backend need not look."""
+        """Somebody waits no more; after the last of them the backend stops polling."""
         if self.hints.last_has_gone(checkpoint_id):
             self._shared.start_soon(
                 self._shared.request,

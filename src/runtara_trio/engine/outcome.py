@@ -156,7 +156,7 @@ def _first(error: BaseException | None, wanted: type[BaseException]) -> BaseExce
 
 
 def leaves_of(error: BaseException | None) -> list[BaseException]:
-    """The exceptions in a group, however deep; one that is none is its own."""
+    """The exceptions in a group, however deep; of an exception that is no group: itself."""
     if error is None:
         return []
     if isinstance(error, BaseExceptionGroup):

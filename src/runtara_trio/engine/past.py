@@ -17,7 +17,7 @@ from ..messages import Checkpoint, GetCheckpoint, Request, Sleep, TakeSignal
 from .stored import Stored
 from .visited import Visited
 
-LOOK_FOR_UNVISITED = 5.0
+TELL_UNVISITED = 5.0
 """Seconds that a block which has ended may look for ids that it never asked for."""
 
 _TRACES: dict[type[Request[Any]], Callable[[str], str]] = {
@@ -151,17 +151,17 @@ class Past:
         return self._visited.warns
 
     async def tell_unvisited(self) -> None:
-        """Warn of work that is stored, and that a run which completed did not look for.
+        """Warn of stored work that a completed run never asked for.
 
         The outcome is recorded: whatever fails here, only a warning is lost.
         """
         try:
-            with trio.fail_after(LOOK_FOR_UNVISITED):
+            with trio.fail_after(TELL_UNVISITED):
                 missed = await self._missed()
         except NotSupported:
             return  # only a store can tell
         except Exception as exc:
-            logs.request_failed(task="the look for unvisited ids", error=str(exc))
+            logs.request_failed(task="the search for unvisited ids", error=str(exc))
             return
         if missed:
             logs.unvisited(

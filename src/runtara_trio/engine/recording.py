@@ -15,10 +15,10 @@ from ..types import InstanceStatus
 from .services import SharedBackend
 from .state import State
 
-AGAIN = 0.2
+RETRY = 0.2
 """Seconds between two tries."""
 
-LATER = 1.0
+RETRY_LATER = 1.0
 """The same, once the block has ended without it."""
 
 
@@ -52,7 +52,7 @@ class Recorder:
                     failure = exc
                     if not _may_pass(exc):
                         break
-                await trio.sleep(AGAIN)
+                await trio.sleep(RETRY)
         self._add(message.status)
         raise OutcomeNotRecorded(
             f"instance {self._instance_id!r}: {message.status} could not be recorded within "
@@ -80,7 +80,7 @@ class Recorder:
 
     async def _later(self, message: RecordOutcome) -> None:
         while True:
-            await trio.sleep(LATER)
+            await trio.sleep(RETRY_LATER)
             try:
                 await self._shared.request(message)
             except LeaseLost:

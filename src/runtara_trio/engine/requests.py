@@ -73,7 +73,7 @@ class Requests:
                 state=state,
             )
         )
-        self._inbox.deliver(reply.pending_signal, reply.look)
+        self._inbox.deliver(reply.pending_signal, reply.version)
         return reply
 
     async def find(self, checkpoint_id: str) -> bytes | None:

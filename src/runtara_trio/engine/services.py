@@ -41,8 +41,8 @@ class Watched:
 
     instance_id: str
 
-    def deliver(self, signal: Signal | None, look: int) -> None:
-        """What a look at the instance's signals found, perhaps again."""
+    def deliver(self, signal: Signal | None, version: int) -> None:
+        """What a poll of the instance's signals found, perhaps again."""
         raise NotImplementedError
 
     def hint(self, checkpoint_id: str) -> None:
@@ -153,9 +153,9 @@ class SharedBackend:
         async for batch in self._backend.signals():
             for instance, signal in batch.signals:
                 if instance in self._blocks:
-                    self._blocks[instance].deliver(signal, batch.look)
+                    self._blocks[instance].deliver(signal, batch.version)
                 else:  # between its registration and attach
-                    self._early[instance] = signal, batch.look
+                    self._early[instance] = signal, batch.version
             for instance, checkpoint_id in batch.hints:
                 if instance in self._blocks:
                     self._blocks[instance].hint(checkpoint_id)

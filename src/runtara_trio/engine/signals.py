@@ -22,6 +22,7 @@ class Cause(enum.Enum):
     """What cancelled a body's scope."""
 
     CANCEL = "cancel"
+    PAUSE = "pause"
     STOP = "stop"
     LOST = "lost"
 
@@ -46,7 +47,7 @@ class SignalScope:
         """The cancel that reached the scope, even one already cancelled. It is sticky."""
         self.pause: Signal | None = None
         """The pause that was asked and not withdrawn."""
-        self._first_cause: Cause | None = None
+        self._cause: Cause | None = None
 
     @property
     def cancel_requested(self) -> bool:
@@ -73,7 +74,7 @@ class SignalScope:
         """Cancel the scope, and let go what is parked inside shields."""
         first = not self.scope.cancel_called
         if first:
-            self._first_cause = cause
+            self._cause = cause
             latest = trio.current_time() + self._final_timeout
             for save in self.saves:
                 save.deadline = min(save.deadline, latest)
@@ -88,6 +89,17 @@ class SignalScope:
         return min(timeout, self._final_timeout) if self.scope.cancel_called else timeout
 
     @property
+    def cause(self) -> Cause | None:
+        """What cancelled the scope first; None: it is not cancelled.
+
+        A pause that settles, or whose grace is over, cancels it by itself: the grace is the
+        scope's own deadline, which tells nobody.
+        """
+        if self._cause is None and self.scope.cancel_called:
+            return Cause.PAUSE
+        return self._cause
+
+    @property
     def paused(self) -> bool:
         """Whether a pause is what cancelled the scope: settled, or its grace was over."""
-        return self.pause is not None and self.scope.cancel_called and self._first_cause is None
+        return self.pause is not None and self.cause is Cause.PAUSE

@@ -85,5 +85,5 @@ def _reason(number: int) -> str:
 
 STOP_SIGNALS = StopSignals()
 
-# A child that was forked has the handlers, and none of the blocks: its own would end nothing.
+# A forked child has the handlers, and no block that they would end.
 os.register_at_fork(after_in_child=STOP_SIGNALS.forget)

@@ -3,8 +3,8 @@
 Data goes one way, verb → message → backend → reply. A message is complete: whoever
 answers it needs no memory of earlier ones. ``lease`` is the number that ``Register``
 answered with; stores refuse a write whose lease is no longer the instance's, the wire
-drops it. ``look`` rises with each look that a backend takes at an instance's signals:
-replies and batches overtake each other on the way, and what was seen earlier is stale.
+drops it. ``version`` rises each time that a backend reads an instance's signals: replies
+and batches overtake each other on the way, and an older version is stale.
 """
 
 from .base import Done, ReplyT, Request

@@ -24,7 +24,7 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     """Goes into every writing message; 0 where the backend knows no leases."""
     signal: Signal | None
     """What waited for the start: delivered before the program runs."""
-    look: int
+    version: int
     resumed: bool
     """Whether the instance was there before."""
     taken_from: str | None
@@ -177,7 +177,7 @@ class CheckpointReply(msgspec.Struct, frozen=True, kw_only=True):
     state: bytes
     """What stands under the id where it was found, else empty."""
     pending_signal: Signal | None = None
-    look: int = 0
+    version: int = 0
     custom_signal: CustomSignal | None = None
     """A signal for this id, which the answer has saved."""
 
@@ -232,7 +232,7 @@ class SleepReply(msgspec.Struct, frozen=True, kw_only=True):
     wake_at_ms: int
     """Unix ms that stand: the first sleep under the id decided."""
     pending_signal: Signal | None = None
-    look: int = 0
+    version: int = 0
 
 
 class Sleep(Request[SleepReply], frozen=True, kw_only=True):
@@ -251,7 +251,7 @@ class Sleep(Request[SleepReply], frozen=True, kw_only=True):
 
 class PendingSignal(msgspec.Struct, frozen=True, kw_only=True):
     signal: Signal | None
-    look: int
+    version: int
 
 
 class PollSignals(Request[PendingSignal], frozen=True, kw_only=True):
@@ -278,7 +278,7 @@ class SignalTaken(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes | None
     """None: there is no signal."""
     timed_out: bool = False
-    """And there will be none: a wait for it has timed out, now or before."""
+    """There will never be one: a wait for it has timed out, now or before."""
 
 
 class TakeSignal(Request[SignalTaken], frozen=True, kw_only=True):
@@ -290,7 +290,7 @@ class TakeSignal(Request[SignalTaken], frozen=True, kw_only=True):
     lease: int
     checkpoint_id: str
     give_up: bool = False
-    """Where there is none, save that the wait has timed out."""
+    """Where no signal is there, save that the wait has timed out."""
 
 
 class StopWaiting(Request[Done], frozen=True, kw_only=True):

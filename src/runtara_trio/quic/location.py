@@ -22,7 +22,7 @@ _EXAMPLE = "write quic://HOST:PORT, such as quic://127.0.0.1:8001"
 _PARAMETERS = ("server_name", "verify", "ca", "pin")
 
 
-class Server(msgspec.Struct, frozen=True, kw_only=True):
+class ServerLocation(msgspec.Struct, frozen=True, kw_only=True):
     """A server and what its certificate must be."""
 
     host: str
@@ -47,7 +47,7 @@ def is_server(target: str) -> bool:
     return target.lower().startswith(SCHEME)
 
 
-def server_of_url(url: str) -> Server:
+def server_of_url(url: str) -> ServerLocation:
     """The server that a URL names. Raises ConfigError."""
     host, port, query = _split(url, url)
     options: dict[str, str] = {}
@@ -64,7 +64,7 @@ def server_of_url(url: str) -> Server:
         raise ConfigError(f"{url!r}: verify=no does not go with ca= or pin=; take one of them out")
     if ca is not None and not os.path.isfile(ca):
         raise ConfigError(f"{url!r}: there is no file {os.path.abspath(ca)!r} for ca=")
-    return Server(
+    return ServerLocation(
         host=host,
         port=port,
         server_name=options.get("server_name", host),
@@ -74,7 +74,7 @@ def server_of_url(url: str) -> Server:
     )
 
 
-def server_of_config(config: SdkConfig) -> Server:
+def server_of_config(config: SdkConfig) -> ServerLocation:
     """The server that ``server_addr`` and the fields beside it name. Raises ConfigError."""
     host, port, query = _split(SCHEME + config.server_addr, config.server_addr)
     if query:
@@ -82,7 +82,7 @@ def server_of_config(config: SdkConfig) -> Server:
             f"server_addr is host:port, not {config.server_addr!r}; a quic:// URL takes parameters"
         )
     skip = config.skip_cert_verification
-    return Server(
+    return ServerLocation(
         host=host,
         port=port,
         server_name=config.server_name,

@@ -49,7 +49,7 @@ def status_number(status: InstanceStatus) -> int:
 
 
 def signal_of(signal: calls.Signal | None) -> Signal | None:
-    """A pending signal; of a type that the protocol does not know, it is none."""
+    """A pending signal; None where its type is unknown."""
     if signal is None:
         return None
     kind = signal_type(signal.signal_type)

@@ -59,10 +59,10 @@ def open_runtara(
       target: a URL (``sqlite:///orders.db``, ``:memory:``), an :class:`SdkConfig`, a
         backend from :func:`open_backend` to be shared, or a bare one. None: from the
         environment, RUNTARA_SERVER_ADDR before RUNTARA_DATABASE_URL.
-      instance_id: who runs. None: the config's, else RUNTARA_INSTANCE_ID.
-      tenant_id: whom it belongs to. None: the config's, else RUNTARA_TENANT_ID.
+      instance_id: the instance that runs. None: the config's, else RUNTARA_INSTANCE_ID.
+      tenant_id: the tenant it belongs to. None: the config's, else RUNTARA_TENANT_ID.
       checkpoint_id: a resume point, which must exist. None: RUNTARA_CHECKPOINT_ID, else
-        none; offered as ``sdk.checkpoint_id``.
+        not set; ``sdk.checkpoint_id`` has it.
       register: False: only questions, until ``sdk.register()``.
       revive: run a finished instance again. Its checkpoints are kept, and signals to ids that
         nobody has read; a pending cancel or pause, recorded attempts and saved failures are not.

@@ -17,7 +17,7 @@ def current_sdk() -> RuntaraSdk:
     """The SDK of the innermost block around the calling task.
 
     Raises:
-      SdkError: there is none.
+      SdkError: the calling task is not inside a block.
     """
     sdk = _current.get()
     if sdk is None:

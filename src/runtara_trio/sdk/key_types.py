@@ -64,7 +64,7 @@ def _json(value: Any) -> tuple[bytes, str]:
 
 
 def _fields(value: Any) -> Iterable[str]:
-    """The fields of a struct, a dataclass or an attrs class; of others there are none."""
+    """The fields of a struct, a dataclass or an attrs class; of others: no fields."""
     if isinstance(value, msgspec.Struct):
         return value.__struct_fields__
     if dataclasses.is_dataclass(value):

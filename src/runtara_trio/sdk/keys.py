@@ -55,8 +55,8 @@ class Keys:
             named = field.partition(".")[0].partition("[")[0]
             if named not in self._signature.parameters:
                 raise ConfigError(
-                    f"key of {self._name}, {key!r}, names {named!r}, which is none of its "
-                    f"parameters: {', '.join(self._signature.parameters) or 'it has none'}"
+                    f"key of {self._name}, {key!r}, names {named!r}, which is not one of its "
+                    f"parameters: {', '.join(self._signature.parameters) or 'it has no parameters'}"
                 )
 
     def of(

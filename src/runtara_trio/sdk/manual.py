@@ -33,7 +33,7 @@ class ManualSignals:
         reply = await self._block.requests.request(PollSignals(instance_id=self._block.instance_id))
         interval = self._block.shared.config.signal_poll_interval_ms / 1000
         self._next_poll = trio.current_time() + interval
-        self._block.inbox.deliver(reply.signal, reply.look)
+        self._block.inbox.deliver(reply.signal, reply.version)
         return reply.signal
 
     async def acknowledge_signal(

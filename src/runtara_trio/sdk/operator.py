@@ -130,7 +130,7 @@ class Operator:
         )
 
     async def show(self, instance_id: str) -> InstanceDetails:
-        """All about one instance. Raises ServerError where there is none."""
+        """All about one instance. Raises ServerError where it does not exist."""
         return await self._backend.request(ShowInstance(instance_id=check_instance_id(instance_id)))
 
     async def events(self, instance_id: str, *, after: int = 0, limit: int = 1000) -> EventPage:

@@ -40,7 +40,7 @@ class DurableNursery:
             opened the nursery fixes; from any other task a name is required.
 
         Raises:
-          SdkError: a sibling has the name, or it has none and the order is not fixed.
+          SdkError: a sibling has the name; or no name is given and the order is not fixed.
         """
         path = self._child(name)
         self._nursery.start_soon(self._run, path, function, args, name=function)

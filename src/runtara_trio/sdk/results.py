@@ -19,7 +19,7 @@ class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
     found: bool
     """The checkpoint was there before; its state stands, what was given is ignored."""
     state: bytes
-    """The state that was there; empty where there was none."""
+    """The state that was there; empty where the id was new."""
     pending_signal: Signal | None = None
     custom_signal: CustomSignal | None = None
     """A signal sent to this checkpoint id; saved, so that a replay gets it too."""
@@ -36,7 +36,7 @@ class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
         """The state that stands under the id now, as a ``type``.
 
         Raises:
-          CodecError: it is none.
+          CodecError: the state is not a ``type``.
         """
         return decode(self.codec, f"checkpoint {self.checkpoint_id!r}", self.standing, type)
 

@@ -1,7 +1,7 @@
 """Retries of durable functions: which error, how often, how long after.
 
-An attempt that failed is recorded before anything else happens, so that a crash gives a
-function no more attempts than it has; a long wait before the next one outlives the process.
+An attempt that failed is recorded before anything else happens: a crash does not add to the
+number of attempts. A long wait before the next attempt outlives the process.
 """
 
 from __future__ import annotations

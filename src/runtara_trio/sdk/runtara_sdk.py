@@ -203,7 +203,7 @@ class RuntaraSdk(Facts, ManualSignals):
             the JSON of the type may be what the JSON text of it would be.
 
         Raises:
-          TooSlowError: none came in time. That is saved: a replay raises it too, and a
+          TooSlowError: no signal came in time. That is saved: a replay raises it too, and a
             signal that comes later is refused.
           CodecError: the payload is no ``type``. An operator may replace it.
           ConfigError: the timeout is invalid.
@@ -317,7 +317,7 @@ class RuntaraSdk(Facts, ManualSignals):
     # ---- the history
 
     async def heartbeat(self) -> None:
-        """Add a heartbeat to the instance's history; the automatic ones add none."""
+        """Add a heartbeat to the instance's history; the automatic heartbeats add no event."""
         await self._event(EventType.HEARTBEAT, None, b"")
 
     async def custom_event(self, subtype: str, payload: Any = b"") -> None:
@@ -381,7 +381,7 @@ class RuntaraSdk(Facts, ManualSignals):
         return await self.get_instance_status(self.instance_id)
 
     async def get_instance_status(self, instance_id: str) -> InstanceInfo:
-        """What the backend says of any instance; status UNKNOWN where it knows none."""
+        """What the backend says of any instance; status UNKNOWN where it does not exist."""
         return await self._block.requests.request(
             GetStatus(instance_id=check_instance_id(instance_id))
         )

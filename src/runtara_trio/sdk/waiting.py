@@ -16,7 +16,7 @@ from ..errors import StoreError
 from ..ids import deadline_id, ended_id, timeout_id
 from ..messages import SignalTaken, Sleep, TakeSignal
 
-LOOK_AGAIN = 60.0
+CHECK_CLOCK = 60.0
 """Seconds after which a wait is checked against the wall clock: it may have jumped."""
 
 IN_TIME, TOO_LATE = b"\1", b"\0"
@@ -36,7 +36,7 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
             state=state,
         )
     )
-    block.inbox.deliver(reply.pending_signal, reply.look)
+    block.inbox.deliver(reply.pending_signal, reply.version)
     left = _left(clock, reply.wake_at_ms)
     logs.sleeping(instance_id=block.instance_id, checkpoint_id=checkpoint_id, seconds=left)
     if left > 0:
@@ -148,7 +148,7 @@ async def _keep(deadline: Deadline, keeping: trio.CancelScope, clock: Clock) -> 
     with keeping:
         while not deadline.scope.cancel_called and not deadline.moved:
             deadline.cancel_at(trio.current_time() + _left(clock, deadline.until_ms))
-            await trio.sleep(LOOK_AGAIN)
+            await trio.sleep(CHECK_CLOCK)
 
 
 async def _saved_time(block: Block, stored_as: str, seconds: float) -> int:
@@ -170,4 +170,4 @@ def _left(clock: Clock, until_ms: int) -> float:
 
 
 def _next_look(clock: Clock, left: float) -> float:
-    return left if isinstance(clock, TrioClock) else min(left, LOOK_AGAIN)
+    return left if isinstance(clock, TrioClock) else min(left, CHECK_CLOCK)

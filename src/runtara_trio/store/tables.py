@@ -105,8 +105,8 @@ class Tables(Protocol):
     """One transaction."""
 
     @property
-    def look(self) -> int:
-        """The number of this message's look at signals; see ``messages``."""
+    def version(self) -> int:
+        """The version of the signals that this message sees; see ``messages``."""
 
     @property
     def again(self) -> bool:
@@ -146,10 +146,10 @@ class Tables(Protocol):
     # ---- leases
 
     async def holder(self, owner: str) -> Holder:
-        """Who an owner is, and whether it lives, as far as one look can tell."""
+        """Who an owner is, and whether it lives, as far as one reading can tell."""
 
     async def settled_holder(self, owner: str) -> Holder:
-        """The same, for certain. Raises Doubtful where one look cannot tell."""
+        """The same, for certain. Raises Doubtful where one reading cannot tell."""
 
     async def take_lease(self, instance_id: str, dead: Holder | None) -> int:
         """Give the lease to this store under a new epoch. ``dead``: from whom it is taken."""

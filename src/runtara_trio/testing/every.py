@@ -47,8 +47,8 @@ def check_every_boundary(
     wait, an event, a recorded retry, its end. At one of them the process crashes before or
     after the save, the reply is lost, an operator cancels or pauses, or a scope around the
     block stops it. Then the program is started again, until it has ended. It must end as it
-    does undisturbed: with the same status, result, output and effects (:func:`effect`), none
-    missing, none more, none with another value. One that was cancelled may lack effects, and
+    does undisturbed: with the same status, result, output and effects (:func:`effect`), no effect
+    missing, added or with another value. One that was cancelled may lack effects, and
     have others: what its clean-up does. ``check`` says what else holds.
 
     Args:
@@ -68,7 +68,7 @@ def check_every_boundary(
 
     Raises:
       BoundaryFailure: the first case that differs, with its name and how to run it alone.
-      ConfigError: ``only`` names no case, or ``faults`` holds what is none.
+      ConfigError: ``only`` names an unknown case, or ``faults`` an unknown fault.
     """
     wanted = _checked(faults)
     undisturbed = run(program, operator=operator, **options)

@@ -79,7 +79,7 @@ def answers(database: Database, batches: list[list[Request[Any]]]) -> list[Any]:
             except Exception as exc:
                 found.append(f"{type(exc).__name__}: {exc}")
             else:
-                found.append({**reply, "look": None})
+                found.append({**reply, "version": None})
     return found
 
 

@@ -502,23 +502,23 @@ async def test_ten_thousand_idle_instances_cost_a_fixed_number_of_statements(url
     """A second of them: the same few as with ten."""
 
     statements: list[str] = []
-    looks = trio.Semaphore(0)
+    versions = trio.Semaphore(0)
     token = trio.lowlevel.current_trio_token()
 
     def seen(statement: str) -> None:  # on the database thread
         statements.append(statement)
         if "data_version" in statement:
-            token.run_sync_soon(looks.release)
+            token.run_sync_soon(versions.release)
 
     async def count() -> int:
         """The statements in a second or so: of 25 looks for signals."""
         with trio.fail_after(60):
-            await looks.acquire()
+            await versions.acquire()
             before = len(statements)
-            while looks.value:
-                looks.acquire_nowait()
+            while versions.value:
+                versions.acquire_nowait()
             for _ in range(25):
-                await looks.acquire()
+                await versions.acquire()
         return len(statements) - before
 
     async with open_backend(url) as backend:

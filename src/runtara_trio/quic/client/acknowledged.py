@@ -3,7 +3,7 @@
 runtara-core on SQLite returns a signal after its acknowledgement for ever; what it asked
 for must not be done twice. So before a signal is acknowledged it is saved as a checkpoint,
 ``runtara_trio::ack::<n>``, of which the highest counts. A signal equal to it is stale,
-until a look has found none: then the next one that is equal is new, and an empty record
+until a poll has found no signal: then the next one that is equal is new, and an empty record
 is saved before it is delivered. (Two signals of a type without payloads cannot be told
 apart but by that.)
 """
@@ -18,8 +18,8 @@ import trio
 from ...ids import acknowledgement_id
 from ...types import Signal
 
-Look = int
-"""The number of a look at an instance's signals, in the order in which they were sent."""
+Version = int
+"""The number of a poll of an instance's signals, in the order in which they were sent."""
 
 
 class Checkpoints(Protocol):
@@ -42,13 +42,13 @@ class Acknowledged:
         # Most runs never see a signal: nothing is read before there is one.
         self._count: int | None = None if resumed else 0
         self._last = b""
-        self._acknowledged_at: Look = 0
-        self._none_at: Look = -1
+        self._acknowledged_at: Version = 0
+        self._none_at: Version = -1
 
-    async def fresh(self, signal: Signal | None, look: Look) -> Signal | None:
-        """What a look found, without what was acknowledged before."""
+    async def fresh(self, signal: Signal | None, version: Version) -> Signal | None:
+        """The signal that a poll found, unless it was acknowledged before."""
         if signal is None:
-            self._none_at = max(self._none_at, look)
+            self._none_at = max(self._none_at, version)
             return None
         if self._count == 0:
             return signal
@@ -61,13 +61,13 @@ class Acknowledged:
             await self._add(b"")
             return signal
 
-    async def add(self, signal: Signal, next_look: Callable[[], Look]) -> None:
+    async def add(self, signal: Signal, next_version: Callable[[], Version]) -> None:
         """This signal is about to be acknowledged."""
         async with self._lock:
             await self._load()
             if self._last != _record(signal):
                 await self._add(_record(signal))
-            self._acknowledged_at = next_look()
+            self._acknowledged_at = next_version()
 
     async def _add(self, record: bytes) -> None:
         assert self._count is not None

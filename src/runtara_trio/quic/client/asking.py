@@ -1,4 +1,4 @@
-"""One call of the protocol, asked until there is an answer that can be believed.
+"""One call of the protocol, repeated until its answer can be trusted.
 
 A stock runtara-core on SQLite refuses calls with "database is locked" under any
 concurrency, though a checkpoint *was* stored in every such case; and two first registers
@@ -80,7 +80,7 @@ class Asking:
 
 
 def read_answer(name: str, payload: bytes) -> Answer:
-    """What an answer says. Raises ServerError where it is none."""
+    """What an answer says. Raises ServerError where it is invalid."""
     try:
         return mapping.decode_answer(payload)
     except mapping.WireError as exc:

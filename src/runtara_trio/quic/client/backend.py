@@ -14,7 +14,7 @@ from ...config import SdkConfig
 from ...errors import LeaseLost, ServerError
 from ...messages import ReplyT, Request
 from ...tasks import open_service_nursery
-from ..location import Server
+from ..location import ServerLocation
 from .instances import Instances
 from .session import OpenLink, Session
 from .verbs import HANDLERS
@@ -56,7 +56,7 @@ def _told(message: Request[Any], error: ServerError) -> ServerError:
 
 @asynccontextmanager
 async def open_quic(
-    server: Server, *, config: SdkConfig, clock: Clock, open_link: OpenLink | None = None
+    server: ServerLocation, *, config: SdkConfig, clock: Clock, open_link: OpenLink | None = None
 ) -> AsyncIterator[QuicClient]:
     """Open a client. The first request connects."""
     timeout = config.connect_timeout_ms / 1000

@@ -44,7 +44,7 @@ class Instances:
         self.ask = self._asking.ask
         self.tell = self._asking.tell
         self.now_ms: Callable[[], int] = lambda: int(clock.now() * 1000)
-        self.next_look = itertools.count(1).__next__
+        self.next_version = itertools.count(1).__next__
         self.polls = Polls(config.signal_poll_interval_ms / 1000)
         self._nursery = nursery
         self._acknowledged: dict[str, Acknowledged] = {}
@@ -59,7 +59,7 @@ class Instances:
     # ---- what an instance has here
 
     def enter(self, instance_id: str, *, resumed: bool) -> None:
-        """It was registered: its signals are looked for from now on."""
+        """It was registered: its signals are polled for from now on."""
         self._acknowledged[instance_id] = Acknowledged(instance_id, self, resumed=resumed)
         self.sent.pop(instance_id, None)
         self.polls.add((instance_id, None))
@@ -76,10 +76,12 @@ class Instances:
         known = self._acknowledged.get(instance_id)
         return Acknowledged(instance_id, self) if known is None else known
 
-    async def fresh(self, instance_id: str, found: calls.Signal | None, look: int) -> Signal | None:
+    async def fresh(
+        self, instance_id: str, found: calls.Signal | None, version: int
+    ) -> Signal | None:
         """What a look found, if it is news."""
         self.polls.answered((instance_id, None))
-        return await self.acknowledged(instance_id).fresh(signal_of(found), look)
+        return await self.acknowledged(instance_id).fresh(signal_of(found), version)
 
     # ---- pieces of answers
 
@@ -100,9 +102,11 @@ class Instances:
         return (await self.ask(call, calls.GetInstanceStatusAnswer))[0]
 
     async def poll(self, instance_id: str) -> PendingSignal:
-        look = self.next_look()
+        version = self.next_version()
         answer, _ = await self.ask(calls.PollSignals(instance_id), calls.PollSignalsAnswer)
-        return PendingSignal(signal=await self.fresh(instance_id, answer.signal, look), look=look)
+        return PendingSignal(
+            signal=await self.fresh(instance_id, answer.signal, version), version=version
+        )
 
     async def keep(self, instance_id: str, checkpoint_id: str, payload: bytes) -> bytes | None:
         """Save a custom signal that was handed out: the server has deleted it. What stands."""
@@ -163,11 +167,11 @@ class Instances:
                     signal = Signal(SignalType.CANCEL)
         except SdkError:
             return  # the next one is due soon enough, and a lost lease is told to who writes
-        await self.publish_signal(instance, signal, found.look)
+        await self.publish_signal(instance, signal, found.version)
 
-    async def publish_signal(self, instance: str, signal: Signal | None, look: int) -> None:
+    async def publish_signal(self, instance: str, signal: Signal | None, version: int) -> None:
         if signal is not None:
-            await self.publish(SignalBatch(signals=((instance, signal),), look=look))
+            await self.publish(SignalBatch(signals=((instance, signal),), version=version))
 
     async def publish(self, batch: SignalBatch) -> None:
         await self._news.send(batch)

@@ -33,7 +33,7 @@ from ..names import BUSY, HOLD, event_type, signal_number, status_of
 from .instances import Instances
 
 READ_BACK = 0.05
-"""Seconds between two looks whether a cancel's acknowledgement was carried out."""
+"""Seconds between two checks that a cancel's acknowledgement was carried out."""
 
 
 async def register(client: Instances, message: Register) -> Registered:
@@ -52,7 +52,7 @@ async def register(client: Instances, message: Register) -> Registered:
     return Registered(
         lease=0,
         signal=pending.signal,
-        look=pending.look,
+        version=pending.version,
         resumed=resumed,
         taken_from=None,
         generation=generation,
@@ -116,7 +116,7 @@ async def note_acknowledged(client: Instances, instance: str, signal: Signal) ->
     """Save that a signal is acknowledged, for the server may deliver it again; then tell it."""
     # Where something else ended the instance, nothing is left to be acknowledged.
     with contextlib.suppress(ServerError):
-        await client.acknowledged(instance).add(signal, client.next_look)
+        await client.acknowledged(instance).add(signal, client.next_version)
     if signal.type is not SignalType.CANCEL:
         await client.tell(calls.SignalAck(instance, signal_number(signal.type), True))
 
@@ -167,7 +167,7 @@ def check(answer: calls.InstanceEventAnswer) -> None:
 
 
 async def hold(client: Instances, message: Hold) -> Done:
-    """As a pause is carried out, but that the client goes on to look for signals."""
+    """Like the end of a paused run, but the client goes on polling for signals."""
     instance = message.instance_id
     if not await _recorded_already(client, instance, InstanceStatus.SUSPENDED):
         if message.signal is not None:

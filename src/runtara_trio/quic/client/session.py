@@ -20,7 +20,7 @@ from ... import logs
 from ...errors import RequestTimeout, ServerError, Unreachable
 from ...tasks import GRACE, RepeatedEvent, staggered
 from ...threads import addresses
-from ..location import Server
+from ..location import ServerLocation
 from ..transport.driver import Driver
 from ..transport.link import Address, ClientLink, Link
 from ..transport.shim import Quic
@@ -62,7 +62,7 @@ class Session:
     """A server, connected to as long as :meth:`run` runs."""
 
     def __init__(
-        self, server: Server, connect_timeout: float, open_link: OpenLink = ClientLink
+        self, server: ServerLocation, connect_timeout: float, open_link: OpenLink = ClientLink
     ) -> None:
         self.server = server
         self._connect_timeout = connect_timeout

@@ -127,7 +127,7 @@ async def record_retry(client: Instances, message: RecordRetry) -> Done:
 
 async def checkpoint(client: Instances, message: Checkpoint) -> CheckpointReply:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
-    look = client.next_look()
+    version = client.next_version()
     answer, again = await client.ask(
         calls.Checkpoint(instance, checkpoint_id, message.state),
         calls.CheckpointAnswer,
@@ -136,13 +136,13 @@ async def checkpoint(client: Instances, message: Checkpoint) -> CheckpointReply:
     # Sent twice and answered with our own state: the first one had arrived.
     found = answer.found and not (again and answer.state == message.state)
     with trio.CancelScope(shield=True):  # it is saved: who asked is told so
-        pending = await client.fresh(instance, answer.pending_signal, look)
+        pending = await client.fresh(instance, answer.pending_signal, version)
         custom = await _custom_signal(client, message, answer)
     return CheckpointReply(
         found=found,
         state=answer.state if found else b"",
         pending_signal=pending,
-        look=look,
+        version=version,
         custom_signal=custom,
     )
 
@@ -182,14 +182,14 @@ async def sleep(client: Instances, message: Sleep) -> SleepReply:
             "BAD_WAKE_TIME",
             f"the checkpoint {wake_id(checkpoint_id)!r} has {len(wake)} bytes, not 8",
         )
-    look = client.next_look()
+    version = client.next_version()
     answer, _ = await client.ask(
         calls.Checkpoint(instance, checkpoint_id, message.state), calls.CheckpointAnswer
     )
     return SleepReply(
         wake_at_ms=int.from_bytes(wake, "big"),
-        pending_signal=await client.fresh(instance, answer.pending_signal, look),
-        look=look,
+        pending_signal=await client.fresh(instance, answer.pending_signal, version),
+        version=version,
     )
 
 
@@ -216,11 +216,11 @@ async def _take(client: Instances, message: TakeSignal) -> SignalTaken:
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
     wait: Wait = (instance, checkpoint_id)
     taken = client.taken.setdefault(instance, set())
-    if wait not in client.polls or checkpoint_id in taken:  # else this run has found none before
+    if wait not in client.polls or checkpoint_id in taken:  # else this run has asked in vain before
         record = await client.read(instance, signal_id(checkpoint_id))
         if record is not None:
             return _taken(record)
-    look = client.next_look()
+    version = client.next_version()
     answer, _ = await client.ask(
         calls.PollSignals(instance, checkpoint_id), calls.PollSignalsAnswer
     )
@@ -235,8 +235,8 @@ async def _take(client: Instances, message: TakeSignal) -> SignalTaken:
         client.polls.remove(wait)
     else:
         client.polls.add(wait)
-    signal = await client.fresh(instance, answer.signal, look)
-    await client.publish_signal(instance, signal, look)
+    signal = await client.fresh(instance, answer.signal, version)
+    await client.publish_signal(instance, signal, version)
     return SignalTaken(payload=None) if record is None else _taken(record)
 
 

@@ -37,13 +37,13 @@ from ...types import EventType, InstanceStatus, Signal, SignalType
 from ...wire import calls, mapping
 from ...wire.calls import Answer, Call
 from ..names import BUSY, HOLD, LEASE_LOST, outcome_of, signal_number, signal_type, status_number
-from .leases import Client, Leases
+from .leases import Client, ClientLeases
 
 
 class Answers:
     """Answers the calls of a server's clients."""
 
-    def __init__(self, backend: Backend, leases: Leases) -> None:
+    def __init__(self, backend: Backend, leases: ClientLeases) -> None:
         self.backend = backend
         self.leases = leases
         self._acknowledging: dict[str, list[trio.Event]] = {}

@@ -21,7 +21,7 @@ from ...messages import FreeLease, Register, Registered, TakeLease
 from ...tasks import RepeatedEvent
 
 Client = Any
-"""Whoever has a lease: compared, and never looked into."""
+"""Whoever has a lease. It is compared, and never opened."""
 
 
 class _Leased:
@@ -33,7 +33,7 @@ class _Leased:
         self.lease = lease
 
 
-class Leases:
+class ClientLeases:
     """What the clients of one server have leased."""
 
     def __init__(self, backend: Backend, keep: float) -> None:
@@ -68,7 +68,7 @@ class Leases:
 
         Raises:
           LeaseLost: another living client or owner has the instance.
-          ServerError: there is none that could be written.
+          ServerError: no such instance runs.
         """
         leased = self._leased.get(instance_id)
         if leased is not None and leased.client is client:

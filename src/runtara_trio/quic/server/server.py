@@ -23,7 +23,7 @@ from ..transport.link import Link, ServerLink
 from ..transport.tls import Identity
 from .answers import Answers
 from .connection import Limits, ServedConnection
-from .leases import Leases
+from .leases import ClientLeases
 from .listener import Listener
 
 
@@ -40,7 +40,7 @@ class Server:
         nursery: trio.Nursery,
     ) -> None:
         self._nursery = nursery
-        self.leases = Leases(backend, keep_leases)
+        self.leases = ClientLeases(backend, keep_leases)
         self._answers = Answers(backend, self.leases)
         self._running = InFlight()
         self._draining = False
@@ -114,7 +114,7 @@ def bind(host: str, port: int) -> ServerLink:
     """A link on a UDP port.
 
     Raises:
-      ConfigError: the port is taken, or the host is none of this machine's.
+      ConfigError: the port is taken, or the host is not one of this machine's.
     """
     try:
         ((family, _, _, _, address), *_) = socket.getaddrinfo(

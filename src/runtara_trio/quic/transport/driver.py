@@ -29,14 +29,14 @@ from .link import Address, Link
 from .shim import Quic, acknowledge_now, is_urgent, timer_of
 
 DRAIN = 8
-"""Datagrams that are read before their connections look at what came."""
+"""Datagrams that are read before their connections handle them."""
 
 ACKNOWLEDGE_EVERY = 4
 """Datagrams after which the peer is told at once what has come: it may wait for that."""
 
 LAZY = 0.025
-"""Seconds that a batch may wait to be answered which asks for nothing: it was only
-acknowledgements, but they may have ended streams, and the peer wants others for them."""
+"""Seconds that a batch of mere acknowledgements may wait for an answer. It cannot wait for
+ever: they may have ended streams, and the peer waits for the limit that allows new ones."""
 
 GRANULARITY = 0.001
 """Seconds between two timers of one connection: a timer that nothing could be done about
@@ -52,7 +52,7 @@ class _Alarm:
     def __init__(self, connection: Connection) -> None:
         self.connection: Connection | None = connection
         self.scheduled = math.inf
-        """When the timer looks at it: not later than it is due."""
+        """When the timer handles it: not later than it is due."""
 
 
 class Connection:
@@ -207,7 +207,7 @@ class Driver:
     # ---- the timer
 
     def see_to_timer(self, connection: Connection, by: float = math.inf) -> None:
-        """Have the timer look at a connection when it wants to be looked at, or earlier."""
+        """Have the timer handle a connection when it is due, or earlier."""
         connection.due = min(max(connection.next_timer(), connection.handled + GRANULARITY), by)
         self._set_alarm(connection)
 
@@ -241,5 +241,5 @@ class Driver:
             scheduled, _, alarm = heapq.heappop(self._timers)
             if scheduled == alarm.scheduled and alarm.connection is not None:
                 alarm.scheduled = math.inf
-                found.append(alarm.connection)  # else an earlier look has come between
+                found.append(alarm.connection)  # else an earlier alarm has come between
         return found

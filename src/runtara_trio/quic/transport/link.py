@@ -43,7 +43,7 @@ class Link(Protocol):
         """The next datagram and who sent it.
 
         Raises:
-          BlockingIOError: there is none.
+          BlockingIOError: there is no datagram.
           ConnectionRefusedError: nobody listens where something was sent to, or the
             socket cannot be used.
         """

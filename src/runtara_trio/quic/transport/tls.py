@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from ...errors import ConfigError
-from ..location import Server, show_pin
+from ..location import ServerLocation, show_pin
 from . import shim
 from .shim import Quic
 
@@ -37,7 +37,7 @@ _CRYPTO_ERROR = 0x100
 _VALID = timedelta(days=825)
 
 
-def client_configuration(server: Server) -> QuicConfiguration:
+def client_configuration(server: ServerLocation) -> QuicConfiguration:
     """What aioquic is to do as a client of ``server``."""
     chain = server.verify and server.pin is None
     return QuicConfiguration(
@@ -51,7 +51,7 @@ def client_configuration(server: Server) -> QuicConfiguration:
     )
 
 
-def pin_check(server: Server) -> Callable[[Quic], str | None]:
+def pin_check(server: ServerLocation) -> Callable[[Quic], str | None]:
     """A function that says what is wrong with the certificate that a server showed."""
 
     def check(quic: Quic) -> str | None:
@@ -69,7 +69,7 @@ def pin_check(server: Server) -> Callable[[Quic], str | None]:
     return check
 
 
-def refusal(server: Server, quic: Quic, code: int, reason: str) -> str | None:
+def refusal(server: ServerLocation, quic: Quic, code: int, reason: str) -> str | None:
     """What a handshake failed of, and how to mend it; None: not of the certificate."""
     if not server.verify or not _CRYPTO_ERROR <= code < _CRYPTO_ERROR + 256:
         return None
@@ -122,7 +122,7 @@ def load_identity(certificate: Path, key: Path) -> Identity:
     """Read a server's certificate and key, both PEM.
 
     Raises:
-      ConfigError: names the file that cannot be read, or is none.
+      ConfigError: names the file that cannot be read, or is invalid.
     """
     chain = _read(certificate, "certificate", x509.load_pem_x509_certificates)
     private = _read(key, "key", lambda data: load_pem_private_key(data, None))

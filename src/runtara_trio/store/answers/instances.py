@@ -49,7 +49,7 @@ async def register(tx: Tables, message: Register) -> Registered:
     return Registered(
         lease=lease,
         signal=None if row is None or revived else row.signal,
-        look=tx.look,
+        version=tx.version,
         resumed=row is not None,
         taken_from=None if dead is None else dead.who,
     )
@@ -181,7 +181,7 @@ async def sleep(tx: Tables, message: Sleep) -> SleepReply:
     wake_at_ms = int.from_bytes(wake, "big")
     await tx.save(instance, (wake_id(checkpoint_id), wake), (checkpoint_id, message.state))
     await tx.set_sleep(instance, checkpoint_id, wake_at_ms)
-    return SleepReply(wake_at_ms=wake_at_ms, pending_signal=row.signal, look=tx.look)
+    return SleepReply(wake_at_ms=wake_at_ms, pending_signal=row.signal, version=tx.version)
 
 
 ANSWERS: Handlers[Tables] = {

@@ -26,9 +26,9 @@ CANCEL, PAUSE, RESUME = SignalType.CANCEL, SignalType.PAUSE, SignalType.RESUME
 class Standing(enum.Enum):
     """Where an instance stands when an operator's signal comes."""
 
-    ALIVE = "running or held, its lease alive"
+    ALIVE = "running or held by a pause, its lease alive"
     DEAD = "running, its lease dead: a register could take it now"
-    IDLE = "suspended and not held, or pending"
+    IDLE = "suspended and not held by a pause, or pending"
     CORE_RUNNING = "running in a runtara-core"
     CORE_SUSPENDED = "suspended by a runtara-core"
     FINISHED = "finished"
@@ -84,7 +84,7 @@ def standing(status: InstanceStatus, *, alive: bool, ours: bool) -> Standing:
 
     Args:
       status: what its row says.
-      alive: its lease is held by a living owner.
+      alive: its lease is a living owner's.
       ours: its last start was a register of ours, not one of a runtara-core.
     """
     if status.finished:

@@ -26,7 +26,7 @@ from .rules import Action, CustomAction
 
 
 async def poll_signals(tx: Tables, message: PollSignals) -> PendingSignal:
-    return PendingSignal(signal=await tx.pending(message.instance_id), look=tx.look)
+    return PendingSignal(signal=await tx.pending(message.instance_id), version=tx.version)
 
 
 async def acknowledge_signal(tx: Tables, message: AcknowledgeSignal) -> Done:

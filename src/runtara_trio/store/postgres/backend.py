@@ -71,15 +71,15 @@ class PostgresStore:
         self._connect_within = config.connect_timeout_ms / 1000
         self._token = trio.lowlevel.current_trio_token()
         hosts = Hosts(url)
-        looks = itertools.count(1)
+        versions = itertools.count(1)
         self._owner = Owner(hosts, config.lease_ms, self._lost)
         self._pool = Pool(hosts, name)
         self._preparing = Preparing(self._pool, self._owner, name, create=create)
-        self._transactions = Transactions(self._pool, self._owner, name, looks)
+        self._transactions = Transactions(self._pool, self._owner, name, versions)
         self._queue = Queue(
-            self._pool, nursery, name, looks, self._add_signal, self._transactions.record
+            self._pool, nursery, name, versions, self._add_signal, self._transactions.record
         )
-        self._watch = Watch(self._pool, self._owner, self._preparing.owned, looks)
+        self._watch = Watch(self._pool, self._owner, self._preparing.owned, versions)
         self._open: set[Job] = set()
         self._saves: Counter[str] = Counter()
         """How many checkpoints of an instance are on their way."""

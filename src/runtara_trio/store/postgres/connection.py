@@ -42,7 +42,7 @@ class ReadOnlySession(pg_errors.ReadOnlySqlTransaction):
 
 
 def told_apart(error: psycopg.Error, pgconn: pq.abc.PGconn) -> psycopg.Error:
-    """A write that was refused on a standby, or on a server that is none and says so."""
+    """A write that was refused by a standby, or by a primary that is read-only."""
     if error.sqlstate == READ_ONLY and pgconn.parameter_status(b"in_hot_standby") == b"off":
         told = ReadOnlySession(str(error))
         told.__cause__ = error
@@ -131,7 +131,7 @@ class Connection:
         self._check(results)
 
     async def value(self, statements: str) -> str:
-        """The first value that statements without parameters bring, unprepared; empty: none."""
+        """The first value that statements without parameters bring, unprepared; empty: no value."""
         with self._broken_if_cut():
             self._pgconn.send_query(statements.encode())
             results = await self._results()

@@ -97,8 +97,8 @@ class Hosts:
         """A connection to the first that takes it.
 
         Raises:
-          psycopg.Error: they refuse it, there is none, or no name can be resolved.
-          TooSlowError: none has answered.
+          psycopg.Error: every host refuses it, or no name can be resolved.
+          TooSlowError: no host has answered.
         """
         with trio.fail_after(self.timeout):
             attempts = await in_thread(self.attempts, abandon_on_cancel=True)

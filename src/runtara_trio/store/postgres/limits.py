@@ -18,10 +18,10 @@ RETRY_SERVER = 1.0
 """What it grows to for what is needed first: the tables, the watch."""
 
 DOUBT = 0.25
-"""Between two looks at an owner that may be dead."""
+"""Between two checks of an owner that may be dead."""
 
 POLL = 1.0
-"""Between two looks for signals that nobody announced."""
+"""Between two polls for signals that nobody announced."""
 
 LARGEST_BATCH = 256
 """Messages in a batch."""

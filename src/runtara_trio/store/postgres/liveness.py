@@ -36,7 +36,7 @@ LOCKED = (
 """Of an owner ``o``: ms since its renewal, and whether its lock is held."""
 
 ALIVE = f"({AGE} < lease_ms AND ({LOCKED} OR {AGE} < lease_ms / 2))"
-"""Whether an owner ``o`` lives, as far as one look can tell."""
+"""Whether an owner ``o`` lives, as far as one reading can tell."""
 
 LIVING = f"SELECT owner FROM runtara_trio_owners o WHERE {ALIVE}"
 

@@ -26,10 +26,10 @@ from .hosts import Hosts
 from .liveness import NEW_KEY, TIDY
 from .schema import NEXT_EPOCH
 
-AGAIN = 0.5
+RECONNECT = 0.5
 """Seconds before the server is tried again, or the lock."""
 
-LONGEST_WAIT = 2.0
+RECONNECT_AT_MOST = 2.0
 """What the first grows to while there is no server."""
 
 LAST_WORDS = 5.0
@@ -73,7 +73,7 @@ class Owner:
             self._thread.start()
 
     def stop(self, patience: float) -> None:
-        """Give up the lock and the row: what is still held is free. Blocks, for no longer than
+        """Give up the lock and the row: what is still leased is free. Blocks, for no longer than
         there is patience: then the lease runs out by itself."""
         self._stop.set()
         with contextlib.suppress(OSError):  # the thread may have ended already
@@ -88,7 +88,7 @@ class Owner:
         self._woken.close()
 
     def _run(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-        away = logs.Outage(logs.look_failed, "the renewal of leases")
+        away = logs.Outage(logs.renewal_failed, "the renewal of leases")
         try:
             while not self._stop.is_set():
                 try:
@@ -122,7 +122,7 @@ class Owner:
         with selectors.DefaultSelector() as selector:
             selector.register(pgconn.socket, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
-            until = time.monotonic() + (self._lease_ms / 3000 if self._locked else AGAIN)
+            until = time.monotonic() + (self._lease_ms / 3000 if self._locked else RECONNECT)
             while (left := until - time.monotonic()) > 0 and not self._stop.is_set():
                 if any(key.fileobj == pgconn.socket for key, _ in selector.select(left)):
                     pgconn.consume_input()
@@ -130,11 +130,11 @@ class Owner:
                         raise psycopg.OperationalError("the server closed the connection")
 
     def _connect_again(self) -> psycopg.Connection[tuple[object, ...]] | None:
-        wait = AGAIN
+        wait = RECONNECT
         while not self._stop.wait(wait):
             with contextlib.suppress(psycopg.Error):
                 return self._connect()
-            wait = min(2 * wait, LONGEST_WAIT)
+            wait = min(2 * wait, RECONNECT_AT_MOST)
         return None
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:

@@ -21,8 +21,8 @@ import trio
 from ...errors import StoreError
 from .connection import Connection
 
-ANSWER = 1.0
-"""Seconds for a statement that needs no work, if nobody holds the session that it waits for."""
+AT_ONCE = 1.0
+"""Seconds for a statement that needs no work, if nobody uses the session that it waits for."""
 
 Connect = Callable[[], Awaitable[Connection]]
 
@@ -82,12 +82,12 @@ async def _keeps(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(begin)
-        with trio.move_on_after(ANSWER):
+        with trio.move_on_after(AT_ONCE):
             await began.wait()
         waits = not theirs
         if waits:  # for a session: ours, where that is free after a transaction
             await connection.value("COMMIT")
-            with trio.move_on_after(ANSWER):
+            with trio.move_on_after(AT_ONCE):
                 await began.wait()
         nursery.cancel_scope.cancel()
     if not began.is_set():

@@ -36,14 +36,14 @@ class Queue:
         pool: Pool,
         nursery: trio.Nursery,
         name: str,
-        looks: Iterator[int],
+        versions: Iterator[int],
         take: Callable[[Job, CheckpointReply], Awaitable[None]],
         record: Callable[..., Awaitable[list[outcome.Outcome[OutcomeReply]]]],
     ) -> None:
         self._pool = pool
         self._nursery = nursery
         self._name = name
-        self._looks = looks
+        self._versions = versions
         self._take = take
         self._record = record
         self._jobs: list[Job] = []
@@ -111,7 +111,7 @@ class Queue:
         return batch
 
     async def _send(self, connection: Connection, jobs: Sequence[Job]) -> None:
-        look = next(self._looks)
+        version = next(self._versions)
         messages: list[Any] = [job.message for job in jobs]
         for job in jobs:
             job.sent = True
@@ -125,7 +125,7 @@ class Queue:
             for job, answer in zip(jobs, recorded, strict=True):
                 job.answer(answer)
             return
-        answers = await saving.save(connection, messages, look, again=jobs[0].again)
+        answers = await saving.save(connection, messages, version, again=jobs[0].again)
         for job, (reply, custom) in zip(jobs, answers, strict=True):
             if custom and isinstance(reply, CheckpointReply):
                 self._nursery.start_soon(self._take, job, reply)

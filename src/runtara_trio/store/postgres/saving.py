@@ -70,7 +70,7 @@ Saved = CheckpointReply | BaseException | None
 
 
 async def save(
-    connection: Connection, messages: Sequence[Checkpoint], look: int, *, again: bool
+    connection: Connection, messages: Sequence[Checkpoint], version: int, *, again: bool
 ) -> list[tuple[Saved, bool]]:
     """Save many, each (instance, id) once. For each the answer, and whether a custom signal
     for its id is or was there.
@@ -87,12 +87,12 @@ async def save(
         signal_id(""),
     )
     return [
-        (_answer(message, row, look, again=again), bool(row[7]))
+        (_answer(message, row, version, again=again), bool(row[7]))
         for message, row in zip(messages, rows, strict=True)
     ]
 
 
-def _answer(message: Checkpoint, row: Row, look: int, *, again: bool) -> Saved:
+def _answer(message: Checkpoint, row: Row, version: int, *, again: bool) -> Saved:
     _, epoch, status, saved, state, kind, payload, _ = row
     try:
         rules.check_lease(message.instance_id, message.lease, epoch)
@@ -107,7 +107,7 @@ def _answer(message: Checkpoint, row: Row, look: int, *, again: bool) -> Saved:
         found=not saved,
         state=b"" if saved else state,
         pending_signal=signal_of(kind, payload),
-        look=look,
+        version=version,
     )
 
 

@@ -30,11 +30,11 @@ class PostgresTables:
         liveness: Liveness,
         *,
         losses: int,
-        look: int,
+        version: int,
         again: bool,
     ) -> None:
         """``losses``: how many connections the store has lost so far."""
-        self.look = look
+        self.version = version
         self.again = again
         self.announces = False
         """Once it has committed, those who listen for signals are told."""
@@ -133,10 +133,10 @@ class PostgresTables:
     # ---- leases
 
     async def holder(self, owner: str) -> Holder:
-        return (await self._look_at(owner))[0]
+        return (await self._read_owner(owner))[0]
 
     async def settled_holder(self, owner: str) -> Holder:
-        holder, locked = await self._look_at(owner)
+        holder, locked = await self._read_owner(owner)
         if locked:
             self._liveness.is_locked(owner)
         elif holder.alive and not self._liveness.is_dead(owner, losses=self._losses):
@@ -145,8 +145,8 @@ class PostgresTables:
             return Holder(owner, holder.who, False, holder.until)
         return holder
 
-    async def _look_at(self, owner: str) -> tuple[Holder, bool]:
-        """An owner, alive as far as one look can tell, and whether it is so for certain."""
+    async def _read_owner(self, owner: str) -> tuple[Holder, bool]:
+        """An owner, alive as far as one reading can tell, and whether that is certain."""
         if owner == self._owner.name:
             return Holder(owner, self._owner.who, True, None), True
         found = await self._run(

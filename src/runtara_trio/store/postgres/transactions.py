@@ -37,11 +37,11 @@ class _Unsure(Exception):
 class Transactions:
     """Answers messages on connections that are lent."""
 
-    def __init__(self, pool: Pool, owner: Owner, name: str, looks: Iterator[int]) -> None:
+    def __init__(self, pool: Pool, owner: Owner, name: str, versions: Iterator[int]) -> None:
         self._pool = pool
         self._owner = owner
         self._name = name
-        self._looks = looks
+        self._versions = versions
         self._liveness = Liveness()
 
     async def answer(self, job: Job, message: Request[Any], patience: trio.CancelScope) -> Any:
@@ -131,7 +131,7 @@ class Transactions:
             self._owner,
             self._liveness,
             losses=self._pool.losses,
-            look=next(self._looks),
+            version=next(self._versions),
             again=again,
         )
 

@@ -22,13 +22,15 @@ CHANNEL = "runtara_trio"
 
 
 class Watch:
-    """What waits for the instances that this owner holds."""
+    """What waits for the instances that this owner has leased."""
 
-    def __init__(self, pool: Pool, owner: Owner, owned: trio.Event, looks: Iterator[int]) -> None:
+    def __init__(
+        self, pool: Pool, owner: Owner, owned: trio.Event, versions: Iterator[int]
+    ) -> None:
         self._pool = pool
         self._owner = owner
         self._owned = owned
-        self._looks = looks
+        self._versions = versions
         self._hints: set[Row] = set()
         self._news, self._batches = trio.open_memory_channel[SignalBatch](math.inf)
 
@@ -41,9 +43,9 @@ class Watch:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
-        """Look when a signal is announced, and now and then. Runs until cancelled."""
+        """Poll when a signal is announced, and now and then. Runs until cancelled."""
         await self._owned.wait()
-        away = logs.Outage(logs.look_failed, "the look for signals")
+        away = logs.Outage(logs.poll_failed, "the poll for signals")
         wait = limits.RETRY
         while True:
             try:
@@ -52,7 +54,7 @@ class Watch:
                     await connection.run(f"LISTEN {CHANNEL}")
                     while True:
                         with trio.fail_after(limits.ANSWER):
-                            await self._look(connection)
+                            await self._poll(connection)
                         away.over()
                         wait = limits.RETRY
                         with trio.move_on_after(limits.POLL):
@@ -64,10 +66,10 @@ class Watch:
                 await trio.sleep(wait)
                 wait = min(2 * wait, limits.RETRY_SERVER)
 
-    async def _look(self, connection: Connection) -> None:
+    async def _poll(self, connection: Connection) -> None:
         if not self._owner.leased:
             return
-        look = next(self._looks)
+        version = next(self._versions)
         rows = await connection.run(
             "SELECT s.instance_id, s.signal_type::text, s.payload, NULL FROM pending_signals s"
             " JOIN runtara_trio_leases l USING (instance_id)"
@@ -84,5 +86,5 @@ class Watch:
                 signals.append((instance, signal))
         hints = {(instance, checkpoint_id) for instance, kind, _, checkpoint_id in rows if not kind}
         fresh, self._hints = hints - self._hints, hints
-        if signals or fresh:  # a signal again and again: a look may overtake another
-            self.publish(SignalBatch(signals=tuple(signals), hints=tuple(fresh), look=look))
+        if signals or fresh:  # a signal again and again: a poll may overtake another
+            self.publish(SignalBatch(signals=tuple(signals), hints=tuple(fresh), version=version))

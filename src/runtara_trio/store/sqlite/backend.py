@@ -65,8 +65,8 @@ class SqliteStore:
         await self._worker.watchdog()
 
     async def close(self) -> None:
-        """Answer what is queued, then free what is held. Who has the file locked is waited for
-        as long as there is patience."""
+        """Answer what is queued, then free what is leased. A writer that has the file locked is
+        waited for as long as there is patience."""
         self._database.give_up_after(self._patience.left())
         await self._worker.close()
 
@@ -87,7 +87,7 @@ class SqliteStore:
             batch = SignalBatch(
                 signals=pending.signals,
                 hints=pending.hints,
-                look=pending.look,
+                version=pending.version,
                 lost=older.lost + batch.lost,
             )
         self._latest = batch

@@ -39,10 +39,10 @@ from .tables import SqliteTables, drive
 T = TypeVar("T")
 
 WATCH_INTERVAL = 0.04
-"""Seconds between two looks for other processes' signals."""
+"""Seconds between two polls for other processes' signals."""
 
-LOOK_AT_FILE = 0.5
-"""Seconds between two looks whether the file is still there, while nothing is written."""
+CHECK_FILE = 0.5
+"""Seconds between two checks that the file is still there, while nothing is written."""
 
 _UNKNOWN = -1
 
@@ -76,7 +76,7 @@ class Database:
         self.file: StoreFile | None = None
         self._publish = publish
         self._lock_waits = LockWaits()
-        self._looks = itertools.count(1)
+        self._versions = itertools.count(1)
         self._published: tuple[list[tuple[str, Signal]], list[tuple[str, str]]] = ([], [])
         self._data_version = 0
         self._next_watch = self._next_look = self._next_renewal = 0.0
@@ -136,7 +136,7 @@ class Database:
             if writes:
                 file.db.execute("BEGIN IMMEDIATE")
             for job in jobs:
-                tx.now, tx.look = job.now, next(self._looks)
+                tx.now, tx.version = job.now, next(self._versions)
                 if type(job.message) is not Checkpoint:
                     saving.settle()
                 job.result = _answered(tx, saving, job.message)
@@ -167,7 +167,7 @@ class Database:
         if tx.signals_changed:
             try:
                 self._publish_pending()
-            except sqlite3.Error:  # what was committed stays; the next tick looks again
+            except sqlite3.Error:  # what was committed stays; the next tick polls again
                 self._data_version = _UNKNOWN
 
     # ---- signals, renewal, the file under us: what has to be done between batches
@@ -177,23 +177,26 @@ class Database:
         if self.leases.owner is None or self.file is None or self.file.gone:
             return None
         now = time.monotonic()
-        try:
-            if now >= self._next_watch:
-                self._next_watch = now + WATCH_INTERVAL
-                if self.leases.leased:
-                    self._watch(now)
-            if now >= self._next_renewal:
-                self._next_renewal = now + self.leases.lease_ms / 3000
-                self._renew()
-        except Exception as exc:
-            # Whoever asks next is told; a lock or a full disk may pass by itself. The
-            # thread must live on: it renews the leases.
-            logs.look_failed(error=str(self._translated(exc)))
+        if now >= self._next_watch:
+            self._next_watch = now + WATCH_INTERVAL
+            if self.leases.leased:
+                self._attempt(functools.partial(self._watch, now), logs.poll_failed)
+        if now >= self._next_renewal:
+            self._next_renewal = now + self.leases.lease_ms / 3000
+            self._attempt(self._renew, logs.renewal_failed)
         return max(0.0, min(self._next_watch, self._next_renewal) - time.monotonic())
+
+    def _attempt(self, due: Callable[[], None], failed: Callable[..., None]) -> None:
+        """Do what is due. Whoever asks next is told of a failure; a lock or a full disk may pass
+        by itself, and the thread must live on: it renews the leases."""
+        try:
+            due()
+        except Exception as exc:
+            failed(error=str(self._translated(exc)))
 
     def _watch(self, now: float) -> None:
         if now >= self._next_look:
-            self._next_look = now + LOOK_AT_FILE
+            self._next_look = now + CHECK_FILE
             self._opened().check()
         (version,) = self._opened().db.execute("PRAGMA data_version").fetchone()
         if version != self._data_version:  # another connection has committed
@@ -213,7 +216,7 @@ class Database:
         return self.leases.lost(db)
 
     def _publish_pending(self) -> None:
-        look = next(self._looks)
+        version = next(self._versions)
         rows = (
             self._opened()
             .db.execute(
@@ -236,10 +239,10 @@ class Database:
                 hints.append((instance, checkpoint_id))
         news = signals, hints
         if news == self._published:
-            return  # another's commit, which is none of ours
+            return  # another's commit that does not concern us
         self._published = news
         if signals or hints:
-            self._publish(SignalBatch(signals=tuple(signals), hints=tuple(hints), look=look))
+            self._publish(SignalBatch(signals=tuple(signals), hints=tuple(hints), version=version))
 
     # ---- opening and closing
 

@@ -19,7 +19,7 @@ from . import failures, owners, schema
 from .locked import WHILE_MS
 
 LARGEST_LOG = 16 * 2**20
-"""Bytes that the log keeps once a long reader that had held it has gone."""
+"""Bytes that the log keeps once a long reader has let it shrink."""
 
 LONGEST_NAME = 255
 """Bytes of a file's name, on most file systems."""
@@ -38,7 +38,7 @@ class StoreFile:
         """Open it; ``create``: it may be missing, and may lack tables.
 
         Raises:
-          StoreError: there is none, it is no store of a version known here, or this
+          StoreError: there is no file, its version is unknown, or this
             Python's SQLite is too old.
         """
         self.path = location.path

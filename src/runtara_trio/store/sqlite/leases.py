@@ -77,7 +77,7 @@ class Leases:
         )
 
     def leave(self, db: sqlite3.Connection) -> None:
-        """Remove this owner; what it still holds is dead from here on."""
+        """Remove this owner; what it has still leased is dead from here on."""
         db.execute("DELETE FROM runtara_trio_owners WHERE owner = ?", (self.owner,))
 
     def give_up(self, *, keep_file: bool) -> None:
@@ -113,7 +113,7 @@ class Leases:
         return int(epoch)
 
     def let_go(self, db: sqlite3.Connection, instance_id: str, epoch: int) -> bool:
-        """Give a lease to nobody, an owner that no row tells of. Whether it was held.
+        """Give a lease to nobody, an owner that no row tells of. Whether it was leased.
 
         The row stays: without it a running instance would be a runtara-core's.
         """
@@ -150,7 +150,7 @@ class Leases:
         if self._path is None:
             return None
         path = owners.side_file(self._path, owner)
-        if owners.look_at(path).lock is not owners.Lock.FREE:
+        if owners.seen_at(path).lock is not owners.Lock.FREE:
             return None
         _mark(db, owner)
         return path
@@ -171,7 +171,7 @@ class Leases:
         clock = owners.monotonic_ms()
         unchanged = clock - self._seen_since(owner, renewed_ms, clock)
         dead = owners.is_dead(
-            owners.look_at(owners.side_file(self._path, owner)),
+            owners.seen_at(owners.side_file(self._path, owner)),
             renewed_ms=renewed_ms,
             lease_ms=lease_ms,
             now_ms=clock,

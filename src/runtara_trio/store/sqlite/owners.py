@@ -66,14 +66,14 @@ class Lock(enum.Enum):
 
 
 class Seen(NamedTuple):
-    """A look at a side file."""
+    """What was seen of a side file."""
 
     lock: Lock
     clock: bytes | None = None
     """Whose monotonic clock its owner goes by; None: not told."""
 
 
-def look_at(path: str) -> Seen:
+def seen_at(path: str) -> Seen:
     """Whether somebody holds the lock of a side file, and by which clock."""
     try:
         fd = os.open(path, os.O_RDONLY)  # another user's is not ours to write
@@ -111,7 +111,7 @@ def dead_files(database: str) -> dict[str, str]:
     folder, prefix = os.path.split(side_file(database, ""))
     found = [name.removeprefix(prefix) for name in os.listdir(folder) if name.startswith(prefix)]
     paths = {owner: side_file(database, owner) for owner in found}
-    return {owner: path for owner, path in paths.items() if look_at(path).lock is Lock.FREE}
+    return {owner: path for owner, path in paths.items() if seen_at(path).lock is Lock.FREE}
 
 
 def is_dead(seen: Seen, *, renewed_ms: int, lease_ms: int, now_ms: int, unchanged_ms: int) -> bool:

@@ -74,7 +74,7 @@ class Saving:
             found=not saved,
             state=b"" if saved else rows.stored(tx.db, instance, checkpoint_id) or b"",
             pending_signal=known.signal,
-            look=tx.look,
+            version=tx.version,
             custom_signal=custom,
         )
 

@@ -43,7 +43,7 @@ class SqliteTables:
         self.leases = leases
         self.now = 0.0
         """When the message that is being answered was sent, Unix seconds."""
-        self.look = 0
+        self.version = 0
         self.leased: list[tuple[str, int | None]] = []
         """Leases taken, and given up (None), in this order, once it has committed."""
         self.dead_files: list[str] = []

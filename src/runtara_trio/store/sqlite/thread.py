@@ -29,14 +29,14 @@ from ...tasks import RepeatedEvent
 from .database import Job
 
 LARGEST_BATCH = 256
-PATIENCE = 0.002
+LATE = 0.002
 """Seconds that a batch or the timer may be late before the loop steps aside."""
 ASIDE = 0.001
 """Seconds for which it does."""
-LONGEST_PATIENCE = 0.064
+LATEST = 0.064
 """What it grows to while stepping aside does not help."""
-LOOK_AT_TIMER = 0.02
-"""Seconds between two looks at the thread's timer while nothing is asked of it."""
+CHECK_TIMER = 0.02
+"""Seconds between two checks of the thread's timer while nothing is asked of it."""
 
 
 class Worker(Protocol):
@@ -115,7 +115,7 @@ class DatabaseThread:
 
     async def watchdog(self) -> None:
         """Let the thread have the GIL where the loop would not. Runs until cancelled."""
-        patience = PATIENCE
+        patience = LATE
         while True:
             if self._waiting == 0 and self._timer == math.inf:
                 await self._asked.wait()
@@ -125,17 +125,17 @@ class DatabaseThread:
                 # Waiting gives the GIL away. Where that did not help, the thread waits for
                 # the disk or for a lock, and the loop is not the one who is in its way.
                 helped = self._through.acquire(timeout=ASIDE)
-                patience = PATIENCE if helped else min(2 * patience, LONGEST_PATIENCE)
+                patience = LATE if helped else min(2 * patience, LATEST)
                 self._stepped_aside = time.monotonic()
 
     def _until_late(self, patience: float) -> float:
-        """Seconds until the loop should look whether the thread is late; 0: it is."""
+        """Seconds until the loop should check whether the thread is late; 0: it is late."""
         now = time.monotonic()
         if self._waiting:
             return max(0.0, max(self._batch_ended, self._stepped_aside) + patience - now)
         if now - max(self._timer, self._stepped_aside) > patience:
             return 0.0
-        return PATIENCE if now - self._batch_ended < LOOK_AT_TIMER else LOOK_AT_TIMER
+        return LATE if now - self._batch_ended < CHECK_TIMER else CHECK_TIMER
 
     async def close(self) -> None:
         self._closing = True
