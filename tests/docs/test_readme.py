@@ -12,15 +12,32 @@ from runtara_trio.engine.outcome import TABLE
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-def test_the_program_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_program_is_killed_and_goes_on(tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    for expected in (["charging", "completed"], []):
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert [line.split()[0] for line in done.stdout.splitlines()] == expected
-        # the second start finds it finished, and says what to do
-        assert ("revive=True" in done.stderr) is not bool(expected)
+    (tmp_path / "bills.py").write_text(program)
+    first = start(tmp_path)
+    assert first.stdout is not None
+    before = [first.stdout.readline().strip() for _ in range(3)]
+    first.kill()
+    first.communicate(timeout=30)
+    output, errors = start(tmp_path).communicate(timeout=60)
+    assert not errors
+    *after, end = output.splitlines()
+    charged = [f"charged customer-{number}" for number in range(1, 11)]
+    assert before == charged[:3]
+    assert after in (charged[2:], charged[3:])  # the third may have been killed before its save
+    assert end == "june is completed"
+    assert start(tmp_path).communicate(timeout=30) == ("june was completed already\n", "")
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "bills.py"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_the_table_is_the_codes() -> None:
