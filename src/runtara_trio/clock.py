@@ -48,6 +48,11 @@ class TrioClock:
         return self._offset + trio.current_time()
 
 
+def is_steady(clock: Clock) -> bool:
+    """Whether a wall clock goes as Trio's: it does not jump, and mocked time has no lag."""
+    return isinstance(clock, TrioClock)
+
+
 def default_clock() -> Clock:
     """The system's clock, or in a run on a MockClock one that follows it."""
     testing = sys.modules.get("trio.testing")  # not imported: then nobody mocks

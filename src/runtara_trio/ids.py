@@ -72,6 +72,12 @@ def check_text(name: str, value: object) -> str:
     return value
 
 
+def storable(text: str, most: int) -> str:
+    """A text that every backend stores: up to so many characters, a NUL and lone surrogates
+    escaped as Python writes them."""
+    return text[:most].replace("\0", "\\x00").encode(errors="backslashreplace").decode()
+
+
 def escape(part: str) -> str:
     """``%``, ``/`` and ``:`` percent-escaped, so that joined parts never meet."""
     return part.replace("%", "%25").replace("/", "%2F").replace(":", "%3A")

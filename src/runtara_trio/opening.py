@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import trio
 
 from .backend import Backend, Patience
-from .clock import Clock, TrioClock, default_clock
+from .clock import Clock, default_clock, is_steady
 from .config import SdkConfig
 from .engine.outcome import contains
 from .engine.services import SharedBackend, keep_running
@@ -168,6 +168,6 @@ async def _serve(opening: _Opening) -> None:
         nursery.start_soon(keep_running, shared.watch)
         if config.heartbeat_interval_ms:
             nursery.start_soon(keep_running, shared.heartbeat)
-            if not isinstance(clock, TrioClock):  # mocked time has no lag
+            if not is_steady(clock):
                 nursery.start_soon(keep_running, shared.watch_lag)
         opening.opened(shared)

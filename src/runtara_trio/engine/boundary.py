@@ -212,10 +212,10 @@ class Boundary:
         """Whether the body's scope is cancelled, by itself or by one around the block.
 
         Of the latter Trio tells only tasks that are not shielded from it, so its own
-        record is asked, if it has one by this name.
+        record is asked (a private name, see ``tests/values/test_private_names.py``).
         """
-        record = getattr(self._scope, "_cancel_status", None)
-        return self._scope.cancel_called or getattr(record, "effectively_cancelled", False)
+        record = self._scope._cancel_status  # None: not entered yet, or left
+        return self._scope.cancel_called or (record is not None and record.effectively_cancelled)
 
     def _settle(self) -> None:
         """Cancel the scope if a pause is asked and nothing would be half done."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from ..errors import InstanceCancelled, InstancePaused, message_of
+from ..ids import storable
 from ..types import InstanceStatus, Outcome
 
 
@@ -109,7 +110,7 @@ def decide(facts: Facts) -> Verdict:
     assert outcome is not None
     payload = b""
     if outcome is Outcome.FAILED and facts.error is not None:
-        payload = failure_text(facts.error).encode(errors="backslashreplace")
+        payload = failure_text(facts.error).encode()
     elif outcome is Outcome.STOPPED and facts.stopped is not None:
         payload = facts.stopped.encode(errors="backslashreplace")
     elif outcome is Outcome.PAUSED:
@@ -145,7 +146,7 @@ def failure_text(error: BaseException) -> str:
     """``Type: message``, a blank line, the traceback; no NUL, at most 1 MiB or so."""
     made = "".join(traceback.format_exception(error))
     text = f"{type(error).__name__}: {message_of(error)}\n\n{made}"
-    return text.replace("\0", "\\x00")[:_LONGEST_TEXT]
+    return storable(text, _LONGEST_TEXT)
 
 
 _LONGEST_TEXT = 1 << 20

@@ -19,6 +19,7 @@ import trio
 from ..codec import Codec, decode, encode
 from ..engine.outcome import leaves_of
 from ..errors import CodecError, ConfigError, DurableError, SdkError, message_of
+from ..ids import storable
 
 _LONGEST_TEXT = 1 << 16
 
@@ -89,7 +90,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def encoded(codec: Codec, name: str, error: Exception) -> bytes:
     """The record of a failure. Raises CodecError."""
     text = "".join(traceback.format_exception(error))
-    failure = msgspec.structs.replace(_failure(error), traceback=_clean(text[-_LONGEST_TEXT:]))
+    failure = msgspec.structs.replace(
+        _failure(error), traceback=storable(text[-_LONGEST_TEXT:], _LONGEST_TEXT)
+    )
     return encode(codec, name, msgspec.json.encode(failure).decode())
 
 
@@ -134,7 +137,7 @@ def _same(one: Failure, other: Failure) -> bool:
 
 
 def _failure(error: Exception) -> Failure:
-    name, message = _name(type(error)), _clean(message_of(error))
+    name, message = _name(type(error)), storable(message_of(error), _LONGEST_TEXT)
     if isinstance(error, ExceptionGroup):
         parts = [_failure(part) for part in error.exceptions]
         return Failure(type=name, message=message, args=[error.message], parts=parts)
@@ -153,11 +156,6 @@ def _in_json(value: Any) -> Any:
         return value if msgspec.json.decode(msgspec.json.encode(value)) == value else None
     except Exception:
         return None
-
-
-def _clean(text: str) -> str:
-    """A text that every backend stores."""
-    return text[:_LONGEST_TEXT].replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 
 def _name(kind: type) -> str:
@@ -179,7 +177,7 @@ def _made(failure: Failure, raises: Raises) -> Exception:
             if (
                 error is not None
                 and type(error) is kind
-                and _clean(message_of(error)) == failure.message
+                and storable(message_of(error), _LONGEST_TEXT) == failure.message
             ):
                 return error
     return DurableError(failure.type.rpartition(".")[2], failure.message, failure.traceback)

@@ -20,7 +20,7 @@ from ..clock import check_seconds
 from ..engine.block import Block
 from ..engine.outcome import leaves_of
 from ..errors import ConfigError, NonRetryable, SdkError, message_of
-from ..ids import retry_id
+from ..ids import retry_id, storable
 from ..messages import RecordRetry
 from . import waiting
 from .failing import was_cancelled
@@ -175,14 +175,14 @@ async def _recorded(block: Block, checkpoint_id: str, how: RetryPolicy) -> int:
 
 async def _record(block: Block, checkpoint_id: str, number: int, error: Exception) -> None:
     block.past.touch(retry_id(checkpoint_id, number))
-    text = f"{type(error).__name__}: {message_of(error)}".replace("\0", "\\x00")[:_LONGEST_ERROR]
+    text = f"{type(error).__name__}: {message_of(error)}"
     await block.requests.save(
         RecordRetry(
             instance_id=block.instance_id,
             lease=block.state.lease_for_write(),
             checkpoint_id=checkpoint_id,
             attempt=number,
-            error=text.encode(errors="backslashreplace").decode(),
+            error=storable(text, _LONGEST_ERROR),
         )
     )
 

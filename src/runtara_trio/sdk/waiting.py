@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from .. import logs
-from ..clock import Clock, TrioClock, milliseconds
+from ..clock import Clock, is_steady, milliseconds
 from ..engine import deadlines
 from ..engine.block import Block
 from ..engine.deadlines import Deadline
@@ -125,7 +125,7 @@ async def deadline(
             before = deadlines.enter(durable)
             if not over:
                 durable.cancel_at(trio.current_time() + _left(clock, until))
-                if not isinstance(clock, TrioClock):
+                if not is_steady(clock):
                     block.shared.start_soon(_keep, durable, keeping, clock)
             try:
                 yield scope
@@ -170,4 +170,4 @@ def _left(clock: Clock, until_ms: int) -> float:
 
 
 def _next_look(clock: Clock, left: float) -> float:
-    return left if isinstance(clock, TrioClock) else min(left, CHECK_CLOCK)
+    return left if is_steady(clock) else min(left, CHECK_CLOCK)
