@@ -9,7 +9,7 @@ from typing import Any
 from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
 from ...types import CheckpointRecord, Event, InstanceInfo, InstanceStatus
 from ..tables import Details, Listed
-from ..values import event_type, invalid_cursor, is_ours, signal_of, status_of
+from ..values import event_type, invalid_cursor, listed_of, status_of
 from .connection import Connection
 
 PLAN_FOR_VALUES = "SET LOCAL plan_cache_mode = force_custom_plan"
@@ -80,23 +80,8 @@ async def listed(connection: Connection, instance_id: str) -> Listed | None:
 
 
 def _listed(row: tuple[Any, ...]) -> Listed:
-    instance, tenant, status, checkpoint_id, created, started, finished, sleeps = row[:8]
-    owner, kind, same_start = row[8:]
-    signal = signal_of(kind, None)
-    known = status_of(status)
-    return Listed(
-        instance_id=instance,
-        tenant_id=tenant,
-        status=known,
-        owner=owner,
-        ours=is_ours(known, same_start, leased=owner is not None),
-        checkpoint_id=checkpoint_id,
-        created_at=created,
-        started_at=started,
-        finished_at=finished,
-        sleep_until=sleeps,
-        signal=None if signal is None else signal.type,
-    )
+    instance, tenant, status, checkpoint_id, *times, owner, kind, same_start = row
+    return listed_of(instance, tenant, status, checkpoint_id, times, owner, kind, same_start)
 
 
 async def details(connection: Connection, instance_id: str) -> Details:

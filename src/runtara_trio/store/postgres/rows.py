@@ -5,11 +5,10 @@ Two statements: what one reads beside the row that it waits for is older than th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from ..tables import Row
-from ..values import is_ours, signal_of, status_of
+from ..values import row_of
 from .connection import Connection
 
 _LOCK = (
@@ -31,21 +30,5 @@ async def lock(connection: Connection, instance_ids: Iterable[str]) -> dict[str,
     ids = sorted(instance_ids)
     found: dict[str, Row] = {}
     if await connection.run(_LOCK, ids):
-        found = {row[0]: _row(row) for row in await connection.run(_READ, ids)}
+        found = {row[0]: row_of(*row[1:]) for row in await connection.run(_READ, ids)}
     return {one: found.get(one) for one in ids}
-
-
-def _row(found: Sequence[Any]) -> Row:
-    _, tenant, status, epoch, owner, same_start, kind, payload, output, error, ended = found
-    known = status_of(status)
-    return Row(
-        tenant_id=tenant,
-        status=known,
-        epoch=epoch,
-        owner=owner,
-        ours=is_ours(known, same_start, leased=epoch is not None),
-        signal=signal_of(kind, payload),
-        output=output,
-        error=error,
-        ended=ended,
-    )

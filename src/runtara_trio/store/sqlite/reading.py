@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from typing import Any
 
 from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
 from ...types import CheckpointRecord, Event, InstanceInfo
 from ..tables import Details, Listed
-from ..values import as_bytes, event_type, invalid_cursor, is_ours, signal_of, status_of
+from ..values import as_bytes, event_type, invalid_cursor, listed_of, status_of
 from .schema import parse_time
 
 _LISTED = (
@@ -52,28 +53,10 @@ def listed(db: sqlite3.Connection, instance_id: str) -> Listed | None:
     return None if row is None else _listed(row)
 
 
-def _listed(row: tuple[object, ...]) -> Listed:
-    _, instance, tenant, status, checkpoint_id, created, started, finished, sleeps = row[:9]
-    owner, kind, same_start = row[9:]
-    signal = signal_of(_text(kind), None)
-    known = status_of(str(status))
-    return Listed(
-        instance_id=str(instance),
-        tenant_id=str(tenant),
-        status=known,
-        owner=_text(owner),
-        ours=is_ours(known, same_start, leased=owner is not None),
-        checkpoint_id=_text(checkpoint_id),
-        created_at=parse_time(_text(created)),
-        started_at=parse_time(_text(started)),
-        finished_at=parse_time(_text(finished)),
-        sleep_until=parse_time(_text(sleeps)),
-        signal=None if signal is None else signal.type,
-    )
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+def _listed(row: tuple[Any, ...]) -> Listed:
+    _, instance, tenant, status, checkpoint_id, *texts, owner, kind, same_start = row
+    times = map(parse_time, texts)
+    return listed_of(instance, tenant, status, checkpoint_id, times, owner, kind, same_start)
 
 
 def details(db: sqlite3.Connection, instance_id: str) -> Details:

@@ -12,7 +12,7 @@ from ...ids import refused_id, retry_id, signal_id
 from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
 from ...types import FINISHED, InstanceInfo, InstanceStatus, Signal
 from ..tables import Custom, Details, End, Holder, Listed, Row
-from ..values import as_bytes, is_ours, signal_of, status_of
+from ..values import as_bytes, row_of, signal_of
 from . import reading, rows
 from .file import StoreFile
 from .leases import Leases
@@ -67,20 +67,7 @@ class SqliteTables:
             " AND s.acknowledged_at IS NULL WHERE i.instance_id = ?",
             (instance_id,),
         ).fetchone()
-        if found is None:
-            return None
-        tenant, status, epoch, owner, same_start, kind, payload, output, error = found
-        known = status_of(status)
-        return Row(
-            tenant_id=tenant,
-            status=known,
-            epoch=epoch,
-            owner=owner,
-            ours=is_ours(known, same_start, leased=epoch is not None),
-            signal=signal_of(kind, payload),
-            output=output,
-            error=error,
-        )
+        return None if found is None else row_of(*found)
 
     async def exists(self, instance_id: str) -> bool:
         found = self.db.execute("SELECT 1 FROM instances WHERE instance_id = ?", (instance_id,))
