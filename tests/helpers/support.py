@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -191,3 +191,14 @@ async def start_command(*command: str, cwd: Path | None = None) -> AsyncIterator
         assert process.stdout is not None
         with trio.CancelScope(shield=True):
             await process.stdout.aclose()
+
+
+WRITING_CALLS: dict[str, Callable[[RuntaraSdk], Awaitable[object]]] = {
+    "checkpoint": lambda sdk: sdk.checkpoint("new"),
+    "sleep": lambda sdk: sdk.sleep(1, "new"),
+    "wait_for_signal": lambda sdk: sdk.wait_for_signal("new"),
+    "heartbeat": lambda sdk: sdk.heartbeat(),
+    "custom_event": lambda sdk: sdk.custom_event("a", b""),
+    "record_retry_attempt": lambda sdk: sdk.record_retry_attempt("a", 1),
+}
+"""By the name that an error gives it."""

@@ -29,6 +29,7 @@ from runtara_trio import (
 from runtara_trio.messages import (
     Checkpoint,
     FreeLease,
+    GetCheckpoint,
     GetStatus,
     Register,
     TakeLease,
@@ -39,8 +40,9 @@ from runtara_trio.quic.server.server import Server, open_server
 from runtara_trio.wire import calls, frames, mapping
 
 from ..helpers.network import Network
+from ..helpers.places import served_place
 from ..helpers.quic import IDENTITY, ask, raw_client
-from ..helpers.support import block, start_args
+from ..helpers.support import WRITING_CALLS, block, sql, start_args
 
 REGISTER = calls.RegisterInstance("i", "t")
 
@@ -566,3 +568,18 @@ def test_limits_are_those_of_the_command_line() -> None:
     text = CliRunner().invoke(main, ["serve", "--help"]).output
     for option in ("connections", "handshakes", "calls", "memory"):
         assert f"--max-{option}" in text
+
+
+async def test_a_refused_call_says_what_was_asked_as_on_a_store() -> None:
+    async with served_place() as place:
+        for asked, call in WRITING_CALLS.items():
+            if asked == "wait_for_signal":
+                continue  # the protocol's poll is refused by nothing: the wait goes on
+            with pytest.raises(ServerError) as refused:
+                async with block(place.backend, asked) as sdk:
+                    await sql(place.operator._backend, "UPDATE instances SET status = 'failed'")
+                    await call(sdk)
+            assert str(refused.value) == f"{asked}: instance {asked!r} is failed, not running"
+            await sql(place.operator._backend, "DELETE FROM instances")
+        with pytest.raises(ServerError, match=r"^get_checkpoint: no instance 'nobody'$"):
+            await place.backend.request(GetCheckpoint(instance_id="nobody", checkpoint_id="a"))

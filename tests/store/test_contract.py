@@ -51,7 +51,7 @@ from runtara_trio.messages import (
 from runtara_trio.store.location import locate
 from runtara_trio.store.sqlite.backend import open_sqlite
 
-from ..helpers.support import sql
+from ..helpers.support import WRITING_CALLS, block, sql
 
 core = pytest.mark.core
 guard = pytest.mark.guard
@@ -483,6 +483,19 @@ async def test_show_and_events(backend: SharedBackend) -> None:
     assert [one.type for one in later] == [EventType.CUSTOM]
     with pytest.raises(ServerError, match="no instance 'nobody'"):
         await operator.show("nobody")
+
+
+@pytest.mark.parametrize("verb", WRITING_CALLS)
+async def test_a_refused_call_says_what_was_asked_of_which_instance(
+    verb: str, backend: SharedBackend
+) -> None:
+    """Another program, a core or an environment, has changed the status meanwhile."""
+    with pytest.raises(ServerError) as refused:
+        async with block(backend, "order-7") as sdk:
+            await sql(backend, "UPDATE instances SET status = 'failed'")
+            await WRITING_CALLS[verb](sdk)
+    assert str(refused.value) == f"{verb}: instance 'order-7' is failed, not running"
+    assert refused.value.call == verb
 
 
 @guard

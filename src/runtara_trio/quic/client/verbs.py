@@ -55,7 +55,7 @@ from ...messages import (
     TakeSignal,
     Vacuum,
 )
-from ...types import CustomSignal, EventType, InstanceInfo
+from ...types import CustomSignal, EventType, InstanceInfo, InstanceStatus
 from ...wire import calls
 from ..names import status_of
 from . import life
@@ -119,6 +119,10 @@ async def record_retry(client: Instances, message: RecordRetry) -> Done:
         await client.tell(attempt)
         if await client.read(message.instance_id, stored) is not None:
             return Done()
+        status = status_of((await client.status(message.instance_id)).status)
+        if status is not InstanceStatus.RUNNING:  # or it is sent for ever
+            text = f"instance {message.instance_id!r} is {status}, not running"
+            raise ServerError(message.verb, "", text)
         await trio.sleep(life.READ_BACK)
 
 
