@@ -85,7 +85,8 @@ class Requests:
         """Tell a deadline that is over what is new, and wait for the end of a hold."""
         if deadlines.replaying() and leaves_trace(message):
             await deadlines.note(await self.past.trace(message))
-        await self._inbox.holds.until_running()
+        if self._inbox.holds.is_on:
+            await self._inbox.holds.until_running()
 
     async def _send(self, message: Request[ReplyT]) -> ReplyT:
         if deadlines.replaying():
@@ -96,9 +97,11 @@ class Requests:
     async def _sent(self, message: Request[ReplyT]) -> ReplyT:
         if not message.writes:  # a hold need not wait for it
             return await self._shared.request(message)
-        with self._under_way.one():
-            try:
-                return await self._shared.request(message)
-            except LeaseLost:
-                self._state.lose(self._state.lease)
-                raise
+        self._under_way.begin()
+        try:
+            return await self._shared.request(message)
+        except LeaseLost:
+            self._state.lose(self._state.lease)
+            raise
+        finally:
+            self._under_way.end()
