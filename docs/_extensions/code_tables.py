@@ -3,6 +3,7 @@
 ``outcomes``   what a block ends as: ``engine/outcome.py``
 ``signals``    what a store does with an operator's signal: ``store/answers/rules.py``
 ``logs``       the events that are logged: ``logs.py``
+``layers``     the layers of the package: ``layers.py``
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from runtara_trio.engine.outcome import TABLE
+from runtara_trio.layers import LAYERS
 from runtara_trio.logs import EVENTS, FIELDS
 from runtara_trio.store.answers.rules import SIGNALS, Action, Standing
 from runtara_trio.types import SignalType
@@ -51,6 +53,12 @@ def signals() -> Rows:
             yield (stands.value, *(DONE[SIGNALS[kind, stands][0]] for kind in SignalType))
 
 
+def layers() -> Rows:
+    yield ("packages and modules", "what they are")
+    for layer in LAYERS:
+        yield (", ".join(f"`{name}`" for name in layer.names), layer.what)
+
+
 def logs() -> Rows:
     yield ("event", "logger", "level", "fields")
     for event in EVENTS:
@@ -60,7 +68,7 @@ def logs() -> Rows:
 
 
 def log_fields() -> Rows:
-    yield ("field", "what it holds")
+    yield ("field", "what it says")
     for field, meaning in FIELDS.items():
         yield (f"`{field}`", meaning)
 
@@ -70,6 +78,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "signals": signals,
     "logs": logs,
     "log-fields": log_fields,
+    "layers": layers,
 }
 
 
