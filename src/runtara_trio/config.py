@@ -16,7 +16,7 @@ DEFAULT_SERVER = "127.0.0.1:8001"
 
 
 class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What an SDK needs to know. Wrong values raise :class:`ConfigError` at once."""
+    """The settings of an SDK. Invalid values raise :class:`ConfigError` at once."""
 
     instance_id: str | None = None
     """The instance; RUNTARA_INSTANCE_ID. None: give it to ``open_runtara``."""
@@ -27,7 +27,7 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     store: str | None = None
     """URL of an embedded store, ``sqlite:///orders.db`` or ``:memory:``;
-    RUNTARA_DATABASE_URL. None: the server at ``server_addr`` is meant."""
+    RUNTARA_DATABASE_URL. None: the server at ``server_addr``."""
 
     server_addr: str = DEFAULT_SERVER
     """``host:port`` of a runtara-core; RUNTARA_SERVER_ADDR."""
@@ -36,8 +36,8 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The name its certificate must carry; RUNTARA_SERVER_NAME."""
 
     skip_cert_verification: bool | None = None
-    """RUNTARA_SKIP_CERT_VERIFICATION (``true`` or ``1``). None means not
-    verified on loopback hosts, verified elsewhere."""
+    """RUNTARA_SKIP_CERT_VERIFICATION (``true`` or ``1``). None: certificates are
+    not verified on loopback hosts, and verified elsewhere."""
 
     connect_timeout_ms: int = 10_000
     """Milliseconds to connect; RUNTARA_CONNECT_TIMEOUT_MS."""
@@ -46,8 +46,8 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds for one shielded request; RUNTARA_REQUEST_TIMEOUT_MS."""
 
     signal_poll_interval_ms: int = 1_000
-    """Milliseconds between two polls that ``poll_signal`` lets through, and of a server
-    without notifications; RUNTARA_SIGNAL_POLL_INTERVAL_MS. Stores notice signals within
+    """Milliseconds between two polls of ``poll_signal``, and between two polls of a server,
+    which has no notifications; RUNTARA_SIGNAL_POLL_INTERVAL_MS. Stores notice signals within
     100 ms whatever it is."""
 
     heartbeat_interval_ms: int = 30_000
@@ -57,7 +57,7 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds that a lease lives without renewal; renewed every third of it."""
 
     clock: Clock | None = None
-    """Where wall time is read; None means the system's, or Trio's MockClock in a test."""
+    """Where wall time is read; None: the system's clock, or Trio's MockClock in a test."""
 
     def __post_init__(self) -> None:
         if self.instance_id is not None:

@@ -26,8 +26,8 @@ def current_sdk() -> RuntaraSdk:
 
 
 def make_current(sdk: RuntaraSdk | None) -> RuntaraSdk | None:
-    """Make ``sdk`` the current one; the one before it, to be set back. (A token of a
-    context variable would bind to one context.)"""
+    """Make ``sdk`` the current one. Returns the SDK that was current, to be set back. (A token of
+    a context variable would bind to one context.)"""
     before = _current.get()
     _current.set(sdk)
     return before

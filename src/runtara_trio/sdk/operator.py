@@ -50,7 +50,8 @@ class Operator:
     async def cancel(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
         """Cancel an instance; nothing takes a cancel back.
 
-        One that runs is told and ends by itself; one that does not is cancelled at once.
+        A running instance is told, and ends by itself. An instance that does not run is
+        cancelled at once.
 
         Raises:
           SignalRefused: unknown or finished.
@@ -68,7 +69,7 @@ class Operator:
     async def resume(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
         """Take back a pause that has not stopped the instance yet.
 
-        One that is suspended goes on by starting its program, as the answer says.
+        To go on with a suspended instance, start its program; the answer says so.
 
         Raises:
           SignalRefused: unknown, finished, or a cancel stands.
@@ -84,8 +85,8 @@ class Operator:
         sends it, anything else by the codec.
 
         Args:
-          instance_id: whom to.
-          checkpoint_id: what it waits for, path included.
+          instance_id: the instance that gets it.
+          checkpoint_id: the id that it waits for, path included.
           payload: bytes, a text, or a value.
           replace: instead of a signal that nobody has taken yet, or one that was not of the
             type that was waited for.
@@ -114,7 +115,7 @@ class Operator:
         """Instances, the newest first; ``page.next`` is the ``before`` of the next page.
 
         Raises:
-          ConfigError: bad arguments; a ``before`` that is no page's ``next``.
+          ConfigError: an invalid argument, or a ``before`` that no page gave as its ``next``.
         """
         try:
             wanted = None if statuses is None else frozenset(map(InstanceStatus, statuses))
@@ -134,7 +135,7 @@ class Operator:
         return await self._backend.request(ShowInstance(instance_id=check_instance_id(instance_id)))
 
     async def events(self, instance_id: str, *, after: int = 0, limit: int = 1000) -> EventPage:
-        """The history, oldest first, from behind the event with the id ``after``."""
+        """The history, oldest first: what follows the event with the id ``after``."""
         return await self._backend.request(
             ListEvents(
                 instance_id=check_instance_id(instance_id),
@@ -146,7 +147,7 @@ class Operator:
     async def checkpoints(
         self, instance_id: str, *, prefix: str = "", after: str | None = None, limit: int = 1000
     ) -> CheckpointPage:
-        """Stored checkpoints in the order of their ids, from behind the id ``after``."""
+        """Stored checkpoints in the order of their ids: what follows the id ``after``."""
         return await self._backend.request(
             ReadCheckpoints(
                 instance_id=check_instance_id(instance_id),
@@ -159,10 +160,10 @@ class Operator:
     async def prune(
         self, older_than: Seconds, *, progress: Callable[[int], object] | None = None
     ) -> int:
-        """Remove what finished more than ``older_than`` seconds ago; how many that were.
+        """Remove the instances that finished more than ``older_than`` seconds ago.
 
-        It goes in batches; ``progress`` is called after each with the number so far. Now is
-        what the backend's clock says.
+        Returns the number of removed instances. They are removed in batches, and ``progress``
+        is called after each batch with the number so far. The backend's clock says what is now.
         """
         seconds = check_seconds("older_than", older_than)
         clock = self._backend.clock if isinstance(self._backend, SharedBackend) else default_clock()
@@ -177,11 +178,11 @@ class Operator:
                 return removed
 
     async def vacuum(self) -> Vacuumed:
-        """Give back to the disk what :meth:`prune` has removed; how large the store was, and is.
+        """Give back to the disk what :meth:`prune` has removed. Returns both sizes of the store.
 
         On a file nobody else can write meanwhile: programs wait for up to 10 s, and then get a
-        :class:`StoreError`. On PostgreSQL nobody waits; what is not at the end of a table is
-        kept there for what comes.
+        :class:`StoreError`. On PostgreSQL nobody waits; room in the middle of a table
+        stays with the table, for new rows.
         """
         return await self._backend.request(Vacuum())
 

@@ -1,4 +1,4 @@
-"""What a checkpoint answers."""
+"""The result of a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
 
     checkpoint_id: str
     found: bool
-    """The checkpoint was there before; its state stands, what was given is ignored."""
+    """The checkpoint was there before: its state stands, and the given state is ignored."""
     state: bytes
     """The state that was there; empty where the id was new."""
     pending_signal: Signal | None = None

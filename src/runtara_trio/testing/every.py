@@ -48,19 +48,19 @@ def check_every_boundary(
     after the save, the reply is lost, an operator cancels or pauses, or a scope around the
     block stops it. Then the program is started again, until it has ended. It must end as it
     does undisturbed: with the same status, result, output and effects (:func:`effect`), no effect
-    missing, added or with another value. One that was cancelled may lack effects, and
-    have others: what its clean-up does. ``check`` says what else holds.
+    missing, added or with another value. A cancelled program may lack effects, and its
+    clean-up may add some. ``check`` says what else must hold.
 
     Args:
-      program: an async function of the SDK. What it keeps in variables of its own must not
-        outlive a run.
+      program: an async function of the SDK. It must not keep anything in
+        variables that outlive a run.
       check: called with each :class:`Run`, the undisturbed one first; it raises what it
         finds wrong.
       operator: what people do meanwhile; see :func:`run`.
-      faults: which ones; all of them.
+      faults: the faults to try. Default: all of them.
       only: the name of one case, as a failure gives it.
-      may_fail: the program is one that fails, undisturbed too; in every case it must then
-        fail with the same text. False: what it raises undisturbed is raised.
+      may_fail: the program may fail undisturbed; in every case it must then fail with the
+        same text. False: what it raises undisturbed is raised.
       options: for ``open_runtara``: ``signals``, ``on_pause``, ``pause_grace``, ``codec``.
 
     Returns:
