@@ -24,7 +24,7 @@ from runtara_trio import (
 )
 from runtara_trio.backend import SignalBatch
 from runtara_trio.engine.services import SharedBackend as Shared
-from runtara_trio.messages import Heartbeats, RecordEvent
+from runtara_trio.messages import Heartbeats, RecordEvent, Register
 
 from ..helpers.support import Watched, block
 
@@ -175,6 +175,39 @@ async def test_what_was_seen_before_a_block_registered_is_not_for_it(
             assert not sdk.cancel_requested
             await sdk.checkpoint("a")
     assert sdk.outcome is Outcome.COMPLETED
+
+
+async def test_what_was_seen_earlier_is_stale(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    """A reply with a pause comes after the batch with the resume that withdrew it."""
+    watched = Watched(memory)
+    async with open_backend(watched) as shared, block(shared) as sdk:
+        pause, resume = Signal(SignalType.PAUSE, b"1"), Signal(SignalType.RESUME, b"2")
+        for signal_, look in ((resume, 1008), (pause, 1007)):
+            watched.push(SignalBatch(signals=(("i", signal_),), look=look))
+            await trio.testing.wait_all_tasks_blocked()
+        assert not sdk.pause_requested
+        watched.push(SignalBatch(signals=(("i", pause),), look=1009))
+        await trio.testing.wait_all_tasks_blocked()
+        assert sdk.pause_requested
+
+
+async def test_a_signal_between_the_registration_and_its_answer(memory: SharedBackend) -> None:
+    class Slow(Watched):
+        async def request(self, message: Any, /) -> Any:
+            reply = await super().request(message)
+            if isinstance(message, Register):
+                await Operator(memory).cancel("i")
+                self.push(SignalBatch(signals=(("i", Signal(SignalType.CANCEL)),), look=99))
+                await trio.testing.wait_all_tasks_blocked()
+            return reply
+
+    async with open_backend(Slow(memory)) as shared:
+        with trio.fail_after(10):
+            async with block(shared) as sdk:
+                await trio.sleep_forever()
+    assert sdk.outcome is Outcome.CANCELLED
 
 
 async def test_signals_of_others_and_repeated_ones_do_nothing(

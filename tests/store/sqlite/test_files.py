@@ -460,6 +460,37 @@ async def test_what_a_core_did_since_is_respected(tmp_path: Path, url: str) -> N
     db.close()
 
 
+# ---- what somebody writes by hand
+
+
+async def test_states_that_somebody_wrote_by_hand(tmp_path: Path, url: str) -> None:
+    async with block(url) as sdk:
+        for name in ("text", "number"):
+            await sdk.checkpoint(name, b"ours")
+        db = sqlite3.connect(tmp_path / "store.db")
+        db.execute("""UPDATE checkpoints SET state = '{"a":2}' WHERE checkpoint_id = 'text'""")
+        db.execute("UPDATE checkpoints SET state = 12 WHERE checkpoint_id = 'number'")
+        db.commit()
+        db.close()
+        assert (await sdk.checkpoint("text")).decode(dict) == {"a": 2}
+        assert await sdk.get_checkpoint("text", dict) == {"a": 2}
+        assert (await sdk.checkpoint("number")).state == b"12"
+
+
+async def test_a_signal_written_by_hand_as_text(tmp_path: Path, url: str) -> None:
+    """As an environment does it, through the database; the thread lives on."""
+    async with block(url) as sdk:
+        other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+        other.execute(
+            "INSERT INTO pending_signals (instance_id, signal_type, payload)"
+            " VALUES ('i', 'cancel', 'text')"
+        )
+        other.close()
+        with trio.fail_after(10):
+            await trio.sleep_forever()
+    assert sdk.outcome is Outcome.CANCELLED
+
+
 # ---- URLs
 
 
