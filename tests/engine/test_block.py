@@ -1,4 +1,4 @@
-"""The rules of section 3 that are not rows of the table: life and limits of a block."""
+"""The life of a block and its limits: how it starts, whose SDK a task has, what a call may do."""
 
 from __future__ import annotations
 

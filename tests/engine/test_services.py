@@ -1,4 +1,4 @@
-"""Services: heartbeats, the warning of a blocked loop, what a failing one does."""
+"""Services: heartbeats, the warning of a blocked loop, the look for signals, what fails in them."""
 
 from __future__ import annotations
 

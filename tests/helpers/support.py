@@ -165,7 +165,7 @@ class Program:
 def start(
     program: str | Path, *arguments: object, cwd: Path | None = None
 ) -> AbstractAsyncContextManager[Program]:
-    """Run a program of ``tests/programs`` (or any path) until the end of the block."""
+    """Run a program of ``helpers/programs`` (or any path) until the end of the block."""
     return start_args(str(PROGRAMS / program), *map(str, arguments), cwd=cwd)
 
 

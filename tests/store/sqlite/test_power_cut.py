@@ -45,7 +45,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 def record(folder: Path, synchronous: str) -> list[Call]:
-    """The calls of ``programs/power.py`` that touch the disk or say something."""
+    """The calls of ``helpers/programs/power.py`` that touch the disk or say something."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     trace = folder / "trace"
@@ -194,7 +194,7 @@ class Disk:
 
 
 def state(name: str, number: int) -> bytes:
-    """What ``programs/power.py`` saves."""
+    """What ``helpers/programs/power.py`` saves."""
     return f"{name}/{number}:".encode() * (1 + 97 * number % 1500)
 
 
