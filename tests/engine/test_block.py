@@ -34,7 +34,7 @@ from runtara_trio import (
 )
 from runtara_trio.messages import Checkpoint, RecordOutcome, Register
 
-from ..helpers.support import Watched, block
+from ..helpers.support import Watched, block, sqlite_of
 
 # ---- registering
 
@@ -306,7 +306,6 @@ async def test_a_write_cancelled_while_it_waits_raises_at_once_and_still_happens
 ) -> None:
     """On a store. The thread is held up, so that the wait is certain."""
     async with open_backend(url) as backend, block(backend) as sdk:
-        database = backend._backend._database  # type: ignore[attr-defined]
         gate = threading.Event()
         running = trio.Event()
         token = trio.lowlevel.current_trio_token()
@@ -315,7 +314,7 @@ async def test_a_write_cancelled_while_it_waits_raises_at_once_and_still_happens
             token.run_sync_soon(running.set)
             gate.wait()
 
-        database.file.db.set_trace_callback(
+        sqlite_of(backend).set_trace_callback(
             lambda statement: held() if statement == "BEGIN IMMEDIATE" else None
         )
         with trio.CancelScope() as scope:
@@ -456,9 +455,8 @@ async def test_a_wrong_argument_is_named_before_anything_is_written(
 async def test_a_failing_save_fails_alone(url: str) -> None:
     """Several at once, one of them refused by the database: the others are saved."""
     async with open_backend(url) as backend, block(backend) as sdk:
-        database = backend._backend._database  # type: ignore[attr-defined]
         await sdk.checkpoint("first")
-        database.file.db.execute(
+        sqlite_of(backend).execute(
             "CREATE TEMP TRIGGER refuse BEFORE INSERT ON checkpoints"
             " WHEN NEW.checkpoint_id = 'bad' BEGIN SELECT RAISE(ABORT, 'refused'); END"
         )

@@ -26,7 +26,7 @@ from runtara_trio.backend import SignalBatch
 from runtara_trio.engine.services import SharedBackend as Shared
 from runtara_trio.messages import Heartbeats, RecordEvent, Register
 
-from ..helpers.support import Watched, block
+from ..helpers.support import Watched, block, share_another, sql
 
 
 @pytest.mark.parametrize("awaits", ["sleep", "signal", "plain", "shield"])
@@ -76,9 +76,8 @@ async def test_the_automatic_heartbeat_writes_no_event_and_the_called_one_does(
         await sdk.heartbeat()
     events = (await Operator(memory).events("i")).events
     assert [event.type for event in events] == ["started", "heartbeat", "completed"]
-    database = memory._backend._database  # type: ignore[attr-defined]
-    row = database.file.db.execute("SELECT heartbeat_at FROM runtara_trio_owners").fetchone()
-    assert row[0] is not None
+    ((beat,),) = await sql(memory, "SELECT heartbeat_at FROM runtara_trio_owners")
+    assert beat is not None
 
 
 async def test_no_heartbeats_where_they_are_off(
@@ -87,7 +86,7 @@ async def test_no_heartbeats_where_they_are_off(
     watched = Watched(memory)
     opening = open_backend(SdkConfig(store=":memory:", heartbeat_interval_ms=0))
     async with opening as shared:
-        shared._backend = watched
+        share_another(shared, watched)
         async with block(shared):
             await trio.sleep(1000)
     assert watched.sent(Heartbeats) == []

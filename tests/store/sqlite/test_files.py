@@ -29,7 +29,7 @@ from runtara_trio.store.location import Location, locate
 from runtara_trio.store.sqlite import failures
 from runtara_trio.store.sqlite.schema import CORE_MIGRATIONS, CORE_TABLES
 
-from ...helpers.support import start
+from ...helpers.support import sqlite_of, start
 
 
 def block(url: str, **options: Any) -> Any:
@@ -262,7 +262,7 @@ async def test_a_full_disk(url: str) -> None:
         open_runtara(backend, instance_id="i", tenant_id="t") as sdk,
     ):
         await sdk.checkpoint("before", b"kept")
-        connection = backend._backend._database.file.db  # type: ignore[attr-defined]
+        connection = sqlite_of(backend)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(StoreError, match="the disk is full; make room"):
@@ -280,7 +280,7 @@ async def test_one_too_big_for_the_disk_does_not_fail_the_others(url: str) -> No
         open_backend(url) as backend,
         open_runtara(backend, instance_id="i", tenant_id="t") as sdk,
     ):
-        connection = backend._backend._database.file.db  # type: ignore[attr-defined]
+        connection = sqlite_of(backend)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         failed = []
@@ -561,8 +561,7 @@ async def test_ten_thousand_idle_instances_cost_a_fixed_number_of_statements(url
                     message = Register(instance_id=f"i{number}", tenant_id="t")
                     nursery.start_soon(backend.request, message)
             if not registered:
-                database = backend._backend._database  # type: ignore[attr-defined]
-                database.file.db.set_trace_callback(seen)
+                sqlite_of(backend).set_trace_callback(seen)
             registered = wanted
             counts.append(await count())
         page = await backend.request(ListInstances(limit=1))

@@ -53,9 +53,11 @@ def record(folder: Path, synchronous: str) -> list[Call]:
     subprocess.run(
         [
             *("strace", "-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={calls}", "-o", trace),
-            *(sys.executable, PROGRAMS / "power.py", f"sqlite:///{folder}/disk/s.db", synchronous),
+            *(sys.executable, "-m", "tests.helpers.programs.power"),
+            *(f"sqlite:///{folder}/disk/s.db", synchronous),
         ],
         check=True,
+        cwd=PROGRAMS.parents[2],
         stdout=subprocess.PIPE,
         timeout=60,
     )
