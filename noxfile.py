@@ -32,7 +32,7 @@ if found != OLDEST:
     raise SystemExit(f"this Python runs with SQLite {found}, not with {OLDEST}")
 """
 ON_FILES = (
-    *("tests/store", "tests/engine/test_races.py", "tests/cli/test_cli.py"),
+    *("tests/store", "tests/engine", "tests/cli/test_cli.py"),
     *("--ignore", "tests/store/postgres", "-k", "not postgres"),
 )
 

@@ -61,19 +61,24 @@ def test_every_bad_line_is_reported_with_its_number() -> None:
     assert [order.order_id for order in found] == valid()
 
 
+def close(ledger: orders.Ledger) -> None:
+    """Let go of the file, as the end of a process does."""
+    ledger._file.close()
+
+
 def test_the_ledger_applies_a_key_once_and_drops_a_torn_line(tmp_path: Path) -> None:
     order = orders.Order(1, "A-1", "Ana", "lamp", 2, 50)
     path = tmp_path / "ledger.jsonl"
     ledger = orders.Ledger(path)
     ledger.charge("key", order)
     ledger.charge("key", order)
-    ledger._file.close()
+    close(ledger)
     with path.open("ab") as file:
         file.write(b'{"key": "torn", "ord')
     again = orders.Ledger(path)
     again.charge("key", order)
     again.charge("torn", order)
-    again._file.close()
+    close(again)
     entries = orders.read_entries(path.read_bytes())
     assert [(entry.key, entry.applied) for entry in entries] == [
         ("key", True),

@@ -1,4 +1,4 @@
-"""The rules of section 3 that are not rows of the table: life and limits of a block."""
+"""The life of a block and its limits: how it starts, whose SDK a task has, what a call may do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from runtara_trio import (
     InstanceStatus,
     Operator,
     Outcome,
-    OutcomeNotRecorded,
     RegistrationError,
     RuntaraSdk,
     SdkConfig,
@@ -35,7 +34,7 @@ from runtara_trio import (
 )
 from runtara_trio.messages import Checkpoint, RecordOutcome, Register
 
-from ..helpers.support import Unanswered, Watched, block
+from ..helpers.support import Watched, block, sqlite_of
 
 # ---- registering
 
@@ -227,6 +226,26 @@ async def test_a_stray_task_gets_an_error(backend: SharedBackend) -> None:
     assert all("has ended" in text for text in errors)
 
 
+async def test_a_stray_task_that_waits_for_a_signal_is_told_of_the_end(
+    memory: SharedBackend,
+) -> None:
+    told = []
+
+    async def stray(sdk: RuntaraSdk) -> None:
+        try:
+            await sdk.wait_for_signal("never")
+        except SdkError as exc:
+            told.append(str(exc))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            async with block(memory) as sdk:
+                nursery.start_soon(stray, sdk)
+                await trio.testing.wait_all_tasks_blocked()
+    assert len(told) == 1
+    assert "has ended" in told[0]
+
+
 # ---- calls
 
 
@@ -287,7 +306,6 @@ async def test_a_write_cancelled_while_it_waits_raises_at_once_and_still_happens
 ) -> None:
     """On a store. The thread is held up, so that the wait is certain."""
     async with open_backend(url) as backend, block(backend) as sdk:
-        database = backend._backend._database  # type: ignore[attr-defined]
         gate = threading.Event()
         running = trio.Event()
         token = trio.lowlevel.current_trio_token()
@@ -296,7 +314,7 @@ async def test_a_write_cancelled_while_it_waits_raises_at_once_and_still_happens
             token.run_sync_soon(running.set)
             gate.wait()
 
-        database.file.db.set_trace_callback(
+        sqlite_of(backend).set_trace_callback(
             lambda statement: held() if statement == "BEGIN IMMEDIATE" else None
         )
         with trio.CancelScope() as scope:
@@ -334,124 +352,6 @@ async def test_completed_is_shielded_and_frees_the_instance(url: str) -> None:
                 async with block(backend):
                     pass
         assert sdk.outcome is Outcome.COMPLETED
-
-
-async def test_an_outcome_that_cannot_be_recorded(autojump_clock: trio.testing.MockClock) -> None:
-    async with open_backend(":memory:") as memory:
-        watched = Watched(memory)
-        async with open_backend(watched) as shared:
-            with pytest.raises(OutcomeNotRecorded, match="within 3 s: the disk is full"):
-                async with block(shared, final_timeout=3) as sdk:
-                    watched.before = lambda message: (
-                        StoreError("the disk is full", transient=True)
-                        if isinstance(message, RecordOutcome)
-                        else None
-                    )
-            assert sdk.outcome is None
-            mine = ValueError("mine")
-            with pytest.raises(ValueError, match="mine") as caught:
-                async with block(shared, "j", final_timeout=3):
-                    raise mine
-            assert caught.value is mine
-            assert "could not be recorded" in caught.value.__notes__[0]
-
-
-async def test_a_short_trouble_does_not_lose_the_outcome(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with open_backend(":memory:") as memory:
-        watched = Watched(memory)
-        async with open_backend(watched) as shared, block(shared) as sdk:
-            troubles = [StoreError("locked", transient=True)] * 3
-            watched.before = lambda message: (
-                troubles.pop() if isinstance(message, RecordOutcome) and troubles else None
-            )
-        assert sdk.outcome is Outcome.COMPLETED
-        assert not troubles
-
-
-async def test_an_outcome_whose_answer_was_lost_is_what_it_was(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """``completed`` timed out, but had been carried out: the block ends as completed."""
-    async with open_backend(":memory:") as memory:
-        async with open_backend(Unanswered(memory)) as shared:
-            with pytest.raises(OutcomeNotRecorded, match="no answer"):
-                async with block(shared, final_timeout=1) as sdk:
-                    await sdk.completed(b"x")
-    assert sdk.outcome is Outcome.COMPLETED
-
-
-# ---- Ctrl-C
-
-
-async def _interrupt() -> None:
-    signal.raise_signal(signal.SIGINT)
-
-
-def test_ctrl_c_ends_a_block_as_stopped(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/store.db"
-    sdks = []
-
-    async def main() -> None:
-        async with block(url) as sdk:
-            sdks.append(sdk)
-            await sdk.checkpoint("a")
-            signal.raise_signal(signal.SIGINT)
-            await trio.sleep_forever()
-
-    with pytest.raises(KeyboardInterrupt):
-        trio.run(main)
-    assert sdks[0].outcome is Outcome.STOPPED
-
-
-def test_ctrl_c_does_not_land_in_the_recording() -> None:
-    """It comes while the outcome is recorded: that is finished, then it is raised."""
-    sdks = []
-
-    async def main() -> None:
-        async with open_backend(":memory:") as memory:
-            watched = Watched(memory)
-
-            def interrupt(message: Any) -> None:
-                if isinstance(message, RecordOutcome):
-                    signal.raise_signal(signal.SIGINT)
-
-            watched.before = interrupt
-            async with open_backend(watched) as shared:
-                async with block(shared) as sdk:
-                    sdks.append(sdk)
-                assert sdk.outcome is Outcome.COMPLETED
-                await trio.sleep_forever()
-
-    with pytest.raises(KeyboardInterrupt):
-        trio.run(main)
-    assert sdks[0].outcome is Outcome.COMPLETED
-
-
-def test_ctrl_c_in_the_closing_of_a_backend_is_not_lost() -> None:
-    sdks = []
-
-    async def main() -> None:
-        memory_closing: list[bool] = []
-
-        class Closing(Watched):
-            async def signals(self) -> Any:
-                try:
-                    await trio.sleep_forever()
-                    yield
-                finally:
-                    memory_closing.append(True)
-                    signal.raise_signal(signal.SIGINT)
-
-        async with open_backend(":memory:") as memory:
-            async with block(Closing(memory)) as sdk:
-                sdks.append(sdk)
-            await trio.sleep_forever()
-
-    with pytest.raises(KeyboardInterrupt):
-        trio.run(main)
-    assert sdks[0].outcome is Outcome.COMPLETED
 
 
 # ---- what to open
@@ -555,9 +455,8 @@ async def test_a_wrong_argument_is_named_before_anything_is_written(
 async def test_a_failing_save_fails_alone(url: str) -> None:
     """Several at once, one of them refused by the database: the others are saved."""
     async with open_backend(url) as backend, block(backend) as sdk:
-        database = backend._backend._database  # type: ignore[attr-defined]
         await sdk.checkpoint("first")
-        database.file.db.execute(
+        sqlite_of(backend).execute(
             "CREATE TEMP TRIGGER refuse BEFORE INSERT ON checkpoints"
             " WHEN NEW.checkpoint_id = 'bad' BEGIN SELECT RAISE(ABORT, 'refused'); END"
         )

@@ -27,7 +27,7 @@ from runtara_trio import (
 from runtara_trio.messages import GoOn, Hold, RecordOutcome
 from runtara_trio.types import Signal, SignalType
 
-from ..helpers.support import Watched, block
+from ..helpers.support import Watched, block, block_of
 
 pytestmark = pytest.mark.core
 
@@ -168,7 +168,7 @@ async def test_a_stop_ends_it(backend: SharedBackend, operator: Any) -> None:
     program = Counting(backend)
     async with program.held(operator):
         assert program.sdk is not None
-        program.sdk._block.stop("stopped by a test")
+        block_of(program.sdk).stop("stopped by a test")
     assert program.outcome is Outcome.STOPPED
     assert program.error is None
     async with block(backend) as sdk:  # the pause was carried out: the next start goes on

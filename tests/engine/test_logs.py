@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from runtara_trio import Operator, Outcome, SharedBackend, current_sdk, durable, open_backend
+from runtara_trio import (
+    LeaseLost,
+    Operator,
+    Outcome,
+    SharedBackend,
+    current_sdk,
+    durable,
+    open_backend,
+)
 from runtara_trio.engine import visited
 from runtara_trio.logs import EVENTS, FIELDS
 from runtara_trio.messages import ReadCheckpoints
@@ -311,3 +323,52 @@ async def test_an_id_cannot_forge_a_line(
         pass
     assert all("\n" not in record.getMessage() for record in events(caplog))
     assert events(caplog)[0].__dict__["instance_id"] == forged
+
+
+class Refusing(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise ValueError("a filter of the program's own")
+
+
+@pytest.mark.parametrize("how", ["factory", "filter"])
+async def test_a_log_that_raises_changes_nothing(
+    tmp_path: Path, url: str, how: str, request: pytest.FixtureRequest
+) -> None:
+    factory = logging.getLogRecordFactory()
+    loggers = [logging.getLogger(f"runtara_trio.{part}") for part in ("instance", "boundary")]
+    refusing = Refusing()
+
+    def with_event(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = factory(*args, **kwargs)
+        record.event = record.instance_id = "the program's own"
+        return record
+
+    def undo() -> None:
+        logging.setLogRecordFactory(factory)
+        for logger in loggers:
+            logger.removeFilter(refusing)
+            logger.setLevel(logging.NOTSET)
+
+    request.addfinalizer(undo)
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    if how == "factory":
+        logging.setLogRecordFactory(with_event)
+    else:
+        for logger in loggers:
+            logger.addFilter(refusing)
+    async with open_backend(url) as backend:
+        async with block(backend) as sdk:
+            await Operator(backend).cancel("i")
+            await trio.sleep_forever()
+        assert sdk.outcome is Outcome.CANCELLED
+        with pytest.raises(LeaseLost):
+            async with block(backend, "j") as sdk:
+                db = sqlite3.connect(tmp_path / "store.db")
+                db.execute("UPDATE runtara_trio_leases SET epoch = epoch + 5")
+                db.commit()
+                db.close()
+                with suppress(LeaseLost):
+                    await sdk.checkpoint("a")
+                await trio.sleep_forever()
+        assert sdk.outcome is Outcome.LOST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtara_trio import (
+    JSON,
     InstanceCancelled,
     InstanceInfo,
     InstancePaused,
@@ -21,6 +23,7 @@ from runtara_trio import (
     RuntaraSdk,
     SdkError,
     SharedBackend,
+    SignalRefused,
     SignalType,
     current_sdk,
     open_backend,
@@ -171,6 +174,19 @@ async def test_said_failed_and_suspended(backend: SharedBackend) -> None:
     assert (info.status, info.error) == (InstanceStatus.FAILED, "no such item")
 
 
+async def test_an_error_text_does_not_go_through_the_codec(backend: SharedBackend) -> None:
+    class Backwards:
+        def encode(self, value: Any, /) -> bytes:
+            return JSON.encode(value)[::-1]
+
+        def decode(self, data: bytes, type: Any, /) -> Any:
+            return JSON.decode(data[::-1], type)
+
+    async with block(backend, codec=Backwards()) as sdk:
+        await sdk.failed("card was declined")
+    assert (await Operator(backend).show("i")).error == "card was declined"
+
+
 async def test_said_by_acknowledging_a_cancel(backend: SharedBackend) -> None:
     async with block(backend, signals="manual") as sdk:
         await Operator(backend).cancel("i")
@@ -218,6 +234,20 @@ async def test_a_cancel_that_races_the_end_stands(backend: SharedBackend) -> Non
         await Operator(backend).cancel("i")  # nothing is awaited after it
     assert sdk.outcome is Outcome.CANCELLED
     assert (await status(backend)).status is InstanceStatus.CANCELLED
+
+
+@pytest.mark.parametrize("passes", range(8))
+async def test_a_resume_that_meets_the_outcome(backend: SharedBackend, passes: int) -> None:
+    async def resume() -> None:
+        with suppress(SignalRefused):  # where it comes after the end
+            await Operator(backend).resume("i")
+
+    async with block(backend) as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(resume)
+        for _ in range(passes):
+            await trio.lowlevel.checkpoint()
+        await sdk.completed(b"x")
+    assert sdk.outcome is Outcome.COMPLETED
 
 
 async def test_an_error_in_the_clean_up_of_a_cancelled_body_leaves_it(

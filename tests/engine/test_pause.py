@@ -121,6 +121,18 @@ async def test_the_grace_ends_what_reaches_no_boundary(
     assert trio.current_time() - start == pytest.approx(7)
 
 
+async def test_a_pause_of_what_only_waits_has_settled_whatever_its_grace(
+    memory: SharedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with block(memory, pause_grace=0) as sdk, trio.open_nursery() as nursery:
+        nursery.start_soon(sdk.wait_for_signal, "never")
+        await trio.testing.wait_all_tasks_blocked()
+        await Operator(memory).pause("i")
+        await trio.sleep_forever()
+    assert sdk.outcome is Outcome.PAUSED
+    assert "grace" not in caplog.text
+
+
 async def test_the_grace_lets_go_what_is_parked_in_a_shield(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:
@@ -171,6 +183,27 @@ async def test_a_parked_task_in_a_shield_continues_once_the_scope_is_cancelled(
             await sdk.checkpoint("a")  # parks alone: settled at once
             await sdk.checkpoint("b")  # nothing parks in a cancelled scope
     assert sdk.outcome is Outcome.PAUSED
+
+
+async def test_nothing_parks_under_a_cancelled_scope_around_the_block(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    async def finish_a_step() -> None:
+        with trio.CancelScope(shield=True):
+            async with sdk.step():
+                await trio.sleep(5)
+
+    start = trio.current_time()
+    with trio.CancelScope() as around:
+        async with block(memory) as sdk, trio.open_nursery() as nursery:
+            nursery.start_soon(finish_a_step)
+            await trio.testing.wait_all_tasks_blocked()
+            around.cancel()
+            with trio.CancelScope(shield=True):
+                await Operator(memory).pause("i")
+                await sdk.checkpoint("clean-up")
+                assert trio.current_time() == start
+    assert sdk.outcome is Outcome.STOPPED
 
 
 async def test_a_resume_in_the_first_phase_withdraws_the_pause(
@@ -364,6 +397,35 @@ async def test_with_a_step_that_runs_and_nobody_parked_the_body_goes_on(
             await sdk.completed(b"all done")
     # the step's exit is a boundary, but the outcome was said before it
     assert sdk.outcome is Outcome.COMPLETED
+
+
+async def test_a_pause_does_not_end_the_clean_up_after_the_outcome(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    async with block(memory, pause_grace=1) as sdk:
+        await Operator(memory).pause("i")
+        await trio.testing.wait_all_tasks_blocked()
+        await sdk.completed(b"x")
+        await trio.sleep(10)
+        tidied = True
+    assert tidied
+    assert sdk.outcome is Outcome.COMPLETED
+
+
+async def test_a_declined_pause_leaves_no_task_behind(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    async with block(memory, "warm-up"):
+        pass
+    before = trio.lowlevel.current_statistics().tasks_living
+    for number in range(5):
+        async with block(memory, f"i{number}") as sdk:
+            await Operator(memory).pause(f"i{number}")
+            await trio.testing.wait_all_tasks_blocked()
+            assert sdk.pause_requested
+        assert sdk.outcome is Outcome.COMPLETED
+    await trio.sleep(10)
+    assert trio.lowlevel.current_statistics().tasks_living == before
 
 
 @pytest.mark.guard

@@ -1,4 +1,4 @@
-"""Services: heartbeats, the warning of a blocked loop, what a failing one does."""
+"""Services: heartbeats, the warning of a blocked loop, the look for signals, what fails in them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from runtara_trio import (
 )
 from runtara_trio.backend import SignalBatch
 from runtara_trio.engine.services import SharedBackend as Shared
-from runtara_trio.messages import Heartbeats, RecordEvent
+from runtara_trio.messages import Heartbeats, RecordEvent, Register
 
-from ..helpers.support import Watched, block
+from ..helpers.support import Watched, block, share_another, sql
 
 
 @pytest.mark.parametrize("awaits", ["sleep", "signal", "plain", "shield"])
@@ -76,9 +76,8 @@ async def test_the_automatic_heartbeat_writes_no_event_and_the_called_one_does(
         await sdk.heartbeat()
     events = (await Operator(memory).events("i")).events
     assert [event.type for event in events] == ["started", "heartbeat", "completed"]
-    database = memory._backend._database  # type: ignore[attr-defined]
-    row = database.file.db.execute("SELECT heartbeat_at FROM runtara_trio_owners").fetchone()
-    assert row[0] is not None
+    ((beat,),) = await sql(memory, "SELECT heartbeat_at FROM runtara_trio_owners")
+    assert beat is not None
 
 
 async def test_no_heartbeats_where_they_are_off(
@@ -87,7 +86,7 @@ async def test_no_heartbeats_where_they_are_off(
     watched = Watched(memory)
     opening = open_backend(SdkConfig(store=":memory:", heartbeat_interval_ms=0))
     async with opening as shared:
-        shared._backend = watched
+        share_another(shared, watched)
         async with block(shared):
             await trio.sleep(1000)
     assert watched.sent(Heartbeats) == []
@@ -175,6 +174,39 @@ async def test_what_was_seen_before_a_block_registered_is_not_for_it(
             assert not sdk.cancel_requested
             await sdk.checkpoint("a")
     assert sdk.outcome is Outcome.COMPLETED
+
+
+async def test_what_was_seen_earlier_is_stale(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    """A reply with a pause comes after the batch with the resume that withdrew it."""
+    watched = Watched(memory)
+    async with open_backend(watched) as shared, block(shared) as sdk:
+        pause, resume = Signal(SignalType.PAUSE, b"1"), Signal(SignalType.RESUME, b"2")
+        for signal_, version in ((resume, 1008), (pause, 1007)):
+            watched.push(SignalBatch(signals=(("i", signal_),), version=version))
+            await trio.testing.wait_all_tasks_blocked()
+        assert not sdk.pause_requested
+        watched.push(SignalBatch(signals=(("i", pause),), version=1009))
+        await trio.testing.wait_all_tasks_blocked()
+        assert sdk.pause_requested
+
+
+async def test_a_signal_between_the_registration_and_its_answer(memory: SharedBackend) -> None:
+    class Slow(Watched):
+        async def request(self, message: Any, /) -> Any:
+            reply = await super().request(message)
+            if isinstance(message, Register):
+                await Operator(memory).cancel("i")
+                self.push(SignalBatch(signals=(("i", Signal(SignalType.CANCEL)),), version=99))
+                await trio.testing.wait_all_tasks_blocked()
+            return reply
+
+    async with open_backend(Slow(memory)) as shared:
+        with trio.fail_after(10):
+            async with block(shared) as sdk:
+                await trio.sleep_forever()
+    assert sdk.outcome is Outcome.CANCELLED
 
 
 async def test_signals_of_others_and_repeated_ones_do_nothing(

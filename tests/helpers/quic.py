@@ -6,7 +6,7 @@ import inspect
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 from aioquic.quic.configuration import QuicConfiguration
@@ -19,7 +19,7 @@ from runtara_trio.quic.location import ServerLocation as Place
 from runtara_trio.quic.location import server_of_url
 from runtara_trio.quic.server.connection import Limits, ServedConnection
 from runtara_trio.quic.server.listener import Listener
-from runtara_trio.quic.transport.driver import Driver
+from runtara_trio.quic.transport.driver import Connection, Driver
 from runtara_trio.quic.transport.shim import Quic
 from runtara_trio.quic.transport.tls import make_identity
 from runtara_trio.wire import calls, frames, mapping
@@ -53,7 +53,7 @@ class Scripted:
             self.clients.append(client)
         self.streams.append(stream_id)
         if self.raw_reply is not None:
-            client._send(stream_id, self.raw_reply)
+            send_raw(client, stream_id, self.raw_reply)
             return
         self.calls.append(mapping.decode_call(payload))
         self._nursery.start_soon(self._answer, client, stream_id, self.calls[-1])
@@ -143,3 +143,50 @@ def after(seconds: float, script: Script = echo) -> Callable[[Any], Awaitable[An
 
 async def never(call: Any) -> None:
     await trio.sleep_forever()
+
+
+# ---- private names of the package, each in one place
+
+
+def send_raw(client: ServedConnection, stream_id: int, data: bytes) -> None:
+    """End a stream with these bytes, whatever they are."""
+    client._send(stream_id, data)
+
+
+def begin_call(connection: CallingConnection, data: bytes) -> None:
+    """Write to the next stream, and leave its end out."""
+    stream_id = connection.quic.get_next_available_stream_id()
+    connection.quic.send_stream_data(stream_id, data, end_stream=False)
+    connection._opened = stream_id // 4 + 1
+    connection.touch()
+
+
+def calls_of(connection: CallingConnection) -> Any:
+    """The calls of a client that are on their way, by stream."""
+    return connection._calls
+
+
+def ignored_by(client: ServedConnection) -> Any:
+    """The streams of which a server reads no more."""
+    return client._ignored
+
+
+def streams_of(end: Connection) -> Any:
+    """The streams that aioquic keeps for one end of a connection."""
+    return end.quic._streams
+
+
+class Kept(NamedTuple):
+    """What a listener keeps of its clients."""
+
+    clients: Any
+    connection_ids: Any
+    unfinished: Any
+    timed: list[Connection | None]
+    """The connections that its timers are for."""
+
+
+def kept_by(listener: Listener) -> Kept:
+    """What a listener keeps of its clients just now."""
+    timed = [alarm.connection for _, _, alarm in listener.driver._timers]
+    return Kept(listener._clients, listener._by_cid, listener._unfinished, timed)

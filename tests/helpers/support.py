@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,8 +15,10 @@ import trio
 
 from runtara_trio import Operator, RuntaraSdk, open_runtara
 from runtara_trio.backend import Backend, SignalBatch
+from runtara_trio.engine.block import Block
 from runtara_trio.messages import RecordOutcome, ReplyT, Request
 from runtara_trio.store.postgres.backend import PostgresStore
+from runtara_trio.store.postgres.pool import Pool
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -47,12 +50,10 @@ class Wall:
 
 async def sql(backend: Any, statement: str) -> list[tuple[Any, ...]]:
     """What somebody else's hand does to a store."""
-    store = backend._backend
-    if isinstance(store, PostgresStore):
-        async with store._pool.lent() as connection:
+    if isinstance(store_of(backend), PostgresStore):
+        async with pool_of(backend).lent() as connection:
             return await connection.run(statement)
-    rows: list[tuple[Any, ...]] = store._database.file.db.execute(statement).fetchall()
-    return rows
+    return sqlite_of(backend).execute(statement).fetchall()
 
 
 class Watched:
@@ -165,7 +166,7 @@ class Program:
 def start(
     program: str | Path, *arguments: object, cwd: Path | None = None
 ) -> AbstractAsyncContextManager[Program]:
-    """Run a program of ``tests/programs`` (or any path) until the end of the block."""
+    """Run a program of ``helpers/programs`` (or any path) until the end of the block."""
     return start_args(str(PROGRAMS / program), *map(str, arguments), cwd=cwd)
 
 
@@ -202,3 +203,49 @@ WRITING_CALLS: dict[str, Callable[[RuntaraSdk], Awaitable[object]]] = {
     "record_retry_attempt": lambda sdk: sdk.record_retry_attempt("a", 1),
 }
 """By the name that an error gives it."""
+
+
+# ---- private names of the package, each in one place
+
+
+def store_of(backend: Any) -> Any:
+    """The backend that a shared one shares."""
+    return backend._backend
+
+
+def share_another(shared: Any, backend: Backend) -> None:
+    """Let a shared backend, which is open already, share another one."""
+    shared._backend = backend
+
+
+def backend_of(operator: Operator) -> Any:
+    """The backend that an operator asks."""
+    return operator._backend
+
+
+def sqlite_of(backend: Any) -> sqlite3.Connection:
+    """The connection of a store on SQLite, which its own thread uses."""
+    connection: sqlite3.Connection = store_of(backend)._database.file.db
+    return connection
+
+
+def pool_of(backend: Any) -> Pool:
+    """The connections of a store on PostgreSQL."""
+    pool: Pool = store_of(backend)._pool
+    return pool
+
+
+def url_of(backend: Any) -> str:
+    """The URL of the server that a store on PostgreSQL has found."""
+    return pool_of(backend)._hosts.url
+
+
+def idle_pids(backend: Any) -> list[int]:
+    """The server's processes for the connections that a store does not use just now."""
+    return [one._pgconn.backend_pid for one in pool_of(backend)._idle]
+
+
+def block_of(sdk: Any) -> Block:
+    """The engine's side of an SDK."""
+    block: Block = sdk._block
+    return block

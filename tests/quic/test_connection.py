@@ -25,7 +25,7 @@ from runtara_trio.quic.transport import shim
 from runtara_trio.wire import calls, frames
 
 from ..helpers.network import Network, delivered, rough
-from ..helpers.quic import after, ask, echo, never, raw_client, scripted
+from ..helpers.quic import after, ask, calls_of, echo, never, raw_client, scripted, streams_of
 
 OURS = {"_write_packets", "_missing", "_keys_from", "_all_streams"}
 """Names of the shim's own."""
@@ -111,10 +111,10 @@ async def test_a_cancel_at_any_moment_of_a_call(autojump_clock: MockClock) -> No
                 answered += 1
         assert 0 < answered < 100
         await reads(connection, range(5))
-        assert not connection._calls
+        assert not calls_of(connection)
         await trio.sleep(1)
-        assert len(connection.quic._streams) == 0
-        assert len(server.clients[0].quic._streams) == 0
+        assert len(streams_of(connection)) == 0
+        assert len(streams_of(server.clients[0])) == 0
 
 
 async def test_the_reply_of_a_cancelled_call_can_be_kept(autojump_clock: MockClock) -> None:
@@ -358,7 +358,7 @@ async def test_a_hundred_thousand_calls_leave_nothing_behind(autojump_clock: Moc
         before = await run(connection, 2_000)
         after_all = await run(connection, 100_000)
         assert after_all - before < 5_000  # a leak of one object a call were 100,000
-        assert len(connection.quic._streams) == len(server.clients[0].quic._streams) == 0
+        assert len(streams_of(connection)) == len(streams_of(server.clients[0])) == 0
 
 
 async def test_keys_are_changed_long_before_they_wear_out(autojump_clock: MockClock) -> None:
@@ -383,10 +383,10 @@ async def test_what_is_left_out_does_not_widen_the_window(autojump_clock: MockCl
         quic.most_missing = 1 << 20
         stream_id = connection.quic.get_next_available_stream_id()
         connection.quic.send_stream_data(stream_id, bytes(60_000_000))
-        connection.quic._streams[stream_id].sender._pending.subtract(0, 1_000)
+        streams_of(connection)[stream_id].sender._pending.subtract(0, 1_000)
         connection.touch()
         await trio.sleep(5)
-        assert len(quic._streams[stream_id].receiver._buffer) <= 8 << 20
+        assert len(streams_of(server.clients[0])[stream_id].receiver._buffer) <= 8 << 20
 
 
 # ---- aioquic's private parts

@@ -41,8 +41,8 @@ from runtara_trio.wire import calls, frames, mapping
 
 from ..helpers.network import Network
 from ..helpers.places import served_place
-from ..helpers.quic import IDENTITY, ask, raw_client
-from ..helpers.support import WRITING_CALLS, block, sql, start_args
+from ..helpers.quic import IDENTITY, ask, begin_call, ignored_by, kept_by, raw_client, streams_of
+from ..helpers.support import WRITING_CALLS, backend_of, block, sql, start_args
 
 REGISTER = calls.RegisterInstance("i", "t")
 
@@ -140,8 +140,7 @@ async def test_a_restarted_server_lets_its_clients_go_on(
 
 
 async def _lease(store: SharedBackend) -> int:
-    database = store._backend._database  # type: ignore[attr-defined]
-    (epoch,) = database.file.db.execute("SELECT epoch FROM runtara_trio_leases").fetchone()
+    ((epoch,),) = await sql(store, "SELECT epoch FROM runtara_trio_leases")
     return int(epoch)
 
 
@@ -212,12 +211,9 @@ async def test_a_frame_is_answered_without_its_end_and_with_more_behind_it(
     frame = frames.encode(frames.REQUEST, mapping.encode_call(REGISTER))
     async with serving(memory, network) as server, raw_client(network) as client:
         assert await client.call(frame + b"more", trio.current_time() + 5) is not None
-        stream_id = client.quic.get_next_available_stream_id()
-        client.quic.send_stream_data(stream_id, frame, end_stream=False)
-        client._opened = stream_id // 4 + 1
-        client.touch()
+        begin_call(client, frame)
         await trio.sleep(1)
-        assert not server.listener.clients[0]._ignored
+        assert not ignored_by(server.listener.clients[0])
         assert (await ask(client, checkpoint("a"))).found is False
 
 
@@ -241,10 +237,10 @@ async def test_requests_whose_end_comes_later_hold_nothing_up(
             for stream_id in ids:
                 client.quic.send_stream_data(stream_id, b"", end_stream=True)
             client.touch()
-            while client.quic._streams:
+            while streams_of(client):
                 await trio.sleep(0.001)
         assert trio.current_time() - start < 1  # of the mocked clock
-        assert not server.listener.clients[0]._ignored
+        assert not ignored_by(server.listener.clients[0])
 
 
 async def test_an_empty_request_and_ids_that_are_none(
@@ -305,14 +301,14 @@ async def test_handshakes_that_never_finish(
             network.links["127.0.0.1", 8001].put(0, n, datagram, ("10.0.0.1", n))
         await trio.sleep(0.1)
         # Two began, the rest is asked to show that its address is its own.
-        assert len(server.listener._clients) == 2
+        assert len(kept_by(server.listener).clients) == 2
         answered = network.sent[before:]
         assert sum(len(data) for _, _, data in answered) < 60 * 1200  # no amplifier
         async with raw_client(network) as client:  # an honest one gets in by that very way
             assert (await ask(client, REGISTER)).success
         await trio.sleep(30)
-        assert len(server.listener._clients) == 0
-        assert not server.listener._by_cid
+        assert len(kept_by(server.listener).clients) == 0
+        assert not kept_by(server.listener).connection_ids
 
 
 async def _first_datagrams(count: int) -> list[bytes]:
@@ -352,10 +348,7 @@ async def test_requests_that_never_become_whole(
         serving(memory, network, stream_timeout=20) as server,
         raw_client(network) as client,
     ):
-        stream_id = client.quic.get_next_available_stream_id()
-        client.quic.send_stream_data(stream_id, b"\0\1\0\0\0\1" + bytes(5_000))
-        client._opened = 1
-        client.touch()
+        begin_call(client, b"\0\1\0\0\0\1" + bytes(5_000))
         await trio.sleep(1)
         assert server.listener.held == 5_006
         for _ in range(4):
@@ -420,13 +413,13 @@ async def test_connections_that_came_and_went_leave_nothing(
             async with raw_client(network) as client:
                 await ask(client, REGISTER)
         await trio.sleep(60)
-        listener = server.listener
-        assert not listener._clients
-        assert not listener._by_cid
-        assert len(listener._unfinished) <= 1
-        assert all(alarm.connection is None for _, _, alarm in listener.driver._timers)
+        kept = kept_by(server.listener)
+        assert not kept.clients
+        assert not kept.connection_ids
+        assert len(kept.unfinished) <= 1
+        assert all(connection is None for connection in kept.timed)
         assert len(server.leases) == 0
-        assert listener.held == 0
+        assert server.listener.held == 0
 
 
 async def test_a_mistake_in_one_connection_ends_it_alone(
@@ -577,9 +570,9 @@ async def test_a_refused_call_says_what_was_asked_as_on_a_store() -> None:
                 continue  # the protocol's poll is refused by nothing: the wait goes on
             with pytest.raises(ServerError) as refused:
                 async with block(place.backend, asked) as sdk:
-                    await sql(place.operator._backend, "UPDATE instances SET status = 'failed'")
+                    await sql(backend_of(place.operator), "UPDATE instances SET status = 'failed'")
                     await call(sdk)
             assert str(refused.value) == f"{asked}: instance {asked!r} is failed, not running"
-            await sql(place.operator._backend, "DELETE FROM instances")
+            await sql(backend_of(place.operator), "DELETE FROM instances")
         with pytest.raises(ServerError, match=r"^get_checkpoint: no instance 'nobody'$"):
             await place.backend.request(GetCheckpoint(instance_id="nobody", checkpoint_id="a"))

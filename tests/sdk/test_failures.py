@@ -24,7 +24,7 @@ from runtara_trio import (
 from runtara_trio.ids import failure_id
 
 from ..helpers.places import Place
-from ..helpers.support import block
+from ..helpers.support import block, block_of
 
 
 class Declined(NonRetryable):
@@ -349,6 +349,6 @@ async def test_the_record_is_the_codecs(memory: SharedBackend) -> None:
     raised = await replay(memory, "declined", codec=Rot())
     assert [type(one) for one in raised] == [Declined] * 4
     async with block(memory, codec=Rot()) as sdk:
-        state = await sdk._block.requests.find(failure_id("durable::fails::declined"))
+        state = await block_of(sdk).requests.find(failure_id("durable::fails::declined"))
         assert state is not None
         assert b"declined" not in state

@@ -14,6 +14,7 @@ import runtara_trio
 from runtara_trio import (
     EventType,
     InstanceStatus,
+    Operator,
     SdkError,
     SharedBackend,
     Signal,
@@ -166,6 +167,19 @@ async def test_revive_forgets_attempts_at_a_step_that_looks_like_one(
             assert await sdk.get_checkpoint(gone) is None
         assert await sdk.get_checkpoint("a::retry::x") == b""
         assert await sdk.get_checkpoint("a") == b""
+
+
+async def test_revive_keeps_checkpoints_that_only_look_like_attempts(
+    backend: SharedBackend,
+) -> None:
+    kept = {"mail::retry::2nd reminder", "x::retry::1/effect", "http::retry::3rd"}
+    async with block(backend) as sdk:
+        for name in kept:
+            await sdk.checkpoint(name)
+        await sdk.record_retry_attempt("x", 12)
+    async with block(backend, revive=True):
+        saved = (await Operator(backend).checkpoints("i")).checkpoints
+        assert {one.checkpoint_id for one in saved} == kept
 
 
 # ---- once for both

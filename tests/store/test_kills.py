@@ -1,4 +1,4 @@
-"""Kill -9, again and again: what was acknowledged is there, and nothing else is."""
+"""Kill -9, again and again: what was acknowledged is there, and all that is there is whole."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ KILLS = 200
 
 
 def state(name: str, number: int) -> bytes:
-    """What ``programs/acknowledge.py`` saves."""
+    """The state that ``helpers/programs/acknowledge.py`` saves under ``name/number``."""
     return f"{name}/{number}:".encode() * (1 + number % 50)
 
 
 async def test_killed_two_hundred_times(shared: Shared) -> None:
+    """A kill may fall between a save and its answer: then the save is there, unacknowledged."""
     draw = random.Random(20)
     acknowledged: set[str] = set()
     for _ in range(KILLS):

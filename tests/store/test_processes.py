@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -20,16 +21,17 @@ from runtara_trio import (
     LeaseLost,
     Operator,
     Outcome,
+    OutcomeNotRecorded,
     SdkConfig,
     SignalRefused,
     open_backend,
     open_runtara,
 )
-from runtara_trio.store.sqlite import owners
+from runtara_trio.store.sqlite import failures, owners
 from runtara_trio.store.sqlite.owners import Lock
 
 from ..helpers.places import Shared
-from ..helpers.support import PROGRAMS, Program, sql, start, start_command
+from ..helpers.support import PROGRAMS, Program, block, sql, start, start_command
 
 SOON = 0.15  # seconds: a signal from another process reaches the body within this
 
@@ -299,6 +301,15 @@ def test_an_owner_holds_its_lock_in_the_same_process_too(tmp_path: Path) -> None
     assert owners.seen_at(owners.side_file(database, "nobody")).lock is Lock.MISSING
 
 
+def test_two_who_look_at_a_dead_owner_at_once_agree(tmp_path: Path) -> None:
+    owner = owners.OwnerFile(str(tmp_path / "x.db"))
+    owner.close()
+    looking = os.open(owner.path, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)  # the other, in the middle of its look
+    assert owners.seen_at(owner.path).lock is owners.Lock.FREE
+    os.close(looking)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 async def test_another_users_dead_owner_is_dead(tmp_path: Path, url: str) -> None:
     """Its side file is not ours to write, and a lock needs no right to."""
@@ -379,6 +390,38 @@ async def test_what_dead_owners_left_is_tidied_by_the_next_start(tmp_path: Path,
     assert side_files(tmp_path) == []
     async with open_runtara(url, instance_id="a", tenant_id="t") as sdk:
         assert (await sdk.checkpoint("first")).found
+
+
+async def test_side_files_that_no_row_names_go_with_the_next_start(
+    tmp_path: Path, url: str
+) -> None:
+    """Their owner died while it made them, or who buried it before it removed them."""
+    orphan = owners.OwnerFile(f"{tmp_path}/store.db")
+    orphan.close()
+    living = owners.OwnerFile(f"{tmp_path}/store.db")
+    async with block(url):
+        assert not Path(orphan.path).exists()
+        assert Path(living.path).exists()
+    living.remove()
+
+
+async def test_an_owner_whose_row_could_not_go_is_dead_at_once(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer held the file while it closed."""
+    monkeypatch.setattr(failures, "BUSY_TIMEOUT", 0.05)
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    with pytest.raises(OutcomeNotRecorded):
+        async with block(url, final_timeout=0.1):
+            other.execute("BEGIN IMMEDIATE")
+    other.execute("COMMIT")
+    async with block(url) as sdk:  # no lease is waited for
+        assert sdk.is_registered
+    assert [path for path in tmp_path.iterdir() if "-owner-" in path.name] == []
+    async with block(url, "j"):
+        pass
+    assert other.execute("SELECT count(*) FROM runtara_trio_owners").fetchone() == (0,)
+    other.close()
 
 
 async def test_attempts_survive_a_kill(shared: Shared) -> None:

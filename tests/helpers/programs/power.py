@@ -8,6 +8,8 @@ import trio
 
 from runtara_trio import RuntaraSdk, open_backend, open_runtara
 
+from ..support import sqlite_of
+
 url, synchronous = sys.argv[1:3]
 
 
@@ -30,7 +32,7 @@ async def main() -> None:
     async with open_backend(url) as backend:
         async with open_runtara(backend, instance_id="i", tenant_id="t") as sdk:
             say("registered")
-            db = backend._backend._database.file.db  # type: ignore[attr-defined]
+            db = sqlite_of(backend)
             db.execute(f"PRAGMA synchronous = {synchronous}")
             db.execute("PRAGMA wal_autocheckpoint = 40")
             async with trio.open_nursery() as nursery:

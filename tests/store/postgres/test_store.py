@@ -33,7 +33,7 @@ from runtara_trio.store.postgres.connection import Connection
 from ...helpers.places import client as core_client
 from ...helpers.places import free_port, postgres_place, running_core
 from ...helpers.postgres import Server
-from ...helpers.support import block, sql, start
+from ...helpers.support import block, idle_pids, sql, start, url_of
 
 
 @pytest.fixture
@@ -69,11 +69,8 @@ def admin(url: str, statement: str) -> None:
 
 def cut(backend: SharedBackend) -> None:
     """End the connections that nobody uses just now."""
-    store: Any = backend._backend
-    for connection in store._pool._idle:
-        admin(
-            store._pool._hosts.url, f"SELECT pg_terminate_backend({connection._pgconn.backend_pid})"
-        )
+    for pid in idle_pids(backend):
+        admin(url_of(backend), f"SELECT pg_terminate_backend({pid})")
 
 
 def lose_commit(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
@@ -478,8 +475,7 @@ async def test_one_that_is_stopped_inside_a_transaction_locks_nobody_out(
         await sdk.checkpoint("a")
         monkeypatch.setattr(Connection, "run", stops)
         nursery.start_soon(sdk.record_retry_attempt, "a", 1, "why")
-        store: Any = backend._backend
-        while store._pool._idle:
+        while idle_pids(backend):
             await trio.sleep(0.01)
         with trio.fail_after(20):
             await trio.to_thread.run_sync(lock)

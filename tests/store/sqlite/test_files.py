@@ -29,7 +29,7 @@ from runtara_trio.store.location import Location, locate
 from runtara_trio.store.sqlite import failures
 from runtara_trio.store.sqlite.schema import CORE_MIGRATIONS, CORE_TABLES
 
-from ...helpers.support import start
+from ...helpers.support import sqlite_of, start
 
 
 def block(url: str, **options: Any) -> Any:
@@ -262,7 +262,7 @@ async def test_a_full_disk(url: str) -> None:
         open_runtara(backend, instance_id="i", tenant_id="t") as sdk,
     ):
         await sdk.checkpoint("before", b"kept")
-        connection = backend._backend._database.file.db  # type: ignore[attr-defined]
+        connection = sqlite_of(backend)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(StoreError, match="the disk is full; make room"):
@@ -280,7 +280,7 @@ async def test_one_too_big_for_the_disk_does_not_fail_the_others(url: str) -> No
         open_backend(url) as backend,
         open_runtara(backend, instance_id="i", tenant_id="t") as sdk,
     ):
-        connection = backend._backend._database.file.db  # type: ignore[attr-defined]
+        connection = sqlite_of(backend)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         failed = []
@@ -460,6 +460,37 @@ async def test_what_a_core_did_since_is_respected(tmp_path: Path, url: str) -> N
     db.close()
 
 
+# ---- what somebody writes by hand
+
+
+async def test_states_that_somebody_wrote_by_hand(tmp_path: Path, url: str) -> None:
+    async with block(url) as sdk:
+        for name in ("text", "number"):
+            await sdk.checkpoint(name, b"ours")
+        db = sqlite3.connect(tmp_path / "store.db")
+        db.execute("""UPDATE checkpoints SET state = '{"a":2}' WHERE checkpoint_id = 'text'""")
+        db.execute("UPDATE checkpoints SET state = 12 WHERE checkpoint_id = 'number'")
+        db.commit()
+        db.close()
+        assert (await sdk.checkpoint("text")).decode(dict) == {"a": 2}
+        assert await sdk.get_checkpoint("text", dict) == {"a": 2}
+        assert (await sdk.checkpoint("number")).state == b"12"
+
+
+async def test_a_signal_written_by_hand_as_text(tmp_path: Path, url: str) -> None:
+    """As an environment does it, through the database; the thread lives on."""
+    async with block(url) as sdk:
+        other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+        other.execute(
+            "INSERT INTO pending_signals (instance_id, signal_type, payload)"
+            " VALUES ('i', 'cancel', 'text')"
+        )
+        other.close()
+        with trio.fail_after(10):
+            await trio.sleep_forever()
+    assert sdk.outcome is Outcome.CANCELLED
+
+
 # ---- URLs
 
 
@@ -530,8 +561,7 @@ async def test_ten_thousand_idle_instances_cost_a_fixed_number_of_statements(url
                     message = Register(instance_id=f"i{number}", tenant_id="t")
                     nursery.start_soon(backend.request, message)
             if not registered:
-                database = backend._backend._database  # type: ignore[attr-defined]
-                database.file.db.set_trace_callback(seen)
+                sqlite_of(backend).set_trace_callback(seen)
             registered = wanted
             counts.append(await count())
         page = await backend.request(ListInstances(limit=1))

@@ -45,7 +45,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 def record(folder: Path, synchronous: str) -> list[Call]:
-    """The calls of ``programs/power.py`` that touch the disk or say something."""
+    """The calls of ``helpers/programs/power.py`` that touch the disk or say something."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     trace = folder / "trace"
@@ -53,9 +53,11 @@ def record(folder: Path, synchronous: str) -> list[Call]:
     subprocess.run(
         [
             *("strace", "-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={calls}", "-o", trace),
-            *(sys.executable, PROGRAMS / "power.py", f"sqlite:///{folder}/disk/s.db", synchronous),
+            *(sys.executable, "-m", "tests.helpers.programs.power"),
+            *(f"sqlite:///{folder}/disk/s.db", synchronous),
         ],
         check=True,
+        cwd=PROGRAMS.parents[2],
         stdout=subprocess.PIPE,
         timeout=60,
     )
@@ -194,7 +196,7 @@ class Disk:
 
 
 def state(name: str, number: int) -> bytes:
-    """What ``programs/power.py`` saves."""
+    """What ``helpers/programs/power.py`` saves."""
     return f"{name}/{number}:".encode() * (1 + 97 * number % 1500)
 
 
