@@ -68,7 +68,9 @@ class JsonCodec:
         """Whether a type can be decoded at all. Raises TypeError."""
         for part in _parts(msgspec.inspect.type_info(type)):
             if isinstance(part, msgspec.inspect.CustomType):
-                raise TypeError(f"{part.cls.__name__} is no struct, dataclass or other known type")
+                raise TypeError(
+                    f"{part.cls.__name__} is not a struct, a dataclass or other known type"
+                )
 
 
 def check_finite(value: Any) -> None:
@@ -185,7 +187,7 @@ def decode_sent(codec: Codec, name: str, data: bytes, wanted: type[T]) -> T:
     """What a person sent, as a ``wanted``. Typed at a terminal, ``yes`` stands for ``"yes"``.
 
     Raises:
-      CodecError: it is no ``wanted``, nor is the text of it.
+      CodecError: neither it nor its text is a ``wanted``.
     """
     try:
         return decode(codec, name, data, wanted)

@@ -65,7 +65,7 @@ class ConfigError(SdkError, ValueError):
 
 
 class NotSupported(ConfigError):
-    """The backend has no such call, which is not part of the protocol; give a store's URL."""
+    """The protocol has no such call: give the URL of a store."""
 
 
 class StoreError(SdkError):

@@ -66,7 +66,7 @@ def check_text(name: str, value: object) -> str:
         value.encode()
     except UnicodeEncodeError as exc:
         raise ConfigError(
-            f"{name} holds a lone surrogate at position {exc.start}, which is no UTF-8: "
+            f"{name} holds a lone surrogate at position {exc.start}, which is not valid UTF-8: "
             f"{_shown(value)}"
         ) from exc
     return value

@@ -206,8 +206,8 @@ async def test_run_calls_a_function_in_a_block(tmp_path: Path, url: str) -> None
 
     for arguments, text in (
         (("orders:work", "{"), "is not JSON"),
-        (("orders:plain",), "is no async function"),
-        (("orders:nothing",), "is no async function"),
+        (("orders:plain",), "is not an async function"),
+        (("orders:nothing",), "is not an async function"),
         (("nothing:work",), "there is no module 'nothing' here"),
         (("orders",), "is not of the form module:function"),
     ):
@@ -310,7 +310,7 @@ async def test_a_payload_that_is_no_utf_8(filled: str) -> None:
         (("signal", "waits", payload, "x"), "lone surrogate"),
         (("list", "--tenant", payload), "lone surrogate"),
         (("checkpoints", "waits", "--prefix", payload), "lone surrogate"),
-        (("run", "--id", "x", "--tenant", "t", "os:fsencode", payload), "no async function"),
+        (("run", "--id", "x", "--tenant", "t", "os:fsencode", payload), "not an async function"),
         (("run", "--id", "x", "--tenant", "t", "trio:sleep", payload), "is not JSON"),
     ):
         async with start_args("-m", "runtara_trio", *arguments, "--store", filled) as wrong:

@@ -210,7 +210,7 @@ def test_a_certificate_from_files(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="is not the one of"):
         load_identity(certificate, other)
-    with pytest.raises(ConfigError, match=r"key\.pem' is no certificate in PEM"):
+    with pytest.raises(ConfigError, match=r"key\.pem' is not a certificate in PEM"):
         load_identity(key, key)
-    with pytest.raises(ConfigError, match=r"nowhere' is no certificate"):
+    with pytest.raises(ConfigError, match=r"nowhere' is not a certificate"):
         load_identity(tmp_path / "nowhere", key)

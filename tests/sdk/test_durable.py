@@ -174,8 +174,8 @@ async def test_methods_leave_self_out(backend: SharedBackend) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"key": "{nothing}"}, "names 'nothing', which is none of its parameters: a"),
-        ({"key": "{a"}, "no format string"),
+        ({"key": "{nothing}"}, "names 'nothing', which is not one of its parameters: a"),
+        ({"key": "{a"}, "not a format string"),
         ({"key": 7}, "format string or a callable, not 7"),
         ({"name": 7}, "name must be a str"),
         (
@@ -217,7 +217,7 @@ def test_what_cannot_be_durable_is_refused() -> None:
             durable(wrong)  # type: ignore[call-overload]
     with pytest.raises(ConfigError, match="a thread cannot be ended"):
         durable(timeout=1)(sync)
-    with pytest.raises(ConfigError, match="no coroutine function"):
+    with pytest.raises(ConfigError, match="not a coroutine function"):
         durable(flavor="asyncio")(sync)
 
 

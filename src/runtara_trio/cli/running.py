@@ -85,7 +85,7 @@ def find_program(target: str) -> Program:
         raise click.UsageError(f"there is no module {module_name!r} here") from exc
     function = getattr(module, function_name, None)
     if not inspect.iscoroutinefunction(function):
-        raise click.UsageError(f"{target!r} is no async function")
+        raise click.UsageError(f"{target!r} is not an async function")
     return function
 
 

@@ -99,7 +99,7 @@ def parse_pin(where: str, text: str) -> bytes:
         digest = b""
     if kind.lower() != "sha256" or len(digest) != 32:
         raise ConfigError(
-            f"{where!r}: pin={text} is no pin; it is 'sha256:' and the 64 hexadecimal digits of "
+            f"{where!r}: pin={text} is not a pin; it is 'sha256:' and the 64 hexadecimal digits of "
             "the certificate's SHA-256, as 'runtara-trio serve' prints them"
         )
     return digest

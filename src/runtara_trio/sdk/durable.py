@@ -141,7 +141,7 @@ def durable(
             raise ConfigError(f"flavor of {called} must be 'trio' or 'asyncio', not {flavor!r}")
         asynchronous = inspect.iscoroutinefunction(function)
         if flavor == "asyncio" and not asynchronous:
-            raise ConfigError(f"{called} has flavor='asyncio' and is no coroutine function")
+            raise ConfigError(f"{called} has flavor='asyncio' and is not a coroutine function")
         if timeout is not None and not asynchronous:
             raise ConfigError(f"timeout of {called}: a thread cannot be ended; limit what it calls")
         how = retry.policy(

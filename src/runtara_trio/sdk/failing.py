@@ -106,13 +106,13 @@ def decoded(codec: Codec, name: str, data: bytes, raises: Raises) -> Exception:
       raises: classes that the durable function names, looked at first.
 
     Raises:
-      CodecError: it is no such record.
+      CodecError: it is not such a record.
     """
     text = decode(codec, name, data, str)
     try:
         failure = msgspec.json.decode(text, type=Failure)
     except msgspec.DecodeError as exc:
-        raise CodecError(f"{name} is no record of a failure: {exc}") from exc
+        raise CodecError(f"{name} is not the record of a failure: {exc}") from exc
     error = _made(failure, raises)
     error.add_note(f"(of an earlier run, or call, which raised:)\n{failure.traceback}")
     return error

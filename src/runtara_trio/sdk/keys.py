@@ -33,7 +33,7 @@ class Keys:
     def __init__(self, name: str, function: Callable[..., Any], key: Key) -> None:
         """
         Raises:
-          ConfigError: ``key`` names no parameter of the function, or is no key at all.
+          ConfigError: ``key`` names an unknown parameter, or is invalid.
         """
         self._name = name
         self._key = key
@@ -50,7 +50,9 @@ class Keys:
         try:
             parts = list(string.Formatter().parse(key))
         except ValueError as exc:
-            raise ConfigError(f"key of {self._name}, {key!r}, is no format string: {exc}") from exc
+            raise ConfigError(
+                f"key of {self._name}, {key!r}, is not a format string: {exc}"
+            ) from exc
         for field in [field for _, field, _, _ in parts if field is not None]:
             named = field.partition(".")[0].partition("[")[0]
             if named not in self._signature.parameters:
@@ -109,7 +111,7 @@ class Keys:
         if callable(self._key):
             key = self._key(*args, **kwargs)
             if not isinstance(key, str):
-                raise ConfigError(f"key of {self._name} returned {key!r}, which is no str")
+                raise ConfigError(f"key of {self._name} returned {key!r}, which is not a str")
             return key
         assert self._key is not None
         try:

@@ -49,7 +49,7 @@ class Returns:
         """Before the function runs: whether its result can be decoded at all, if that is known.
 
         Raises:
-          ConfigError: the annotation is no type.
+          ConfigError: the annotation is not a type.
           CodecError: the codec has no decoding for it.
         """
         if codec is self._checked:

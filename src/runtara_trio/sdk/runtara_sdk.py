@@ -133,7 +133,7 @@ class RuntaraSdk(Facts, ManualSignals):
         """What is saved under the id, as a ``type``; None where nothing is.
 
         Raises:
-          CodecError: it is no ``type``.
+          CodecError: it is not a ``type``.
           ServerError: there is no such instance yet.
         """
         checkpoint_id = self._id(checkpoint_id)
@@ -205,7 +205,7 @@ class RuntaraSdk(Facts, ManualSignals):
         Raises:
           TooSlowError: no signal came in time. That is saved: a replay raises it too, and a
             signal that comes later is refused.
-          CodecError: the payload is no ``type``. An operator may replace it.
+          CodecError: the payload is not a ``type``. An operator may replace it.
           ConfigError: the timeout is invalid.
           SdkError: this run has waited under the id already, or another task waits.
         """

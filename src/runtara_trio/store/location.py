@@ -63,7 +63,9 @@ def locate(url: str) -> Location:
         return Location(None)
     scheme, separator, rest = url.partition("://")
     if not separator:
-        raise ConfigError(f"{url!r} is no URL of a store, as 'sqlite:///orders.db' is; {OPENS}")
+        raise ConfigError(
+            f"{url!r} is not the URL of a store, as 'sqlite:///orders.db' is; {OPENS}"
+        )
     if scheme != "sqlite":
         raise ConfigError(f"cannot open {url!r}: {OPENS}")
     path, _, query = rest.partition("?")

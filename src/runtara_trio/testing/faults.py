@@ -88,7 +88,7 @@ class Boundaries:
         self.names: list[str] = []
 
     def name(self, message: Request[Any]) -> str | None:
-        """The name of a message; None: it is no boundary."""
+        """The name of a message; None: it is not a boundary."""
         verb = _VERBS.get(type(message))
         if verb is None:
             return None

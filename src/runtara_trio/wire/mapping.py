@@ -153,7 +153,7 @@ def decode_call(data: bytes) -> Call | None:
     """What a request frame's payload asks; None: nothing that this protocol knows.
 
     Raises:
-      WireError: it is no RpcRequest.
+      WireError: it is not an RpcRequest.
     """
     call: Call | None = _requests.decode(data)
     return call
@@ -168,7 +168,7 @@ def decode_answer(data: bytes) -> Answer:
     """What a response frame's payload answers.
 
     Raises:
-      WireError: it is no RpcResponse, or an empty one.
+      WireError: it is not an RpcResponse, or an empty one.
     """
     answer: Answer | None = _responses.decode(data)
     if answer is None:

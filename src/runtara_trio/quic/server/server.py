@@ -122,7 +122,7 @@ def bind(host: str, port: int) -> ServerLink:
         )
         bound = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as exc:
-        raise ConfigError(f"{host!r} is no host to serve on: {exc.strerror}") from exc
+        raise ConfigError(f"{host!r} is not a host to serve on: {exc.strerror}") from exc
     try:
         bound.bind(address)
     except OSError as exc:

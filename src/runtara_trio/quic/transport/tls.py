@@ -161,4 +161,4 @@ def _read(path: Path, what: str, load: Callable[[bytes], Any]) -> Any:
     try:
         return load(path.read_bytes())
     except (OSError, ValueError, TypeError) as exc:
-        raise ConfigError(f"{str(path)!r} is no {what} in PEM that can be read: {exc}") from exc
+        raise ConfigError(f"{str(path)!r} is not a {what} in PEM that can be read: {exc}") from exc

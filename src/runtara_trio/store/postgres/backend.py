@@ -229,7 +229,7 @@ def named(url: str) -> str:
     """What errors call a server: without the password, which may be in the URL.
 
     Raises:
-      ConfigError: it is no URL of a PostgreSQL.
+      ConfigError: it is not the URL of a PostgreSQL.
     """
     try:
         found = psycopg.conninfo.conninfo_to_dict(url)

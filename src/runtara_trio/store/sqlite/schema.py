@@ -239,7 +239,7 @@ def started_text(unix: float) -> str:
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """A time text of ours or core's; None where there is none or it is no time."""
+    """A time text of ours or core's; None: it is not set, or invalid."""
     if text is None:
         return None
     try:
