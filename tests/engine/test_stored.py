@@ -144,6 +144,22 @@ async def test_beyond_the_most_bytes_it_is_one_read_an_id(monkeypatch: pytest.Mo
     assert reads.asked() == ["n/4"]
 
 
+async def test_beyond_the_most_bytes_what_is_kept_is_handed_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stored, "PAGE", 1)
+    monkeypatch.setattr(stored, "MOST_BYTES", 10)
+    reads = numbered(6, size=8)
+    past = Stored("i", reads.request)
+    assert await find(past, "n/5") == b"\5" * 8
+    reads.asked()
+    assert await find(past, "n/0") == b"\0" * 8
+    assert await find(past, "n/1") == b"\1" * 8
+    assert reads.asked() == []
+    assert await find(past, "n/2") == b"\2" * 8  # there is room again
+    assert reads.asked() == ["n/>n/1"]
+
+
 async def test_what_is_handed_out_makes_room_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "PAGE", 1)
     monkeypatch.setattr(stored, "MOST_BYTES", 10)

@@ -57,10 +57,10 @@ class Stored:
         if self._new:
             return None
         prefix = area_of(checkpoint_id)
-        if prefix is None or not self._paged or self._bytes > MOST_BYTES:
+        if prefix is None or not self._paged:
             return await self._ask(checkpoint_id)
         area = self._areas.setdefault(prefix, _Area(prefix))
-        if not area.covers(checkpoint_id):
+        if not area.covers(checkpoint_id) and self._bytes <= MOST_BYTES:
             try:
                 await self._read(area, checkpoint_id)
             except NotSupported:
