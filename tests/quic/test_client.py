@@ -718,7 +718,7 @@ async def test_what_only_stores_answer(autojump_clock: MockClock) -> None:
         ("quic://host?verify=maybe", "verify is yes or no, not 'maybe'"),
         ("quic://host?color=red", "color=red is not understood"),
         ("quic://host?pin=", "pin= is not understood"),
-        ("quic://host?pin=sha256:abc", "pin=sha256:abc is no pin"),
+        ("quic://host?pin=sha256:abc", "pin=sha256:abc is not a pin"),
         ("quic://host?ca=/nowhere.pem", "no file '/nowhere.pem'"),
         ("quic://host?verify=no&pin=sha256:" + "00" * 32, "verify=no does not go with"),
     ],
