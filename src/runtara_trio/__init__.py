@@ -7,6 +7,9 @@ message → backend → reply.
 """
 
 from .backend import Backend
+from .client.client import Client, open_client
+from .client.handle import InstanceHandle
+from .client.starts import Start
 from .clock import Clock, SystemClock
 from .codec import JSON, Codec
 from .config import SdkConfig
@@ -17,6 +20,8 @@ from .errors import (
     DurableError,
     InstanceBusy,
     InstanceCancelled,
+    InstanceExists,
+    InstanceFailed,
     InstanceFinished,
     InstancePaused,
     LeaseLost,
@@ -42,6 +47,7 @@ from .sdk.parallel import DurableNursery
 from .sdk.results import CheckpointResult
 from .sdk.retry import Retry
 from .sdk.runtara_sdk import RuntaraSdk
+from .sdk.workflow import Workflow, workflow
 from .types import (
     CheckpointRecord,
     CustomSignal,
@@ -52,9 +58,14 @@ from .types import (
     InstanceStatus,
     InstanceSummary,
     Outcome,
+    RunInfo,
+    RunState,
     Signal,
     SignalType,
+    WorkerInfo,
 )
+from .worker.opening import open_worker, run_worker
+from .worker.worker import Worker, WorkerHealth
 
 if __doc__ is not None:  # python -OO has none
     __doc__ = __doc__.format(layers=_drawn())
@@ -65,6 +76,7 @@ __all__ = [
     "CheckpointPage",
     "CheckpointRecord",
     "CheckpointResult",
+    "Client",
     "Clock",
     "Codec",
     "CodecError",
@@ -78,7 +90,10 @@ __all__ = [
     "InstanceBusy",
     "InstanceCancelled",
     "InstanceDetails",
+    "InstanceExists",
+    "InstanceFailed",
     "InstanceFinished",
+    "InstanceHandle",
     "InstanceInfo",
     "InstancePage",
     "InstancePaused",
@@ -93,6 +108,8 @@ __all__ = [
     "RegistrationError",
     "RequestTimeout",
     "Retry",
+    "RunInfo",
+    "RunState",
     "RuntaraSdk",
     "SdkConfig",
     "SdkError",
@@ -102,11 +119,20 @@ __all__ = [
     "SignalAnswer",
     "SignalRefused",
     "SignalType",
+    "Start",
     "StoreError",
     "SystemClock",
     "Unreachable",
+    "Worker",
+    "WorkerHealth",
+    "WorkerInfo",
+    "Workflow",
     "current_sdk",
     "durable",
     "open_backend",
+    "open_client",
     "open_runtara",
+    "open_worker",
+    "run_worker",
+    "workflow",
 ]

@@ -29,6 +29,8 @@ class SignalBatch(msgspec.Struct, frozen=True, kw_only=True):
     """(instance id, checkpoint id): a custom signal may be there, try to take it."""
     lost: tuple[tuple[str, int], ...] = ()
     """(instance id, lease): another owner has it now."""
+    news: bool = False
+    """Runs may be ready, due or ended that were not."""
 
 
 @runtime_checkable

@@ -10,6 +10,8 @@ SdkError                     a rule of the SDK was broken: the text says which
 ├─ RegistrationError         the instance cannot be run here
 │   ├─ InstanceFinished      read its result from the error, or pass ``revive=True``
 │   └─ InstanceBusy          somebody runs it: wait for them, or stop them
+├─ InstanceExists            choose another id, or start what it was started for
+├─ InstanceFailed            the instance whose result was waited for: ``status``, ``error``
 ├─ SignalRefused             to the operator: says why the signal was not taken
 ├─ CodecError                the value, the type and the codec do not fit
 ├─ LeaseLost                 another owner took the instance: end, it goes on there
@@ -139,6 +141,32 @@ class InstanceBusy(RegistrationError):
         self.instance_id = instance_id
         self.holder = holder
         self.until = until
+
+
+class InstanceExists(SdkError):
+    """A start's id is another instance's; nothing was started under it."""
+
+    def __init__(self, instance_id: str, workflow: str | None, *, same: bool = False) -> None:
+        of = "no workflow's" if workflow is None else f"of the workflow {workflow!r}"
+        why = "if_exists='fail'" if same else "it was started for something else"
+        super().__init__(f"instance {instance_id!r} exists, {of}: {why}; choose another id")
+        self.instance_id = instance_id
+        self.workflow = workflow
+
+
+class InstanceFailed(SdkError):
+    """The instance whose result was waited for has none.
+
+    ``status`` is FAILED or CANCELLED of :class:`~runtara_trio.InstanceStatus`; ``error`` is the
+    text it failed with, traceback included (None: it is not set).
+    """
+
+    def __init__(self, instance_id: str, status: str, error: str | None) -> None:
+        told = "" if error is None else f": {error.partition(chr(10))[0]}"
+        super().__init__(f"instance {instance_id!r} is {status}{told}")
+        self.instance_id = instance_id
+        self.status = status
+        self.error = error
 
 
 class SignalRefused(SdkError):

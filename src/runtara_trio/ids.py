@@ -25,6 +25,15 @@ def check_tenant_id(value: object) -> str:
     return _named("tenant_id", value)
 
 
+def check_name_of(what: str, value: object) -> str:
+    """The name of a workflow, a queue, a key or a worker: 1 to 512 bytes of UTF-8 without NUL.
+
+    Raises:
+      ConfigError: names ``what`` it is, and what is wrong with it.
+    """
+    return _named(what, value)
+
+
 def check_checkpoint_id(value: object) -> str:
     """A user's checkpoint id: up to 1,024 bytes of UTF-8, no NUL, not reserved.
 

@@ -24,7 +24,8 @@ LAYERS = (
     Layer(("testing",), "the test kit"),
     Layer(("cli",), "the operator's commands"),
     Layer(("demo",), "a user's program, killed and counted"),
-    Layer(("sdk",), "what users call: open_runtara, RuntaraSdk, durable, Operator"),
+    Layer(("client", "worker"), "who starts runs of workflows, and who runs them"),
+    Layer(("sdk",), "what users call: open_runtara, RuntaraSdk, durable, workflow, Operator"),
     Layer(("opening",), "from a URL to an open backend"),
     Layer(("engine",), "what decides: signals to scopes, boundaries, outcomes, services"),
     Layer(("quic.client", "quic.server"), "a client of a runtara-core, and our server"),
@@ -46,6 +47,7 @@ LAYERS = (
 STRANGERS = (
     ("store.sqlite", "store.postgres"),
     ("quic.client", "quic.server"),
+    ("client", "worker"),
     ("quic", "store"),
     ("engine", "store"),
     ("engine", "quic"),

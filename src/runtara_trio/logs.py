@@ -2,7 +2,8 @@
 
 A record of an event has the attribute ``event``, its name, and one attribute for each of
 its fields, so that a structured handler needs no parsing. Neither states nor payloads nor
-outputs nor a program's own exceptions are logged; ids and the names of owners are.
+outputs nor a program's own exceptions are logged; ids and the names of owners are. A worker
+alone logs what a run raised, with its traceback: there is nobody whom it could be raised to.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ FIELDS = {
     "seconds": "how long",
     "interval": "seconds between two heartbeats",
     "task": "which service or request",
+    "worker": "the worker's name",
+    "workflow": "the name of the workflow",
     "call": "the call of the instance protocol",
     "server": "the server's URL, without its parameters",
     "error": "what the backend said; of a retry, the type of the exception",
@@ -308,6 +311,49 @@ batch_failed = _event(
     ERROR,
     "a batch of %(count)d requests failed",
     "count",
+)
+
+worker_started = _event(
+    "worker_started",
+    "worker",
+    INFO,
+    "worker %(worker)s runs %(workflow)s",
+    "worker workflow",
+)
+worker_drains = _event(
+    "worker_drains",
+    "worker",
+    INFO,
+    "worker %(worker)s drains %(count)d runs, %(cause)s",
+    "worker count cause",
+)
+run_failed = _event(
+    "run_failed",
+    "worker",
+    ERROR,
+    "attempt %(attempt)d of %(workflow)s failed in %(instance_id)s: %(error)s",
+    "instance_id workflow attempt error",
+)
+recovered = _event(
+    "recovered",
+    "worker",
+    WARNING,
+    "%(count)d runs of dead workers are ready again",
+    "count",
+)
+run_parked = _event(
+    "run_parked",
+    "worker",
+    ERROR,
+    "%(instance_id)s is parked: its worker died again and again; 'resume' tries it again",
+    "instance_id",
+)
+claim_failed = _event(
+    "claim_failed",
+    "worker",
+    WARNING,
+    "%(error)s",
+    "error",
 )
 
 connected = _event(

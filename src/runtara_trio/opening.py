@@ -17,7 +17,7 @@ from .clock import Clock, default_clock, is_steady
 from .config import SdkConfig
 from .engine.outcome import contains
 from .engine.services import SharedBackend, keep_running
-from .errors import ConfigError, SdkError
+from .errors import ConfigError, NotSupported, SdkError
 from .interrupts import protected_manager
 from .quic.location import is_server, server_of_config, server_of_url
 from .store.location import is_postgres, locate
@@ -73,6 +73,31 @@ async def open_backend(
             raise left
         finally:
             left = None  # no cycle of exception, traceback and this frame
+
+
+def check_shareable(target: Target, what: str) -> None:
+    """Whether clients and workers can meet at a target.
+
+    Raises:
+      ConfigError: ``:memory:``; two opens are two stores.
+      NotSupported: a server.
+    """
+    if isinstance(target, SdkConfig):
+        url = target.url
+    elif isinstance(target, str):
+        url = target
+    else:
+        return
+    if is_server(url):
+        raise NotSupported(
+            f"{what} needs the store itself, not a server ({url}): give its URL, as "
+            "sqlite:///shop.db or postgresql://host/shop"
+        )
+    if not is_postgres(url) and locate(url).path is None:
+        raise ConfigError(
+            f"{what} on {url!r} would be alone with it: open it once with open_backend, and give "
+            "the open backend to clients and workers"
+        )
 
 
 def check_on_trio() -> None:

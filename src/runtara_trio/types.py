@@ -28,6 +28,26 @@ class InstanceStatus(enum.StrEnum):
 FINISHED = frozenset({InstanceStatus.COMPLETED, InstanceStatus.FAILED, InstanceStatus.CANCELLED})
 
 
+class RunState(enum.StrEnum):
+    """Where a run of a workflow stands among those that workers take."""
+
+    READY = "ready"
+    """The next free worker takes it."""
+    SUSPECT = "suspect"
+    """Ready, but its workers died twice in a row: it is taken alone."""
+    TIMED = "timed"
+    """Ready at a time, or before that at a signal."""
+    WAITING = "waiting"
+    """Ready at a signal."""
+    RUNNING = "running"
+    """A worker has it, or had it when it died."""
+    PAUSED = "paused"
+    """Until a resume."""
+    PARKED = "parked"
+    """Its workers died again and again: until a resume."""
+    ENDED = "ended"
+
+
 class Outcome(enum.StrEnum):
     """How a block ended (``sdk.outcome``); the table is in ``engine/outcome.py``."""
 
@@ -92,6 +112,47 @@ class InstanceInfo(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What workers know of an instance: its workflow, and where its run stands."""
+
+    workflow: str
+    version: int
+    queue: str
+    key: str | None
+    priority: int
+    state: RunState
+    due_at: datetime | None = None
+    """When it is ready in any case; aware, in UTC."""
+    waiting_for: tuple[str, ...] = ()
+    """The ids of the signals that it waits for, while it is not loaded."""
+    recoveries: int = 0
+    """How often in a row its worker died without a new checkpoint."""
+
+
+class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that lives. Times are aware, in UTC."""
+
+    owner: str
+    name: str
+    holder: str
+    """Host and process."""
+    workflows: tuple[tuple[str, int], ...]
+    """The names and versions that it runs."""
+    queues: tuple[str, ...]
+    tenant_ids: tuple[str, ...] | None
+    """None: every tenant's."""
+    slots: int
+    working: int
+    """Runs that hold a slot."""
+    loaded: int
+    """Runs in its memory, those that wait among them."""
+    last_look: datetime
+    """When it last looked for work."""
+    oldest_boundary: datetime | None
+    """Since when its oldest run has not reached a boundary; None: nothing works."""
+    draining: bool = False
+
+
 class InstanceSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One row of an operator's list. Times are aware, in UTC."""
 
@@ -109,6 +170,8 @@ class InstanceSummary(msgspec.Struct, frozen=True, kw_only=True):
     sleep_until: datetime | None
     signal: SignalType | None
     """The signal that waits for it, if any."""
+    run: RunInfo | None = None
+    """Of an instance that a client has started."""
 
 
 class InstanceDetails(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,13 @@ async def checkpoint_ids(backend: Any, operator: Any = None) -> list[str]:
     return [one.checkpoint_id for one in page.checkpoints]
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds that nothing tells of: each pass of the loop looks again."""
+    with trio.fail_after(30):
+        while not holds():  # noqa: ASYNC110
+            await trio.sleep(0.001)
+
+
 class Wall:
     """A wall clock that is set by hand."""
 

@@ -6,7 +6,7 @@ import trio
 
 from .. import logs
 from ..errors import SdkError
-from ..messages import Register
+from ..messages import Register, Registered
 from ..tasks import InFlight
 from ..types import Outcome, Signal
 from .boundary import Boundary
@@ -20,6 +20,7 @@ from .sharing import Runs
 from .signals import Cause, SignalScope
 from .state import State
 from .uses import Uses
+from .waits import Waits
 
 
 class Block(Watched):
@@ -50,6 +51,7 @@ class Block(Watched):
             self, self.state, shared, under_way, self.inbox, self.requests.past, final_timeout
         )
         self.uses = Uses()
+        self.waits = Waits(self.signals)
         self.runs = Runs(self.boundary)
         self.names = Names()
 
@@ -84,6 +86,13 @@ class Block(Watched):
             revive=revive,
         )
         reply = await self.shared.uninterrupted(self.shared.in_time, message)
+        self.begin(reply, skips=checkpoint_id is not None)
+
+    def begin(self, reply: Registered, *, skips: bool = False) -> None:
+        """The instance is registered, by this block or by the claim of a worker.
+
+        ``skips``: the start named a checkpoint to resume from.
+        """
         self.state.lease = reply.lease
         self.state.registered = True
         self.inbox.begins(reply.version)
@@ -98,9 +107,7 @@ class Block(Watched):
             logs.taken_over(
                 instance_id=self.instance_id, lease=reply.lease, taken_from=reply.taken_from
             )
-        self.past.begins(
-            resumed=reply.resumed, skips=checkpoint_id is not None, generation=reply.generation
-        )
+        self.past.begins(resumed=reply.resumed, skips=skips, generation=reply.generation)
         self.deliver(reply.signal, reply.version)
 
     # ---- what the services of the backend call

@@ -43,7 +43,8 @@ def _nursery_exit() -> CodeType:
     return type(trio.open_nursery()).__aexit__.__code__
 
 
-def _waits_for_children(task: trio.lowlevel.Task) -> bool:
+def waits_for_children(task: trio.lowlevel.Task) -> bool:
+    """Whether a task is at the end of a nursery, for its children."""
     return any(frame.f_code is _nursery_exit() for frame, _ in task.iter_await_frames())
 
 
@@ -83,17 +84,25 @@ class Boundary:
         self.pause_requested = False
         self.settled = False
         """Nothing is half done: a pause has cancelled the scope, or holds it."""
+        self.reached_at = trio.current_time()
+        """When the body came to a boundary last, by Trio's clock."""
         self._closed = False
 
     # ---- the operator's side
 
-    def ask(self) -> None:
-        """A pause came."""
-        if not self.pause_requested and not self._closed and not self._is_cancelled():
+    def ask(self, grace: float | None = None) -> None:
+        """A pause came; or a drain, whose ``grace`` may be shorter."""
+        if self._closed or self._is_cancelled():
+            return
+        if not self.pause_requested:
             self.pause_requested = True
+            self._scope.deadline = math.inf
             self._settle()
-            if not self.settled:
-                self._scope.deadline = trio.current_time() + self._grace
+        elif grace is None:
+            return
+        if not self.settled:
+            seconds = self._grace if grace is None else grace
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 
     async def check_steps(self) -> None:
         """Settle a pause that nothing else would; ends with the pause or the scope."""
@@ -126,6 +135,7 @@ class Boundary:
 
     async def reach(self) -> None:
         """A boundary: park while a pause is asked. Raises Cancelled in a cancelled scope."""
+        self.reached_at = trio.current_time()
         if self.pause_requested:
             await trio.lowlevel.cancel_shielded_checkpoint()  # a resume may be here already
             logs.parked(instance_id=self._instance_id, running=len(self._steps))
@@ -141,6 +151,7 @@ class Boundary:
 
         Only a pause lets nothing go on behind it.
         """
+        self.reached_at = trio.current_time()
         if self.pause_requested:
             try:
                 await self.reach()
@@ -170,6 +181,10 @@ class Boundary:
             yield
         finally:
             self._collecting.discard(task)
+
+    def is_collecting(self, task: trio.lowlevel.Task) -> bool:
+        """Whether a task waits for what others bring."""
+        return task in self._collecting
 
     @asynccontextmanager
     async def step(self, key: str | None, *, saves: bool = False) -> AsyncIterator[None]:
@@ -245,7 +260,7 @@ class Boundary:
                 continue  # started by the same task, but outside the step
             if task in self._waiting:
                 at_boundary = True
-            elif task not in self._collecting and not _waits_for_children(task):
+            elif task not in self._collecting and not waits_for_children(task):
                 return False
             for nursery in task.child_nurseries:
                 tasks.extend(nursery.child_tasks)

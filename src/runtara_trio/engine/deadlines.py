@@ -76,6 +76,16 @@ def leave(before: tuple[Deadline, ...]) -> None:
     replayed()
 
 
+def earliest_ms() -> int | None:
+    """When the first durable deadline around the calling task passes, Unix ms."""
+    return min((one.until_ms for one in _around.get() if not one.moved), default=None)
+
+
+def scopes() -> Iterator[trio.CancelScope]:
+    """The scopes of the durable deadlines around the calling task."""
+    return (one.scope for one in _around.get() if not one.moved)
+
+
 def replaying() -> bool:
     """Whether the calling task only replays what was done before a deadline."""
     return any(_waiting())

@@ -8,15 +8,16 @@ import trio
 
 from .. import logs
 from ..errors import LeaseLost, OutcomeNotRecorded
-from ..messages import RecordOutcome
+from ..messages import Next, RecordOutcome
 from ..tasks import InFlight
-from ..types import InstanceStatus, Outcome, Signal, SignalType
+from ..types import InstanceStatus, Outcome, RunState, Signal, SignalType
 from . import deadlines
 from .inbox import Inbox
-from .outcome import Facts, decide, local_stop, manual_signal
+from .outcome import Facts, Verdict, decide, local_stop, manual_signal
 from .past import Past
 from .recording import Recorder
 from .services import SharedBackend, Watched
+from .signals import Cause
 from .state import State
 
 _SAID = {
@@ -28,6 +29,10 @@ _SAID = {
 
 _CARRIED_OUT_BY = {Outcome.CANCELLED: SignalType.CANCEL, Outcome.PAUSED: SignalType.PAUSE}
 """Which signal an outcome carries out."""
+
+
+_LOCAL = {Cause.DRAIN: "drained by its worker", Cause.UNLOAD: "unloaded while it waits"}
+"""Why a worker ends a run, by what cancelled its scope."""
 
 
 class Ending:
@@ -57,6 +62,12 @@ class Ending:
         """What ends after the body, and before the outcome is recorded."""
         self.on_end: Callable[[], object] = lambda: None
         """Told that the body has ended."""
+        self.output = b""
+        """What is recorded of a body that returned."""
+        self.again: Next | None = None
+        """What becomes of a run whose body raised, where it is run again."""
+        self.after_stop: Callable[[], Next] = lambda: Next(state=RunState.READY)
+        """What becomes of a run that was stopped."""
 
     # ---- what the body says
 
@@ -165,6 +176,7 @@ class Ending:
                 payload=verdict.payload,
                 signal=self._carried_out_by(verdict.outcome),
                 unless_cancelled=verdict.outcome is not Outcome.CANCELLED and not state.manual,
+                next=self._next(verdict),
             )
             try:
                 reply = await self._shared.uninterrupted(self._recorder.record, message)
@@ -183,10 +195,20 @@ class Ending:
                 return verdict.outcome
             state.signals.deliver(reply.cancel)  # it came while the body ended: it stands
 
+    def _next(self, verdict: Verdict) -> Next | None:
+        """What becomes of a workflow's run; a pause waits for a resume."""
+        if verdict.outcome is not Outcome.STOPPED:
+            return None
+        if self._state.stopped is None and self.again is not None:
+            return self.again
+        return self.after_stop()
+
     def _facts(self, error: BaseException | None, around_cancelled: bool) -> Facts:
         state, signals = self._state, self._state.signals
         cancelled, paused = manual_signal(error) if state.manual else (False, False)
         stopped = state.stopped or local_stop(error)
+        if stopped is None and signals.cause in _LOCAL:
+            stopped = _LOCAL[signals.cause]
         if stopped is None and around_cancelled:
             stopped = "stopped by a cancelled scope around the block"
         return Facts(
@@ -196,6 +218,8 @@ class Ending:
             paused=paused or state.pause_acknowledged or signals.paused,
             stopped=stopped,
             error=error,
+            tried_again=self.again is not None,
+            output=self.output,
         )
 
     def _carried_out_by(self, outcome: Outcome) -> Signal | None:

@@ -33,6 +33,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Why the block was stopped from this process, if it was."""
     error: BaseException | None = None
     """What the body raised."""
+    tried_again: bool = False
+    """A worker runs the whole function again."""
+    output: bytes = b""
+    """What a workflow returned."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +84,12 @@ TABLE: tuple[Row, ...] = (
         recorded=InstanceStatus.SUSPENDED,
     ),
     Row(
+        when="the body raised, and a worker is to run it again",
+        holds=lambda facts: facts.error is not None and facts.tried_again,
+        outcome=Outcome.STOPPED,
+        recorded=InstanceStatus.SUSPENDED,
+    ),
+    Row(
         when="the body raised anything else",
         holds=lambda facts: facts.error is not None,
         outcome=Outcome.FAILED,
@@ -109,8 +119,12 @@ def decide(facts: Facts) -> Verdict:
     outcome = row.outcome if row.outcome is not None else facts.said
     assert outcome is not None
     payload = b""
-    if outcome is Outcome.FAILED and facts.error is not None:
+    if facts.error is not None and (
+        outcome is Outcome.FAILED or (facts.tried_again and facts.stopped is None)
+    ):
         payload = failure_text(facts.error).encode()
+    elif outcome is Outcome.COMPLETED and facts.said is None:
+        payload = facts.output
     elif outcome is Outcome.STOPPED and facts.stopped is not None:
         payload = facts.stopped.encode(errors="backslashreplace")
     elif outcome is Outcome.PAUSED:

@@ -19,7 +19,7 @@ from .state import State
 class Requests:
     """The messages of one block."""
 
-    __slots__ = ("_inbox", "_shared", "_state", "_under_way", "past")
+    __slots__ = ("_inbox", "_shared", "_state", "_under_way", "past", "saved")
 
     def __init__(
         self, state: State, shared: SharedBackend, under_way: InFlight, inbox: Inbox
@@ -28,6 +28,8 @@ class Requests:
         self._shared = shared
         self._under_way = under_way
         self._inbox = inbox
+        self.saved = 0
+        """How many new checkpoints this run has saved."""
         self.past = Past(state.instance_id, self._send)
 
     async def request(self, message: Request[ReplyT]) -> ReplyT:
@@ -73,6 +75,7 @@ class Requests:
                 state=state,
             )
         )
+        self.saved += not reply.found
         self._inbox.deliver(reply.pending_signal, reply.version)
         return reply
 

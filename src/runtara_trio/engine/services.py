@@ -24,8 +24,9 @@ from ..clock import Clock
 from ..config import SdkConfig
 from ..errors import RequestTimeout, SdkError
 from ..messages import Heartbeats, ReplyT, Request
-from ..tasks import Answer
+from ..tasks import Answer, RepeatedEvent
 from ..types import Signal
+from .ends import EndsOfRuns
 
 T = TypeVar("T")
 
@@ -77,6 +78,9 @@ class SharedBackend:
         self._blocks: dict[str, Watched] = {}
         self._early: dict[str, tuple[Signal, int]] = {}
         self._told_of_lag = False
+        self.news = RepeatedEvent()
+        """Set when runs may be ready, due or ended that were not."""
+        self.ends = EndsOfRuns(self)
         self.closed = False
 
     async def request(self, message: Request[ReplyT], /) -> ReplyT:
@@ -100,6 +104,11 @@ class SharedBackend:
             f"{type(message).__name__} of instance {getattr(message, 'instance_id', None)!r} got "
             f"no answer within {timeout:g} s; it may have been carried out{self.because()}"
         )
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process can use the store: one in memory."""
+        return bool(getattr(self._backend, "alone", False))
 
     def because(self) -> str:
         """What keeps the backend from answering, in brackets, if it knows."""
@@ -133,6 +142,10 @@ class SharedBackend:
             return
         self._nursery.start_soon(_logged, function, *args)
 
+    def start_service(self, service: EndsOfRuns) -> None:
+        """Have a watch for ends run until the backend is closed."""
+        self._nursery.start_soon(keep_running, service.watch)
+
     @trio.lowlevel.enable_ki_protection
     async def uninterrupted(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run ``function`` in a task of the services and wait for it, whatever comes.
@@ -151,6 +164,9 @@ class SharedBackend:
     async def watch(self) -> None:
         """Hand what the backend reports to the blocks."""
         async for batch in self._backend.signals():
+            if batch.news:
+                self.news.set()
+                self.ends.tell()
             for instance, signal in batch.signals:
                 if instance in self._blocks:
                     self._blocks[instance].deliver(signal, batch.version)

@@ -77,7 +77,7 @@ class Runs:
         for one in around:
             one.waits_for.append(run)
         try:
-            with self._boundary.waiting():
+            with self._boundary.waiting(), self._boundary.collecting():
                 await run.done.wait()
         finally:
             for one in around:

@@ -25,6 +25,8 @@ class Cause(enum.Enum):
     PAUSE = "pause"
     STOP = "stop"
     LOST = "lost"
+    DRAIN = "drain"
+    UNLOAD = "unload"
 
 
 class SignalScope:
@@ -48,6 +50,7 @@ class SignalScope:
         self.pause: Signal | None = None
         """The pause that was asked and not withdrawn."""
         self._cause: Cause | None = None
+        self._draining = False
 
     @property
     def cancel_requested(self) -> bool:
@@ -65,10 +68,18 @@ class SignalScope:
                     self.pause = signal
                     self.boundary.ask()
             case SignalType.RESUME:
-                if self.boundary.withdraw():
+                if self._draining:  # it takes the pause back, not the drain
+                    self.pause = None if not self.scope.cancel_called else self.pause
+                elif self.boundary.withdraw():
                     self.pause = None
                 return signal
         return None
+
+    def drain(self, grace: float) -> None:
+        """The worker ends: stop at the next boundary, as for a pause, within ``grace`` seconds."""
+        self._draining = True
+        if not self.scope.cancel_called:
+            self.boundary.ask(grace)
 
     def end(self, cause: Cause) -> None:
         """Cancel the scope, and let go what is parked inside shields."""
@@ -96,7 +107,7 @@ class SignalScope:
         scope's own deadline, which tells nobody.
         """
         if self._cause is None and self.scope.cancel_called:
-            return Cause.PAUSE
+            return Cause.PAUSE if self.pause is not None or not self._draining else Cause.DRAIN
         return self._cause
 
     @property

@@ -16,6 +16,8 @@ from types import FrameType
 
 import trio
 
+from ..errors import ConfigError
+
 Stop = Callable[[str], None]
 """Ends one block; it is given the reason."""
 
@@ -81,6 +83,20 @@ class StopSignals:
 
 def _reason(number: int) -> str:
     return f"stopped by {signal.Signals(number).name}"
+
+
+def signal_numbers(numbers: Iterable[int]) -> tuple[int, ...]:
+    """The argument ``stop_signals``, checked. Raises ConfigError."""
+    try:
+        checked = tuple(signal.Signals(number) for number in numbers)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(
+            f"stop_signals must be signals, such as (signal.SIGTERM,), not {numbers!r}"
+        ) from exc
+    for number in checked:
+        if number in (signal.SIGKILL, signal.SIGSTOP):
+            raise ConfigError(f"stop_signals holds {number.name}, which nothing can handle")
+    return checked
 
 
 STOP_SIGNALS = StopSignals()

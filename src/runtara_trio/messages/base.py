@@ -16,6 +16,12 @@ class Request(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True):
     """What the SDK or the command line calls it."""
     writes: ClassVar[bool] = True
     """Whether answering it changes the store."""
+    makes: ClassVar[bool] = False
+    """Whether it makes the tables of a store that has none."""
+    takes: ClassVar[bool] = False
+    """Whether it takes leases: the one who asks must be an owner."""
+    listens: ClassVar[bool] = False
+    """Whether the one who asks wants to hear of changes to runs from then on."""
     saves: ClassVar[bool] = False
     """Whether its answer is what a replay will find: a task that is cancelled meanwhile waits for
     it for a moment (``tasks.GRACE``)."""

@@ -12,6 +12,7 @@ from ..types import (
     EventType,
     InstanceInfo,
     InstanceStatus,
+    RunState,
     Signal,
 )
 from .base import Done, Request
@@ -40,6 +41,8 @@ class Register(Request[Registered], frozen=True, kw_only=True):
     """
 
     verb: ClassVar[str] = "register"
+    makes: ClassVar[bool] = True
+    takes: ClassVar[bool] = True
     instance_id: str
     tenant_id: str
     checkpoint_id: str | None = None
@@ -54,6 +57,19 @@ class Register(Request[Registered], frozen=True, kw_only=True):
 class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
     cancel: Signal | None
     """Not recorded, because this cancel stands and ``unless_cancelled`` was asked."""
+
+
+class Next(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a worker's run that is suspended; see ``types.RunState``."""
+
+    state: RunState
+    """READY, TIMED, WAITING or PAUSED."""
+    due_ms: int | None = None
+    """When it is ready in any case, Unix ms."""
+    waiting_for: tuple[str, ...] = ()
+    """The ids of the signals that make it ready."""
+    counts: bool = False
+    """An attempt has failed: the next one is counted, and saved failures are forgotten."""
 
 
 class RecordOutcome(Request[OutcomeReply], frozen=True, kw_only=True):
@@ -71,6 +87,8 @@ class RecordOutcome(Request[OutcomeReply], frozen=True, kw_only=True):
     payload: bytes = b""
     signal: Signal | None = None
     unless_cancelled: bool = False
+    next: Next | None = None
+    """Of a suspended run of a workflow. None: it waits for a resume."""
 
     @property
     def asked(self) -> str:
@@ -155,6 +173,8 @@ class TakeLease(Request[LeaseTaken], frozen=True, kw_only=True):
     """
 
     verb: ClassVar[str] = "take_lease"
+    makes: ClassVar[bool] = True
+    takes: ClassVar[bool] = True
     instance_id: str
     replaces: int = 0
     suspended: bool = False

@@ -24,7 +24,7 @@ from ..config import CHECKPOINT_VARIABLE, VARIABLES, SdkConfig, environment
 from ..engine.block import Block
 from ..engine.outcome import contains
 from ..engine.services import SharedBackend
-from ..engine.stop import STOP_SIGNALS
+from ..engine.stop import STOP_SIGNALS, signal_numbers
 from ..errors import ConfigError, LeaseLost
 from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id
 from ..interrupts import protected_manager
@@ -235,7 +235,7 @@ def _checked(
         hold=on_pause == "hold",
         pause_grace=check_seconds("pause_grace", pause_grace),
         final_timeout=check_seconds("final_timeout", final_timeout, positive=True),
-        stop_signals=_signal_numbers(stop_signals),
+        stop_signals=signal_numbers(stop_signals),
         codec=codec,
     )
     return settings, place
@@ -249,16 +249,3 @@ def _named(field: str, argument: str | None, configured: str | None) -> str:
     if value is None:
         raise ConfigError(f"give open_runtara {field}=..., or set {VARIABLES[field]}")
     return value
-
-
-def _signal_numbers(numbers: Iterable[int]) -> tuple[int, ...]:
-    try:
-        checked = tuple(signal.Signals(number) for number in numbers)
-    except (TypeError, ValueError) as exc:
-        raise ConfigError(
-            f"stop_signals must be signals, such as (signal.SIGTERM,), not {numbers!r}"
-        ) from exc
-    for number in checked:
-        if number in (signal.SIGKILL, signal.SIGSTOP):
-            raise ConfigError(f"stop_signals holds {number.name}, which nothing can handle")
-    return checked

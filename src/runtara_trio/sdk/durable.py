@@ -158,7 +158,7 @@ def durable(
             called,
             function,
             Keys(called, function, key),
-            Returns(called, function, dict(locals_)),
+            Returns(f"the durable function {called}", function, dict(locals_)),
             how,
             check_raises(called, raises),
             "asyncio" if flavor == "asyncio" else "trio" if asynchronous else "thread",

@@ -202,5 +202,7 @@ async def _wait(
         await waiting.sleep(block, seconds, retry_id(checkpoint_id, number), b"")
     else:
         with block.boundary.waiting():
-            await trio.sleep(0 if resumed else seconds)
+            with block.waits.one(short=True):
+                await trio.sleep(0 if resumed else seconds)
+            await block.waits.go_on()
         await block.boundary.reach()

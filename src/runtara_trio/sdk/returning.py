@@ -21,8 +21,11 @@ _BYTES = (bytes, bytearray, memoryview)
 class Returns:
     """The result of one function: its type, from its annotation."""
 
-    def __init__(self, name: str, function: Callable[..., Any], locals_: dict[str, Any]) -> None:
-        self._name = name
+    def __init__(
+        self, what: str, function: Callable[..., Any], locals_: dict[str, Any] | None
+    ) -> None:
+        """``what``: what errors call the function, as "the durable function charge"."""
+        self._what = what
         self._function = function
         self._type: Any = None
         self._resolved = self._resolve(locals_)
@@ -39,7 +42,7 @@ class Returns:
             if locals_ is not None:
                 return False  # it may be defined later
             raise ConfigError(
-                f"the return annotation of the durable function {self._name} names nothing that "
+                f"the return annotation of {self._what} names nothing that "
                 f"is there ({exc}); define or import it in the function's module"
             ) from exc
         self._type = hints["return"]
@@ -56,13 +59,16 @@ class Returns:
             return
         if not self._resolved:
             self._resolved = self._resolve(None)
-        name = f"the durable function {self._name} cannot run, for its result"
+        name = f"{self._what} cannot run, for its result"
         check_type(codec, name, self._type)
         self._checked = codec
 
-    def encode(self, codec: Codec, checkpoint_id: str, value: Any) -> bytes:
-        """The bytes of a result. Raises CodecError, or ConfigError where it is too large."""
-        name = self._named(checkpoint_id)
+    def encode(self, codec: Codec, of: str, value: Any) -> bytes:
+        """The bytes of a result, ``of`` a call or an instance.
+
+        Raises CodecError, or ConfigError where it is too large.
+        """
+        name = self._named(of)
         if self._type is bytes:
             if not isinstance(value, _BYTES):
                 raise CodecError(f"{name} is a {type(value).__name__}, not bytes as annotated")
@@ -73,9 +79,9 @@ class Returns:
             raise CodecError(f"{name} is bytes; annotate the function: -> bytes")
         return encode(codec, name, value)
 
-    def decode(self, codec: Codec, checkpoint_id: str, data: bytes) -> Any:
+    def decode(self, codec: Codec, of: str, data: bytes) -> Any:
         """The result in stored bytes. Raises CodecError."""
-        name = self._named(checkpoint_id)
+        name = self._named(of)
         if self._type is not bytes and self._may_be_bytes():
             wrapped: Any = tuple[self._type]  # type: ignore[name-defined]
             return decode(codec, name, data, wrapped)[0]
@@ -86,5 +92,5 @@ class Returns:
         members = typing.get_args(self._type) if union else (self._type,)
         return any(member in _BYTES for member in members)
 
-    def _named(self, checkpoint_id: str) -> str:
-        return f"the result of the durable function {self._name} ({checkpoint_id!r})"
+    def _named(self, of: str) -> str:
+        return f"the result of {self._what} ({of!r})"

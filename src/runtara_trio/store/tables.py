@@ -7,18 +7,47 @@ SQLite never suspend, and its thread drives an answer in one go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
-from ..messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
-from ..types import InstanceInfo, InstanceStatus, Signal, SignalType
+from ..messages import (
+    CheckpointPage,
+    Ends,
+    EndsSince,
+    EventPage,
+    Existing,
+    ListEvents,
+    ListInstances,
+    LookForWork,
+    NewRun,
+    ReadCheckpoints,
+    Result,
+    Work,
+)
+from ..types import (
+    InstanceInfo,
+    InstanceStatus,
+    RunInfo,
+    RunState,
+    Signal,
+    SignalType,
+    WorkerInfo,
+)
 
 
 class Doubtful(Exception):
     """It cannot be told yet whether an owner lives: undo the transaction and try again soon."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Where the run of a workflow stands."""
+
+    state: RunState
+    waiting_for: tuple[str, ...] = ()
+    """The ids of the signals that make it ready."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +66,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     ended: int | None = None
     """The lease under which an outcome was recorded last, where the database keeps it."""
+    run: Run | None = None
+    """Where a client has started it."""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -48,6 +79,58 @@ class Holder(msgspec.Struct, frozen=True):
     alive: bool
     until: datetime | None
     """When the lease runs out without a renewal; None where that has no meaning."""
+
+
+class Placing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run is put."""
+
+    state: RunState
+    due_ms: int | None = None
+    after_ms: int | None = None
+    """It is due after that, instead of at a time."""
+    waiting_for: tuple[str, ...] = ()
+    counts: bool = False
+    """An attempt has failed: the next one is counted."""
+    anew: bool = False
+    """It goes behind those that are ready; else it keeps the place of its first claim."""
+    forgives: bool = False
+    """The deaths of its workers are forgotten."""
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was locked to be claimed."""
+
+    instance_id: str
+    row: Row
+    workflow: str
+    version: int
+    input: bytes
+    attempt: int
+    recoveries: int
+    resumed: bool
+    """It was started before."""
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """Runs that are taken in one order: of a queue, or of a tenant in it, or of a key of that."""
+
+    queue: str
+    tenant_id: str | None = None
+    key: str | None = None
+
+
+class Orphan(msgspec.Struct, frozen=True, kw_only=True):
+    """A run whose owner is dead."""
+
+    instance_id: str
+    epoch: int | None
+    waits: bool
+    """It held no slot."""
+    recoveries: int
+    progress: int
+    """Its newest checkpoint, as a number, when its worker died before."""
+    newest: int
+    """The same now."""
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +145,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     signal: Signal | None
     """The pending signal that goes with it."""
+    run: Placing | None = None
+    """Where its run stands from then on, if a client has started it."""
 
 
 class Custom(msgspec.Struct, frozen=True):
@@ -90,6 +175,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
     sleep_until: datetime | None
     signal: SignalType | None
+    run: RunInfo | None = None
 
 
 class Details(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,6 +324,74 @@ class Tables(Protocol):
 
     async def living(self) -> set[str]:
         """The owners that live."""
+
+    # ---- runs of workflows
+
+    async def insert_runs(self, tenant_id: str, runs: Sequence[NewRun]) -> list[Existing | None]:
+        """Make pending instances and their runs; for each what had the id already, or None."""
+
+    async def promote(self) -> int | None:
+        """Make ready what is due. When the next run is due after that, Unix ms."""
+
+    async def sublanes(
+        self,
+        lanes: Sequence[tuple[Lane, str]],
+        workflows: Sequence[tuple[str, int]],
+        limit: int,
+    ) -> list[Lane]:
+        """The tenants of queues, or the keys of tenants, that have something ready: of each lane
+        up to ``limit``, those behind the given name first."""
+
+    async def ready_in(
+        self, lanes: Sequence[Lane], workflows: Sequence[tuple[str, int]], limit: int
+    ) -> list[list[str]]:
+        """The next ready ids of each lane of a key."""
+
+    async def suspects(
+        self, queues: Sequence[str], workflows: Sequence[tuple[str, int]], limit: int
+    ) -> list[str]:
+        """Ids of runs that are to be taken alone."""
+
+    async def strays(self) -> list[str]:
+        """Running runs that this owner has taken in a transaction whose answer was lost."""
+
+    async def lock_ready(self, instance_ids: Sequence[str], *, suspect: bool) -> list[Ready]:
+        """Lock those that are still ready and that nobody else has locked."""
+
+    async def take_runs(self, taken: Sequence[tuple[str, Holder | None]]) -> dict[str, int]:
+        """Lease runs, set them running, and add that to their histories: id to lease."""
+
+    async def place_run(self, instance_id: str, placing: Placing) -> None:
+        """Put a run somewhere."""
+
+    async def orphans(self, owner: str, limit: int) -> list[Orphan]:
+        """The running runs of an owner, locked; of ``""``: of nobody."""
+
+    async def recover(
+        self, orphans: Sequence[tuple[Orphan, RunState, int]], reasons: dict[str, str]
+    ) -> None:
+        """Place orphans, with their number of recoveries; parked ones are suspended."""
+
+    async def mark_runs(self, waiting: Sequence[str], working: Sequence[str]) -> None:
+        """Note which of this owner's runs wait, and which work again."""
+
+    async def look(self, message: LookForWork) -> Work:
+        """What there is to do, by one statement."""
+
+    async def announce(self, info: WorkerInfo) -> None:
+        """Write this owner's worker."""
+
+    async def retire(self, name: str) -> None:
+        """Remove this owner's worker of that name."""
+
+    async def workers(self) -> list[WorkerInfo]:
+        """All workers, living or not."""
+
+    async def ends_since(self, message: EndsSince) -> Ends:
+        """A page of ends."""
+
+    async def results(self, instance_ids: Sequence[str]) -> dict[str, Result]:
+        """What instances ended with."""
 
     # ---- upkeep
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
 
 from ..errors import ConfigError
-from ..types import EventType, InstanceStatus, Signal, SignalType
-from .tables import Listed, Row
+from ..messages import Result
+from ..types import EventType, InstanceStatus, RunInfo, RunState, Signal, SignalType
+from .tables import Listed, Orphan, Ready, Row, Run
 
 
 def is_ours(status: InstanceStatus, same_start: object, *, leased: bool) -> bool:
@@ -60,6 +64,8 @@ def row_of(
     output: bytes | None,
     error: str | None,
     ended: int | None = None,
+    run_state: str | None = None,
+    waiting_for: str | None = None,
 ) -> Row:
     """What decides about an instance, of columns in this order."""
     known = status_of(status)
@@ -73,6 +79,56 @@ def row_of(
         output=output,
         error=error,
         ended=ended,
+        run=None if run_state is None else Run(RunState(run_state), waiting_of(waiting_for)),
+    )
+
+
+def waiting_text(ids: tuple[str, ...]) -> str | None:
+    """The ids that a run waits for, as a column has them."""
+    return msgspec.json.encode(ids).decode() if ids else None
+
+
+def waiting_of(text: str | None) -> tuple[str, ...]:
+    """The ids in such a column."""
+    return () if text is None else msgspec.json.decode(text, type=tuple[str, ...])
+
+
+def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
+    """A row of what decides, and behind that what a claim needs."""
+    workflow, version, given, attempt, recoveries, resumed = row[12:]
+    return Ready(
+        instance_id=instance_id,
+        row=row_of(*row[:12]),
+        workflow=workflow,
+        version=version,
+        input=given or b"",
+        attempt=attempt,
+        recoveries=recoveries,
+        resumed=bool(resumed),
+    )
+
+
+def orphan_of(row: tuple[Any, ...]) -> Orphan:
+    instance, epoch, waits, recoveries, progress, newest = row
+    return Orphan(
+        instance_id=instance,
+        epoch=epoch,
+        waits=bool(waits),
+        recoveries=recoveries,
+        progress=progress,
+        newest=newest,
+    )
+
+
+def result_of(
+    status: str, tenant_id: str, workflow: str | None, output: bytes | None, error: str | None
+) -> Result:
+    return Result(
+        status=status_of(status),
+        tenant_id=tenant_id,
+        workflow=workflow,
+        output=output,
+        error=error,
     )
 
 
@@ -85,6 +141,7 @@ def listed_of(
     owner: str | None,
     signal_type: str | None,
     same_start: object,
+    run: RunInfo | None = None,
 ) -> Listed:
     """One instance in a list. ``times``: created, started, finished, sleeps until."""
     created, started, finished, sleeps = times
@@ -102,6 +159,34 @@ def listed_of(
         finished_at=finished,
         sleep_until=sleeps,
         signal=None if signal is None else signal.type,
+        run=run,
+    )
+
+
+def run_info_of(
+    workflow: str | None,
+    version: int,
+    queue: str,
+    key: str,
+    priority: int,
+    state: str,
+    due_ms: int | None,
+    waiting_for: str | None,
+    recoveries: int,
+) -> RunInfo | None:
+    """A run in a list, of columns in this order; None: there is no such row."""
+    if workflow is None:
+        return None
+    return RunInfo(
+        workflow=workflow,
+        version=version,
+        queue=queue,
+        key=key or None,
+        priority=priority,
+        state=RunState(state),
+        due_at=None if due_ms is None else datetime.fromtimestamp(due_ms / 1000, UTC),
+        waiting_for=waiting_of(waiting_for),
+        recoveries=recoveries,
     )
 
 

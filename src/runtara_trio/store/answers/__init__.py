@@ -8,6 +8,8 @@ rules       what may be done in which state: tables and pure functions
 checks      what most answers check first
 instances   an instance's life, its work, its history
 signals     signals, the instance's side and the operator's
+runs        workflows: starts, claims, recoveries, ends
+turns       whose turn it is, between queues, tenants and keys
 reading     questions
 upkeep      what clears up
 """
@@ -19,11 +21,12 @@ from typing import Any
 from ...backend import Handlers
 from ...messages import Done, Request, StopWaiting
 from ..tables import Tables
-from . import instances, reading, signals, upkeep
+from . import instances, reading, runs, signals, upkeep
 
 ANSWERS: Handlers[Tables] = {
     **instances.ANSWERS,
     **signals.ANSWERS,
+    **runs.ANSWERS,
     **reading.ANSWERS,
     **upkeep.ANSWERS,
 }

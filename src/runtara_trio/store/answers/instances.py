@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ...backend import Handlers
 from ...errors import (
     InstanceBusy,
@@ -28,8 +30,8 @@ from ...messages import (
     SleepReply,
     TakeLease,
 )
-from ...types import InstanceStatus
-from ..tables import Holder, Row, Tables
+from ...types import InstanceStatus, RunState
+from ..tables import End, Holder, Placing, Row, Tables
 from . import rules
 from .checks import leased, running
 
@@ -46,6 +48,8 @@ async def register(tx: Tables, message: Register) -> Registered:
         await _forget_the_end(tx, instance)
     lease = await tx.take_lease(instance, dead)
     await tx.set_running(instance, message.checkpoint_id, wakes=True)
+    if row is not None and row.run is not None:  # out of its queue for as long as it runs here
+        await tx.place_run(instance, Placing(state=RunState.RUNNING))
     return Registered(
         lease=lease,
         signal=None if row is None or revived else row.signal,
@@ -89,8 +93,13 @@ async def _dead_holder(tx: Tables, instance: str, row: Row, replaces: int) -> Ho
 
 async def _forget_the_end(tx: Tables, instance: str) -> None:
     """What a revive removes: the end, the pending signal, recorded attempts, saved failures."""
-    found = await tx.ids_with(instance, RETRY, FAILURES)
     await tx.clear_end(instance)
+    await _forget_failures(tx, instance)
+
+
+async def _forget_failures(tx: Tables, instance: str) -> None:
+    """Remove recorded attempts and saved failures: the next run makes them anew."""
+    found = await tx.ids_with(instance, RETRY, FAILURES)
     await tx.remove(instance, [one for one in found if is_attempt(one) or is_failure(one)])
 
 
@@ -101,8 +110,24 @@ async def record_outcome(tx: Tables, message: RecordOutcome) -> OutcomeReply:
     pending = None if row is None else row.signal
     cancel = rules.decide_outcome(message, None if row is None else row.epoch, pending)
     if cancel is None:
-        await tx.record_end(rules.end_of(message, pending))
+        assert row is not None
+        end = rules.end_of(message, pending, row.run)
+        if end.run is not None:
+            end = await _past_what_waits(tx, end)
+            if end.run is not None and end.run.counts:
+                await _forget_failures(tx, message.instance_id)
+        await tx.record_end(end)
     return OutcomeReply(cancel=cancel)
+
+
+async def _past_what_waits(tx: Tables, end: End) -> End:
+    """What a run waits for may have come while it was unloaded: then it is ready at once."""
+    assert end.run is not None
+    for checkpoint_id in end.run.waiting_for:
+        known = await tx.custom_signal(end.instance_id, checkpoint_id)
+        if known.waiting is not None or known.taken is not None:
+            return msgspec.structs.replace(end, run=Placing(state=RunState.READY))
+    return end
 
 
 async def hold(tx: Tables, message: Hold) -> Done:

@@ -87,6 +87,7 @@ def _summary(row: Listed, living: set[str]) -> InstanceSummary:
         finished_at=finished,
         sleep_until=row.sleep_until,
         signal=row.signal,
+        run=row.run,
     )
 
 

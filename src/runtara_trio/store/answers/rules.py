@@ -16,9 +16,9 @@ from ...errors import (
     SignalRefused,
 )
 from ...ids import TIMED_OUT, signal_record
-from ...messages import RecordOutcome, SendCustomSignal
-from ...types import InstanceStatus, Signal, SignalType
-from ..tables import End
+from ...messages import Existing, NewRun, Next, RecordOutcome, SendCustomSignal
+from ...types import InstanceStatus, RunState, Signal, SignalType
+from ..tables import End, Orphan, Placing, Run
 
 CANCEL, PAUSE, RESUME = SignalType.CANCEL, SignalType.PAUSE, SignalType.RESUME
 
@@ -29,6 +29,8 @@ class Standing(enum.Enum):
     ALIVE = "running or held by a pause, its lease alive"
     DEAD = "running, its lease dead: a register could take it now"
     IDLE = "suspended and not held by a pause, or pending"
+    QUEUED = "a run that a worker takes, now or at a time or a signal"
+    OUT = "a run out of its queue: paused, or parked"
     CORE_RUNNING = "running in a runtara-core"
     CORE_SUSPENDED = "suspended by a runtara-core"
     FINISHED = "finished"
@@ -42,12 +44,17 @@ class Action(enum.Enum):
     CARRY_OUT = "the instance is cancelled at once, its lease taken"
     MARK = "a row, and the instance is cancelled at once"
     WITHDRAW = "a waiting pause is removed"
+    TAKE_OUT = "the run leaves its queue"
+    PUT_BACK = "the run is ready again"
+    NOTHING = "it is so already"
 
 
 SIGNALS: dict[tuple[SignalType, Standing], tuple[Action, str]] = {
     (CANCEL, Standing.ALIVE): (Action.DELIVER, "cancel delivered"),
     (CANCEL, Standing.DEAD): (Action.CARRY_OUT, "cancelled: its process had died"),
     (CANCEL, Standing.IDLE): (Action.CARRY_OUT, "cancelled"),
+    (CANCEL, Standing.QUEUED): (Action.CARRY_OUT, "cancelled"),
+    (CANCEL, Standing.OUT): (Action.CARRY_OUT, "cancelled"),
     (CANCEL, Standing.CORE_RUNNING): (Action.DELIVER, "cancel left for its runtara-core"),
     (CANCEL, Standing.CORE_SUSPENDED): (Action.MARK, "cancelled"),
     (PAUSE, Standing.ALIVE): (
@@ -62,6 +69,8 @@ SIGNALS: dict[tuple[SignalType, Standing], tuple[Action, str]] = {
         Action.WAIT,
         "not running; the next start stops at its first boundary",
     ),
+    (PAUSE, Standing.QUEUED): (Action.TAKE_OUT, "paused: no worker takes it until a resume"),
+    (PAUSE, Standing.OUT): (Action.NOTHING, "paused already"),
     (PAUSE, Standing.CORE_RUNNING): (Action.DELIVER, "pause left for its runtara-core"),
     (PAUSE, Standing.CORE_SUSPENDED): (Action.WAIT, "pause left for its runtara-core"),
     (RESUME, Standing.ALIVE): (Action.DELIVER, "resume delivered"),
@@ -73,24 +82,33 @@ SIGNALS: dict[tuple[SignalType, Standing], tuple[Action, str]] = {
         Action.WITHDRAW,
         "the pause is taken back; start its program to go on",
     ),
+    (RESUME, Standing.QUEUED): (Action.WITHDRAW, "no pause waits; a worker goes on with it"),
+    (RESUME, Standing.OUT): (Action.PUT_BACK, "resumed: the next free worker goes on with it"),
     (RESUME, Standing.CORE_RUNNING): (Action.DELIVER, "resume left for its runtara-core"),
     (RESUME, Standing.CORE_SUSPENDED): (Action.DELIVER, "resume left for its runtara-core"),
 }
 """What becomes of a signal; a finished instance refuses every one."""
 
 
-def standing(status: InstanceStatus, *, alive: bool, ours: bool) -> Standing:
+def standing(
+    status: InstanceStatus, *, alive: bool, ours: bool, run: Run | None = None
+) -> Standing:
     """Where an instance stands.
 
     Args:
       status: what its row says.
       alive: its lease is a living owner's.
       ours: its last start was a register of ours, not one of a runtara-core.
+      run: where its run stands, if a client has started it.
     """
     if status.finished:
         return Standing.FINISHED
     if alive:
         return Standing.ALIVE
+    if run is not None and run.state in OUT_OF_QUEUE:
+        return Standing.OUT
+    if run is not None and run.state in IN_QUEUE and (ours or status is InstanceStatus.PENDING):
+        return Standing.QUEUED
     if status is InstanceStatus.RUNNING:
         return Standing.DEAD if ours else Standing.CORE_RUNNING
     if status is InstanceStatus.SUSPENDED and not ours:
@@ -129,6 +147,72 @@ _NO_PAUSE = {
     Standing.IDLE: "no pause waits; start its program to go on",
 }
 _PAST = {CANCEL: "cancelled", PAUSE: "paused", RESUME: "resumed"}
+
+
+IN_QUEUE = frozenset({RunState.READY, RunState.SUSPECT, RunState.TIMED, RunState.WAITING})
+"""States in which a worker takes a run by itself."""
+
+OUT_OF_QUEUE = frozenset({RunState.PAUSED, RunState.PARKED})
+"""States that a resume ends."""
+
+
+PLACED_BY = {
+    Action.CARRY_OUT: Placing(state=RunState.ENDED),
+    Action.MARK: Placing(state=RunState.ENDED),
+    Action.TAKE_OUT: Placing(state=RunState.PAUSED),
+    Action.PUT_BACK: Placing(state=RunState.READY, anew=True, forgives=True),
+}
+"""Where a run is put by what is done with a signal."""
+
+
+def place_after(
+    status: InstanceStatus, next_: Next | None, pending: Signal | None, run: Run | None
+) -> Placing | None:
+    """Where a run is put whose run has ended so; None: it is no workflow's."""
+    if run is None:
+        return None
+    if status.finished:
+        return Placing(state=RunState.ENDED)
+    if next_ is None or (pending is not None and pending.type is PAUSE):
+        return Placing(state=RunState.PAUSED)
+    return Placing(
+        state=next_.state,
+        due_ms=next_.due_ms,
+        waiting_for=next_.waiting_for,
+        counts=next_.counts,
+        anew=next_.counts,
+    )
+
+
+SUSPECT = 2
+"""Deaths of its workers in a row after which a run is taken alone."""
+
+
+def after_death(orphan: Orphan, most: int) -> tuple[RunState, int]:
+    """Where a run is put whose worker died, and its number of deaths in a row.
+
+    Counted are those in which it worked and that no checkpoint came before.
+    """
+    if orphan.waits:
+        return RunState.READY, orphan.recoveries
+    recoveries = orphan.recoveries + 1 if orphan.newest == orphan.progress else 1
+    if recoveries >= most:
+        return RunState.PARKED, recoveries
+    return (RunState.SUSPECT if recoveries >= SUSPECT else RunState.READY), recoveries
+
+
+def parked_text(recoveries: int) -> str:
+    """What the history says of a run that was parked."""
+    return f"parked: its worker died {recoveries} times in a row without a new checkpoint"
+
+
+def is_same(existing: Existing, tenant_id: str, run: NewRun) -> bool:
+    """Whether an instance is what a start would have made."""
+    return (existing.tenant_id, existing.workflow, existing.input) == (
+        tenant_id,
+        run.workflow,
+        run.input,
+    )
 
 
 class CustomAction(enum.Enum):
@@ -201,8 +285,14 @@ def decide_outcome(
     return None
 
 
-def end_of(message: RecordOutcome, pending: Signal | None) -> End:
-    """What an outcome writes; ``pending`` is the signal that waits for the instance."""
+def end_of(message: RecordOutcome, pending: Signal | None, run: Run | None = None) -> End:
+    """What an outcome writes.
+
+    Args:
+      message: the outcome.
+      pending: the signal that waits for the instance.
+      run: where its run stands, if a client has started it.
+    """
     status, payload = message.status, message.payload
     output = error = None
     if status is InstanceStatus.COMPLETED:
@@ -213,6 +303,7 @@ def end_of(message: RecordOutcome, pending: Signal | None) -> End:
     gone = pending is not None and (
         status.finished or pending.type is RESUME or message.signal == pending
     )
+    placing = place_after(status, message.next, pending, run)
     return End(
         instance_id=message.instance_id,
         lease=message.lease,
@@ -220,7 +311,18 @@ def end_of(message: RecordOutcome, pending: Signal | None) -> End:
         payload=payload,
         output=output,
         error=error,
-        signal=pending if gone else None,
+        signal=pending if gone or _is_carried_out(placing, pending) else None,
+        run=placing,
+    )
+
+
+def _is_carried_out(placing: Placing | None, pending: Signal | None) -> bool:
+    """Whether a pause is: the run leaves its queue."""
+    return (
+        placing is not None
+        and placing.state is RunState.PAUSED
+        and pending is not None
+        and pending.type is PAUSE
     )
 
 

@@ -16,8 +16,8 @@ from ...messages import (
     SignalTaken,
     TakeSignal,
 )
-from ...types import InstanceStatus, Signal, SignalType
-from ..tables import Row, Tables
+from ...types import InstanceStatus, RunState, Signal, SignalType
+from ..tables import Placing, Row, Tables
 from . import rules
 from .checks import leased, running
 from .rules import Action, CustomAction
@@ -71,7 +71,7 @@ async def send_signal(tx: Tables, message: SendSignal) -> SignalAnswer:
         return SignalAnswer(status=status, text="cancelled")  # the answer to it was lost
     alive = row.ours and row.owner is not None and (await tx.holder(row.owner)).alive
     pending = None if row.signal is None else row.signal.type
-    stands = rules.standing(status, alive=alive, ours=row.ours)
+    stands = rules.standing(status, alive=alive, ours=row.ours, run=row.run)
     action, text = rules.decide_signal(instance, asked, stands, status, pending)
     if action in (Action.DELIVER, Action.WAIT, Action.MARK) and pending is not asked:
         await tx.put_signal(instance, Signal(asked, message.payload))
@@ -80,8 +80,11 @@ async def send_signal(tx: Tables, message: SendSignal) -> SignalAnswer:
         await tx.set_cancelled(instance)
     if action is Action.CARRY_OUT:
         await tx.drop_lease(instance)
-    if action in (Action.CARRY_OUT, Action.WITHDRAW):
+    if action in (Action.CARRY_OUT, Action.WITHDRAW, Action.PUT_BACK):
         await tx.drop_signal(instance)
+    placing = rules.PLACED_BY.get(action)
+    if row.run is not None and placing is not None:
+        await tx.place_run(instance, placing)
     return SignalAnswer(status=status, text=text)
 
 
@@ -96,6 +99,8 @@ async def send_custom_signal(tx: Tables, message: SendCustomSignal) -> Done:
         await tx.remove(instance, (signal_id(checkpoint_id), refused_id(checkpoint_id)))
     if action is not CustomAction.NOTHING:
         await tx.put_custom_signal(instance, checkpoint_id, message.payload)
+        if row.run is not None and checkpoint_id in row.run.waiting_for:
+            await tx.place_run(instance, Placing(state=RunState.READY))
     return Done()
 
 

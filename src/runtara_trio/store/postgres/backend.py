@@ -75,11 +75,11 @@ class PostgresStore:
         self._owner = Owner(hosts, config.lease_ms, self._lost)
         self._pool = Pool(hosts, name)
         self._preparing = Preparing(self._pool, self._owner, name, create=create)
-        self._transactions = Transactions(self._pool, self._owner, name, versions)
+        self._transactions = Transactions(self._pool, self._owner, self._preparing, name, versions)
         self._queue = Queue(
             self._pool, nursery, name, versions, self._add_signal, self._transactions.record
         )
-        self._watch = Watch(self._pool, self._owner, self._preparing.owned, versions)
+        self._watch = Watch(self._pool, self._owner, self._preparing.listens, versions)
         self._open: set[Job] = set()
         self._saves: Counter[str] = Counter()
         """How many checkpoints of an instance are on their way."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import psycopg
 import trio
 
 from ...errors import StoreError
-from ...messages import Register, TakeLease
+from ...messages import Request
 from ...threads import in_thread
 from . import limits, schema
+from .connection import Connection
 from .failures import may_pass
 from .job import Job
 from .owner import Owner
@@ -28,16 +32,22 @@ class Preparing:
         """The tables are there."""
         self.owned = trio.Event()
         """This process is an owner."""
+        self.listens = trio.Event()
+        """It wants to hear of signals, or of changes to runs."""
+        self.has_runs = False
+        """The tables of workflows are there."""
 
     async def prepare_for(self, job: Job, patience: trio.CancelScope) -> None:
         """See that a message can be answered. A server that is not up yet is waited for, but
         not what does not pass by itself; ``patience`` is renewed once it is up."""
-        takes = isinstance(job.message, (Register, TakeLease))
+        message: Request[object] = job.message
+        if message.listens:
+            self.listens.set()
         wait = limits.RETRY
-        while not (self.is_ready and (self.owned.is_set() or not takes)):
+        while not (self.is_ready and (self.owned.is_set() or not message.takes)):
             try:
                 async with self._lock:
-                    await self._prepare(takes=takes)
+                    await self._prepare(makes=message.makes, takes=message.takes)
             except Exception as exc:
                 if not may_pass(exc):
                     raise
@@ -47,21 +57,30 @@ class Preparing:
             else:
                 patience.deadline = trio.current_time() + limits.AWAY
 
-    async def _prepare(self, *, takes: bool) -> None:
+    async def _prepare(self, *, makes: bool, takes: bool) -> None:
         if not self.is_ready:
-            await self._find_tables(make=takes or self._create)
+            await self._find_tables(make=makes or self._create)
             self.is_ready = True
         if takes and not self.owned.is_set():
             await in_thread(self._owner.start, abandon_on_cancel=True)
             self.owned.set()
+            self.listens.set()
 
     async def _find_tables(self, *, make: bool) -> None:
         async with self._pool.lent() as connection:
-            if await schema.is_ready(connection, self._name):
-                return
-            if not make:
-                raise StoreError(
-                    f"{self._name} has no tables of runtara yet; the first instance that "
-                    "registers makes them"
-                )
-            await schema.create(connection, self._name)
+            if not await schema.is_ready(connection, self._name):
+                if not make:
+                    raise StoreError(
+                        f"{self._name} has no tables of runtara yet; the first instance that "
+                        "registers makes them"
+                    )
+                await schema.create(connection, self._name)
+            await self.find_runs(connection, make=make)
+
+    async def find_runs(self, connection: Connection, *, make: bool) -> None:
+        """Look for the tables of workflows; a store of 0.1 gets them now, where this role may."""
+        self.has_runs = await schema.has_runs(connection, self._name)
+        if make and not self.has_runs:
+            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+                await schema.create_runs(connection)
+                self.has_runs = True

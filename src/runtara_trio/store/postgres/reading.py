@@ -9,7 +9,7 @@ from typing import Any
 from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
 from ...types import CheckpointRecord, Event, InstanceInfo, InstanceStatus
 from ..tables import Details, Listed
-from ..values import event_type, invalid_cursor, listed_of, status_of
+from ..values import event_type, invalid_cursor, listed_of, run_info_of, status_of
 from .connection import Connection
 
 PLAN_FOR_VALUES = "SET LOCAL plan_cache_mode = force_custom_plan"
@@ -18,15 +18,25 @@ PLAN_FOR_VALUES = "SET LOCAL plan_cache_mode = force_custom_plan"
 _LISTED = (
     "SELECT i.instance_id, i.tenant_id, i.status::text, i.checkpoint_id, i.created_at,"
     " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type::text,"
-    " b.started_at = i.started_at FROM instances i"
+    " b.started_at = i.started_at{columns} FROM instances i{runs}"
     " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
     " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
     " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
 )
+_RUN = (
+    ", r.workflow, r.version, r.queue, r.key, r.priority, r.state, r.due_ms, r.waiting_for,"
+    " r.recoveries"
+)
+_OF_RUN = " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
+
+
+def _select(*, runs: bool) -> str:
+    """``runs``: the tables of workflows are there."""
+    return _LISTED.format(columns=_RUN if runs else "", runs=_OF_RUN if runs else "")
 
 
 async def instances(
-    connection: Connection, message: ListInstances
+    connection: Connection, message: ListInstances, *, runs: bool
 ) -> tuple[list[Listed], str | None]:
     wanted = InstanceStatus if message.statuses is None else message.statuses
     stored = [status for status in sorted(wanted) if status is not InstanceStatus.UNKNOWN]
@@ -35,7 +45,7 @@ async def instances(
     at, last = _place(message.before)
     await connection.run(PLAN_FOR_VALUES)
     rows = await connection.run(
-        f"{_LISTED} WHERE i.instance_id IN ({_page_of(stored)})"
+        f"{_select(runs=runs)} WHERE i.instance_id IN ({_page_of(stored)})"
         " ORDER BY i.created_at DESC, i.instance_id DESC",
         *(message.tenant_id, at, last, message.limit + 1),
     )
@@ -74,14 +84,15 @@ def _place(cursor: str | None) -> tuple[str, str]:
     return f"{day} {time}", instance
 
 
-async def listed(connection: Connection, instance_id: str) -> Listed | None:
-    found = await connection.run(f"{_LISTED} WHERE i.instance_id = $1", instance_id)
+async def listed(connection: Connection, instance_id: str, *, runs: bool) -> Listed | None:
+    found = await connection.run(f"{_select(runs=runs)} WHERE i.instance_id = $1", instance_id)
     return _listed(found[0]) if found else None
 
 
 def _listed(row: tuple[Any, ...]) -> Listed:
-    instance, tenant, status, checkpoint_id, *times, owner, kind, same_start = row
-    return listed_of(instance, tenant, status, checkpoint_id, times, owner, kind, same_start)
+    instance, tenant, status, checkpoint_id, *times, owner, kind, same_start = row[:11]
+    run = run_info_of(*row[11:]) if len(row) > 11 else None
+    return listed_of(instance, tenant, status, checkpoint_id, times, owner, kind, same_start, run)
 
 
 async def details(connection: Connection, instance_id: str) -> Details:

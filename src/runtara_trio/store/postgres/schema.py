@@ -184,6 +184,70 @@ INSERT INTO runtara_trio_schema SELECT 2
     WHERE NOT EXISTS (SELECT 1 FROM runtara_trio_schema);
 """
 
+RUNS_VERSION = 1
+RUN_TABLES = f"""
+CREATE TABLE IF NOT EXISTS runtara_trio_runs_schema (
+    version INTEGER NOT NULL
+);
+CREATE SEQUENCE IF NOT EXISTS runtara_trio_ends;
+CREATE TABLE IF NOT EXISTS runtara_trio_runs (
+    instance_id {{id}} PRIMARY KEY REFERENCES instances ON DELETE CASCADE,
+    tenant_id {ID} NOT NULL,
+    workflow {ID} NOT NULL,
+    version INTEGER NOT NULL,
+    queue {ID} NOT NULL,
+    key {ID} NOT NULL DEFAULT '',
+    priority INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL,
+    due_ms BIGINT,
+    ready_us BIGINT NOT NULL,
+    waiting_for TEXT,
+    waits BOOLEAN NOT NULL DEFAULT false,
+    recoveries INTEGER NOT NULL DEFAULT 0,
+    progress BIGINT NOT NULL DEFAULT 0,
+    parent_id {{id}},
+    ended BIGINT
+);
+CREATE INDEX IF NOT EXISTS runtara_trio_ready ON runtara_trio_runs
+    (queue, workflow, version, tenant_id, key, priority DESC, ready_us) WHERE state = 'ready';
+CREATE INDEX IF NOT EXISTS runtara_trio_suspect ON runtara_trio_runs (queue)
+    WHERE state = 'suspect';
+CREATE INDEX IF NOT EXISTS runtara_trio_due ON runtara_trio_runs (due_ms) WHERE state = 'timed';
+CREATE INDEX IF NOT EXISTS runtara_trio_ends_of ON runtara_trio_runs (ended)
+    WHERE ended IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runtara_trio_parked ON runtara_trio_runs (workflow)
+    WHERE state = 'parked';
+CREATE TABLE IF NOT EXISTS runtara_trio_attributes (
+    instance_id {{id}} NOT NULL REFERENCES instances ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (instance_id, name)
+);
+CREATE TABLE IF NOT EXISTS runtara_trio_workers (
+    owner TEXT NOT NULL,
+    name TEXT NOT NULL,
+    info TEXT NOT NULL,
+    PRIMARY KEY (owner, name)
+);
+INSERT INTO runtara_trio_runs_schema SELECT {RUNS_VERSION}
+    WHERE NOT EXISTS (SELECT 1 FROM runtara_trio_runs_schema);
+"""
+"""Those of workflows, with a version of their own: 0.1 refuses a newer one of the others."""
+
+
+async def has_runs(connection: Connection, name: str) -> bool:
+    """Whether the tables of workflows are there. Raises StoreError: of a newer version."""
+    ((there,),) = await connection.run("SELECT to_regclass('runtara_trio_runs_schema') IS NOT NULL")
+    if not there:
+        return False
+    ((version,),) = await connection.run("SELECT version FROM runtara_trio_runs_schema")
+    if version > RUNS_VERSION:
+        raise StoreError(
+            f"{name} is of a newer runtara-trio (workflows {version}, this one knows "
+            f"{RUNS_VERSION}); upgrade runtara-trio"
+        )
+    return True
+
 
 async def is_ready(connection: Connection, name: str) -> bool:
     """Whether both runtara's tables and ours are there, of versions this one knows.
@@ -223,7 +287,7 @@ async def is_ready(connection: Connection, name: str) -> bool:
 
 
 async def create(connection: Connection, name: str) -> None:
-    """Make what is missing. First starts may race."""
+    """Make what is missing, but for the tables of workflows. First starts may race."""
     await connection.run(f"SELECT pg_advisory_lock({LOCK})")
     try:
         if not await is_ready(connection, name):
@@ -249,3 +313,17 @@ def from_ms(ms: int) -> str:
     """Unix ms as a text that PostgreSQL reads as a time; the year 9999 is the last."""
     last = 253402300799000
     return datetime.fromtimestamp(min(ms, last) / 1000, UTC).isoformat()
+
+
+async def create_runs(connection: Connection) -> None:
+    """Make the tables of workflows. First starts may race."""
+    await connection.run(f"SELECT pg_advisory_lock({LOCK})")
+    try:
+        ((collation,),) = await connection.run(
+            "SELECT attcollation::regcollation::text FROM pg_attribute"
+            " WHERE attrelid = 'instances'::regclass AND attname = 'instance_id'"
+        )
+        await connection.script(RUN_TABLES.format(id=ID if '"C"' in collation else "TEXT"))
+    finally:
+        if not connection.broken:
+            await connection.run(f"SELECT pg_advisory_unlock({LOCK})")

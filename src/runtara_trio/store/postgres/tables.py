@@ -17,10 +17,11 @@ from . import outcomes, reading, rows, upkeep
 from .connection import Connection
 from .liveness import ALIVE, LIVING, LOCKED, Liveness
 from .owner import Owner
+from .runs import PostgresRuns
 from .schema import NEXT_EPOCH, from_ms
 
 
-class PostgresTables:
+class PostgresTables(PostgresRuns):
     """A transaction; see :class:`runtara_trio.store.tables.Tables`."""
 
     def __init__(
@@ -32,12 +33,20 @@ class PostgresTables:
         losses: int,
         version: int,
         again: bool,
+        runs: bool,
     ) -> None:
-        """``losses``: how many connections the store has lost so far."""
+        """Of one connection.
+
+        Args:
+          losses: how many connections the store has lost so far.
+          runs: the tables of workflows are there.
+        """
         self.version = version
         self.again = again
         self.announces = False
         """Once it has committed, those who listen for signals are told."""
+        self.runs_changed = False
+        self._has_runs = runs
         self.leased: list[tuple[str, int | None]] = []
         """Leases taken, and given up (None), once it has committed."""
         self._connection = connection
@@ -54,12 +63,15 @@ class PostgresTables:
 
     async def lock_ahead(self, instance_ids: Iterable[str]) -> None:
         """Lock and read many instances at once, for the answers to come."""
-        self._locked = await rows.lock(self._connection, instance_ids)
+        self._locked = await rows.lock(self._connection, instance_ids, runs=self._has_runs)
 
     async def flush(self) -> None:
         """Write the outcomes that were recorded. They are one statement, however many."""
         if self._ends:
             await outcomes.record(self._connection, self._ends)
+            await self.place_runs(
+                [(end.instance_id, end.run) for end in self._ends if end.run is not None]
+            )
             self.leased += [(end.instance_id, None) for end in self._ends]
             self._ends.clear()
 
@@ -339,10 +351,10 @@ class PostgresTables:
         return await reading.info(self._connection, instance_id)
 
     async def list_instances(self, message: ListInstances) -> tuple[list[Listed], str | None]:
-        return await reading.instances(self._connection, message)
+        return await reading.instances(self._connection, message, runs=self._has_runs)
 
     async def listed(self, instance_id: str) -> Listed | None:
-        return await reading.listed(self._connection, instance_id)
+        return await reading.listed(self._connection, instance_id, runs=self._has_runs)
 
     async def details(self, instance_id: str) -> Details:
         return await reading.details(self._connection, instance_id)

@@ -26,8 +26,9 @@ from .job import Job
 from .liveness import Liveness
 from .owner import Owner
 from .pool import Pool
+from .preparing import Preparing
 from .tables import PostgresTables
-from .watch import CHANNEL
+from .watch import CHANNEL, NEWS
 
 
 class _Unsure(Exception):
@@ -37,9 +38,12 @@ class _Unsure(Exception):
 class Transactions:
     """Answers messages on connections that are lent."""
 
-    def __init__(self, pool: Pool, owner: Owner, name: str, versions: Iterator[int]) -> None:
+    def __init__(
+        self, pool: Pool, owner: Owner, preparing: Preparing, name: str, versions: Iterator[int]
+    ) -> None:
         self._pool = pool
         self._owner = owner
+        self._preparing = preparing
         self._name = name
         self._versions = versions
         self._liveness = Liveness()
@@ -85,6 +89,8 @@ class Transactions:
 
         ``again``: they may have been recorded before, by a transaction whose answer was lost.
         """
+        if not self._preparing.has_runs:
+            await self._preparing.find_runs(connection, make=False)
         tx = self._tables(connection, again=again)
         await connection.run("BEGIN")
         try:
@@ -97,10 +103,14 @@ class Transactions:
             raise
         await connection.run("COMMIT")
         self._committed(tx)
+        if tx.runs_changed:
+            await _announce(connection, NEWS)
         return answers
 
     async def _in_transaction(self, message: Request[Any], *, again: bool) -> Any:
         async with self._pool.lent() as connection:
+            if not self._preparing.has_runs:  # somebody may have made them since
+                await self._preparing.find_runs(connection, make=message.makes)
             tx = self._tables(connection, again=again)
             try:
                 with trio.fail_after(limits.ANSWER):
@@ -122,7 +132,9 @@ class Transactions:
                 raise
             self._committed(tx)
             if tx.announces:
-                await _announce(connection)
+                await _announce(connection, CHANNEL)
+            if tx.runs_changed:
+                await _announce(connection, NEWS)
             return reply
 
     def _tables(self, connection: Connection, *, again: bool = False) -> PostgresTables:
@@ -133,6 +145,7 @@ class Transactions:
             losses=self._pool.losses,
             version=next(self._versions),
             again=again,
+            runs=self._preparing.has_runs,
         )
 
     def _committed(self, tx: PostgresTables) -> None:
@@ -151,11 +164,11 @@ async def _captured(tx: PostgresTables, message: RecordOutcome) -> outcome.Outco
         return outcome.Error(exc)
 
 
-async def _announce(connection: Connection) -> None:
+async def _announce(connection: Connection, channel: str) -> None:
     """Tell those who listen. A server whose queue is full refuses that; what was committed is
     found by their poll."""
     with contextlib.suppress(psycopg.Error), trio.move_on_after(limits.RETRY, shield=True):
-        await connection.run(f"SELECT pg_notify('{CHANNEL}', '')")
+        await connection.run(f"SELECT pg_notify('{channel}', '')")
 
 
 def _counts_twice(message: Request[Any]) -> bool:

@@ -20,16 +20,20 @@ from .pool import Pool
 CHANNEL = "runtara_trio"
 """Where signals are announced, to those who listen."""
 
+NEWS = "runtara_trio_runs"
+"""The same of changes to runs."""
+
 
 class Watch:
     """What waits for the instances that this owner has leased."""
 
     def __init__(
-        self, pool: Pool, owner: Owner, owned: trio.Event, versions: Iterator[int]
+        self, pool: Pool, owner: Owner, listens: trio.Event, versions: Iterator[int]
     ) -> None:
+        """``listens``: set once this process wants to hear of anything."""
         self._pool = pool
         self._owner = owner
-        self._owned = owned
+        self._listens = listens
         self._versions = versions
         self._hints: set[Row] = set()
         self._news, self._batches = trio.open_memory_channel[SignalBatch](math.inf)
@@ -44,7 +48,7 @@ class Watch:
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Poll when a signal is announced, and now and then. Runs until cancelled."""
-        await self._owned.wait()
+        await self._listens.wait()
         away = logs.Outage(logs.poll_failed, "the poll for signals")
         wait = limits.RETRY
         while True:
@@ -52,13 +56,20 @@ class Watch:
                 connection = await self._pool.open()
                 try:
                     await connection.run(f"LISTEN {CHANNEL}")
+                    await connection.run(f"LISTEN {NEWS}")
+                    self.publish(SignalBatch(news=True))
+                    heard: list[bytes] | None = None
                     while True:
-                        with trio.fail_after(limits.ANSWER):
-                            await self._poll(connection)
+                        if heard is None or CHANNEL.encode() in heard:
+                            with trio.fail_after(limits.ANSWER):
+                                await self._poll(connection)
+                        if heard is not None and NEWS.encode() in heard:
+                            self.publish(SignalBatch(news=True))
                         away.over()
                         wait = limits.RETRY
+                        heard = None
                         with trio.move_on_after(limits.POLL):
-                            await connection.notified()
+                            heard = await connection.notified()
                 finally:
                     connection.close()
             except Exception as exc:

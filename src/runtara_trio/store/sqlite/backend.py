@@ -34,6 +34,8 @@ class SqliteStore:
     ) -> None:
         self._clock = clock
         self._patience = patience or Patience(BUSY_TIMEOUT)
+        self.alone = location.path is None
+        """No other process can use it."""
         self._news = RepeatedEvent()
         self._latest: SignalBatch | None = None
         self._database = Database(location, lease_ms, self._publish, create=create)
@@ -83,12 +85,13 @@ class SqliteStore:
     def _received(self, batch: SignalBatch) -> None:
         older = self._latest
         if older is not None:  # a batch is all that waits: the newest counts
-            pending = older if batch.lost else batch
+            pending = older if batch.lost or not batch.version else batch
             batch = SignalBatch(
                 signals=pending.signals,
                 hints=pending.hints,
                 version=pending.version,
                 lost=older.lost + batch.lost,
+                news=older.news or batch.news,
             )
         self._latest = batch
         self._news.set()

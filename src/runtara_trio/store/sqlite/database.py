@@ -21,7 +21,7 @@ import outcome
 from ... import logs
 from ...backend import SignalBatch, dispatch
 from ...errors import StoreError
-from ...messages import Checkpoint, GetCheckpoint, Register, Request, TakeLease, Vacuum
+from ...messages import Checkpoint, GetCheckpoint, Request, Vacuum
 from ...tasks import Answer
 from ...types import Signal
 from ..answers import ANSWERS
@@ -40,6 +40,11 @@ T = TypeVar("T")
 
 WATCH_INTERVAL = 0.04
 """Seconds between two polls for other processes' signals."""
+
+WATCH_CLOSELY = 0.005
+"""The same for a second after news, where somebody listens for changes to runs."""
+
+CLOSELY_FOR = 1.0
 
 CHECK_FILE = 0.5
 """Seconds between two checks that the file is still there, while nothing is written."""
@@ -72,6 +77,8 @@ class Database:
     ) -> None:
         self.location = location
         self._create = create
+        self._listens = False
+        self._closely_until = 0.0
         self.leases = Leases(location.path, lease_ms)
         self.file: StoreFile | None = None
         self._publish = publish
@@ -169,18 +176,25 @@ class Database:
                 self._publish_pending()
             except sqlite3.Error:  # what was committed stays; the next tick polls again
                 self._data_version = _UNKNOWN
+        if tx.runs_changed and self._listens:
+            self._publish(SignalBatch(news=True))
 
     # ---- signals, renewal, the file under us: what has to be done between batches
 
     def tick(self) -> float | None:
         """Do what is due. Seconds until the next thing is; None: nothing ever."""
-        if self.leases.owner is None or self.file is None or self.file.gone:
+        if self.file is None or self.file.gone or self.location.path is None:
+            return None
+        if self.leases.owner is None and not self._listens:
             return None
         now = time.monotonic()
         if now >= self._next_watch:
-            self._next_watch = now + WATCH_INTERVAL
-            if self.leases.leased:
+            closely = self._listens and now < self._closely_until
+            self._next_watch = now + (WATCH_CLOSELY if closely else WATCH_INTERVAL)
+            if self.leases.leased or self._listens:
                 self._attempt(functools.partial(self._watch, now), logs.poll_failed)
+        if self.leases.owner is None:
+            return max(0.0, self._next_watch - time.monotonic())
         if now >= self._next_renewal:
             self._next_renewal = now + self.leases.lease_ms / 3000
             self._attempt(self._renew, logs.renewal_failed)
@@ -200,8 +214,12 @@ class Database:
             self._opened().check()
         (version,) = self._opened().db.execute("PRAGMA data_version").fetchone()
         if version != self._data_version:  # another connection has committed
-            self._publish_pending()
+            if self.leases.leased:
+                self._publish_pending()
             self._data_version = version
+            if self._listens:
+                self._closely_until = now + CLOSELY_FOR
+                self._publish(SignalBatch(news=True))
 
     def _renew(self) -> None:
         db = self._opened().db
@@ -264,16 +282,22 @@ class Database:
 
     def _prepare(self, job: Job) -> None:
         """Open, and for a register make, whatever ``job`` needs; a lease needs an owner."""
-        registers = isinstance(job.message, Register) or self.location.path is None
+        message = job.message
+        makes = message.makes or self.location.path is None
         if self.file is None:
-            registers = registers or (self._create and not os.path.exists(self.location.name))
-            self.file = StoreFile(self.location, create=registers)
+            makes = makes or (self._create and not os.path.exists(self.location.name))
+            self.file = StoreFile(self.location, create=makes)
         if self.file.gone:
             self.file.check()
         self.file.look_for_our_tables()
-        takes = registers or isinstance(job.message, TakeLease)
-        if takes and self.leases.owner is None:
-            self._become_owner(self.file, job.now)
+        self._listens = self._listens or message.listens
+        if self.leases.owner is None:
+            if message.takes or self.location.path is None:
+                self._become_owner(self.file, job.now)
+            elif makes and not self.file.is_ready:
+                self.file.make_ready(job.now)
+                self._in_transaction(self.file.db, schema.create)
+                self.file.is_ready = True
 
     def _become_owner(self, file: StoreFile, now: float) -> None:
         file.make_ready(now)
@@ -284,6 +308,7 @@ class Database:
             raise
         for path in dead_files:
             leasing.remove_side_file(path)
+        file.is_ready = True
         (self._data_version,) = file.db.execute("PRAGMA data_version").fetchone()
         self._next_renewal = time.monotonic() + self.leases.lease_ms / 3000
 

@@ -44,6 +44,8 @@ class StoreFile:
         self.path = location.path
         self.name = location.name
         self.gone = False
+        self.is_ready = False
+        """It is in WAL mode and has all tables."""
         _check_sqlite(self.name)
         if self.path is not None:
             if os.path.exists(self.path):
@@ -66,7 +68,7 @@ class StoreFile:
                     "or start a program on it first"
                 )
             self._identity = None if self.path is None else _identity(self.path)
-            self._stand_ins = has_tables and not schema.has_ours(self.db)
+            self._stand_ins = has_tables and not self._has_all()
             if self._stand_ins:
                 schema.stand_in(self.db)
             self.db.execute(f"PRAGMA busy_timeout = {WHILE_MS}")
@@ -75,9 +77,12 @@ class StoreFile:
             raise
 
     def look_for_our_tables(self) -> None:
-        """Where a core made the file: another process may have registered since."""
-        if self._stand_ins and schema.has_ours(self.db):
+        """Where a core or 0.1 made the file: another process may have added ours since."""
+        if self._stand_ins and self._has_all():
             self._drop_stand_ins()
+
+    def _has_all(self) -> bool:
+        return schema.has_ours(self.db) and schema.has_runs(self.db)
 
     def make_ready(self, now: float) -> None:
         """What a register needs, outside of a transaction: no core at work, and WAL.

@@ -94,23 +94,28 @@ class Leases:
             "SELECT holder, renewed_ms, lease_ms FROM runtara_trio_owners WHERE owner = ?",
             (owner,),
         ).fetchone()
-        return self._judge(owner, *(row or (None, None, None)), now=now)
+        return self.judge(owner, *(row or (None, None, None)), now=now)
 
     def living(self, db: sqlite3.Connection) -> set[str]:
         """The owners that live, each looked at once."""
         rows = db.execute("SELECT owner, holder, renewed_ms, lease_ms FROM runtara_trio_owners")
-        return {row[0] for row in rows.fetchall() if self._judge(*row, now=0.0).alive}
+        return {row[0] for row in rows.fetchall() if self.judge(*row, now=0.0).alive}
 
     def take(self, db: sqlite3.Connection, instance_id: str) -> int:
         """Give the instance's lease to this owner under a new epoch."""
-        db.execute("UPDATE runtara_trio_schema SET epoch = epoch + 1")
-        (epoch,) = db.execute("SELECT epoch FROM runtara_trio_schema").fetchone()
+        epoch = self.next_epochs(db, 1)
         db.execute(
             "INSERT OR REPLACE INTO runtara_trio_leases (instance_id, owner, epoch)"
             " VALUES (?, ?, ?)",
             (instance_id, self.owner, epoch),
         )
-        return int(epoch)
+        return epoch
+
+    def next_epochs(self, db: sqlite3.Connection, count: int) -> int:
+        """The first of so many new numbers of leases."""
+        db.execute("UPDATE runtara_trio_schema SET epoch = epoch + ?", (count,))
+        (last,) = db.execute("SELECT epoch FROM runtara_trio_schema").fetchone()
+        return int(last) - count + 1
 
     def let_go(self, db: sqlite3.Connection, instance_id: str, epoch: int) -> bool:
         """Give a lease to nobody, an owner that no row tells of. Whether it was leased.
@@ -155,7 +160,7 @@ class Leases:
         _mark(db, owner)
         return path
 
-    def _judge(
+    def judge(
         self,
         owner: str,
         who: str | None,
@@ -164,6 +169,7 @@ class Leases:
         *,
         now: float,
     ) -> Holder:
+        """Who an owner is, by its row, and whether it lives; ``now``: Unix seconds."""
         if owner == self.owner:
             return Holder(owner, self.who, True, None)
         if who is None or renewed_ms is None or lease_ms is None or self._path is None:

@@ -9,13 +9,15 @@ from typing import Any
 from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
 from ...types import CheckpointRecord, Event, InstanceInfo
 from ..tables import Details, Listed
-from ..values import as_bytes, event_type, invalid_cursor, listed_of, status_of
+from ..values import as_bytes, event_type, invalid_cursor, listed_of, run_info_of, status_of
 from .schema import parse_time
 
 _LISTED = (
     "SELECT i.rowid, i.instance_id, i.tenant_id, i.status, i.checkpoint_id, i.created_at,"
     " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type,"
-    " b.started_at = i.started_at FROM instances i"
+    " b.started_at = i.started_at, r.workflow, r.version, r.queue, r.key, r.priority, r.state,"
+    " r.due_ms, r.waiting_for, r.recoveries FROM instances i"
+    " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
     " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
     " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
     " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
@@ -54,9 +56,9 @@ def listed(db: sqlite3.Connection, instance_id: str) -> Listed | None:
 
 
 def _listed(row: tuple[Any, ...]) -> Listed:
-    _, instance, tenant, status, checkpoint_id, *texts, owner, kind, same_start = row
-    times = map(parse_time, texts)
-    return listed_of(instance, tenant, status, checkpoint_id, times, owner, kind, same_start)
+    _, instance, tenant, status, checkpoint_id, *texts, owner, kind, same_start = row[:12]
+    times, run = map(parse_time, texts), run_info_of(*row[12:])
+    return listed_of(instance, tenant, status, checkpoint_id, times, owner, kind, same_start, run)
 
 
 def details(db: sqlite3.Connection, instance_id: str) -> Details:

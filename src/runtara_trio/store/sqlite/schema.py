@@ -7,7 +7,9 @@ left out but for the one by which an instance's history is read and removed.
 
 Our own tables: owners (who has the file open), leases (who runs what), starts (the
 started_at that our register wrote; another one means that a core started the instance
-since), and one row of the schema's version and the last epoch.
+since), and one row of the schema's version and the last epoch. Beside them, with a version
+of their own, those of workflows: a program of 0.1, which does not know them, refuses a newer
+number in the first.
 """
 
 from __future__ import annotations
@@ -153,6 +155,61 @@ OUR_NAMES = (
     "runtara_trio_starts",
 )
 
+RUNS_VERSION = 1
+
+RUN_TABLES = """
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_runs_schema (
+    version INTEGER NOT NULL,
+    ended INTEGER NOT NULL
+);
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_runs (
+    instance_id TEXT PRIMARY KEY {references},
+    tenant_id TEXT NOT NULL,
+    workflow TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL DEFAULT '',
+    priority INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL,
+    due_ms INTEGER,
+    ready_us INTEGER NOT NULL,
+    waiting_for TEXT,
+    waits INTEGER NOT NULL DEFAULT 0,
+    recoveries INTEGER NOT NULL DEFAULT 0,
+    progress INTEGER NOT NULL DEFAULT 0,
+    parent_id TEXT,
+    ended INTEGER
+);
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_ready ON runtara_trio_runs
+    (queue, workflow, version, tenant_id, key, priority DESC, ready_us) WHERE state = 'ready';
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_suspect ON runtara_trio_runs (queue)
+    WHERE state = 'suspect';
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_due ON runtara_trio_runs (due_ms)
+    WHERE state = 'timed';
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_ends ON runtara_trio_runs (ended)
+    WHERE ended IS NOT NULL;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_parked ON runtara_trio_runs (workflow)
+    WHERE state = 'parked';
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_attributes (
+    instance_id TEXT NOT NULL {references},
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (instance_id, name)
+);
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_workers (
+    owner TEXT NOT NULL,
+    name TEXT NOT NULL,
+    info TEXT NOT NULL,
+    PRIMARY KEY (owner, name)
+)
+"""
+RUN_NAMES = (
+    "runtara_trio_runs_schema",
+    "runtara_trio_runs",
+    "runtara_trio_attributes",
+    "runtara_trio_workers",
+)
+
 
 def tables(db: sqlite3.Connection) -> set[str]:
     """The names of the file's own tables."""
@@ -164,6 +221,11 @@ def tables(db: sqlite3.Connection) -> set[str]:
 def has_ours(db: sqlite3.Connection) -> bool:
     """Whether a register has put our tables beside core's."""
     return "runtara_trio_schema" in tables(db)
+
+
+def has_runs(db: sqlite3.Connection) -> bool:
+    """Whether the tables of workflows are there, too: 0.1 made none."""
+    return "runtara_trio_runs_schema" in tables(db)
 
 
 def check_version(db: sqlite3.Connection, path: str) -> bool:
@@ -189,6 +251,13 @@ def check_version(db: sqlite3.Connection, path: str) -> bool:
                 f"{path} is of a newer runtara-trio (schema {version}, this one knows "
                 f"{VERSION}); upgrade runtara-trio"
             )
+    if "runtara_trio_runs_schema" in names:
+        (version,) = db.execute("SELECT version FROM main.runtara_trio_runs_schema").fetchone()
+        if version > RUNS_VERSION:
+            raise StoreError(
+                f"{path} is of a newer runtara-trio (workflows {version}, this one knows "
+                f"{RUNS_VERSION}); upgrade runtara-trio"
+            )
     return True
 
 
@@ -202,20 +271,27 @@ def create(db: sqlite3.Connection) -> None:
             " execution_time) VALUES (?, ?, 1, ?, 0)",
             [(version, what, bytes.fromhex(digest)) for version, what, digest in CORE_MIGRATIONS],
         )
+    references = "REFERENCES instances (instance_id) ON DELETE CASCADE"
+    if not has_runs(db):
+        _script(db, RUN_TABLES.format(temp="", schema="main", references=references))
+        db.execute(
+            "INSERT INTO runtara_trio_runs_schema (version, ended) VALUES (?, 0)", (RUNS_VERSION,)
+        )
     if not has_ours(db):
-        references = "REFERENCES instances (instance_id) ON DELETE CASCADE"
         _script(db, OUR_TABLES.format(temp="", schema="main", references=references))
         db.execute("INSERT INTO runtara_trio_schema (version, epoch) VALUES (?, 0)", (VERSION,))
 
 
 def stand_in(db: sqlite3.Connection) -> None:
     """Empty temporary tables in place of ours, so that an operator's statements read a
-    database that only a core has used, and leave it as it is."""
-    _script(db, OUR_TABLES.format(temp="TEMP", schema="temp", references=""))
+    database that only a core has used, or a program of 0.1, and leave it as it is."""
+    for there, statements in ((has_ours(db), OUR_TABLES), (has_runs(db), RUN_TABLES)):
+        if not there:
+            _script(db, statements.format(temp="TEMP", schema="temp", references=""))
 
 
 def drop_stand_ins(db: sqlite3.Connection) -> None:
-    for name in OUR_NAMES:
+    for name in (*OUR_NAMES, *RUN_NAMES):
         db.execute(f"DROP TABLE IF EXISTS temp.{name}")
 
 

@@ -16,6 +16,7 @@ from ..values import as_bytes, row_of, signal_of
 from . import reading, rows
 from .file import StoreFile
 from .leases import Leases
+from .runs import LOCK, OF_INSTANCE, SqliteRuns
 from .schema import started_text, time_text
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def drive(answer: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("an answer suspended on SQLite, whose operations never wait")
 
 
-class SqliteTables:
+class SqliteTables(SqliteRuns):
     """A batch's view of the store; see :class:`runtara_trio.store.tables.Tables`."""
 
     again = False
@@ -49,6 +50,7 @@ class SqliteTables:
         self.dead_files: list[str] = []
         """Side files to be removed then."""
         self.signals_changed = False
+        self.runs_changed = False
         self._file = file
 
     @property
@@ -59,13 +61,7 @@ class SqliteTables:
 
     async def lock(self, instance_id: str) -> Row | None:
         found = self.db.execute(
-            "SELECT i.tenant_id, i.status, l.epoch, l.owner, b.started_at = i.started_at,"
-            " s.signal_type, s.payload, i.output, i.error FROM instances i"
-            " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
-            " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
-            " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id"
-            " AND s.acknowledged_at IS NULL WHERE i.instance_id = ?",
-            (instance_id,),
+            f"{LOCK}{OF_INSTANCE} WHERE i.instance_id = ?", (instance_id,)
         ).fetchone()
         return None if found is None else row_of(*found)
 
@@ -130,6 +126,8 @@ class SqliteTables:
             self._add_event(instance, end.status.value, end.payload)
         if end.signal is not None:
             await self.drop_signal(instance, end.signal)
+        if end.run is not None:
+            await self.place_run(instance, end.run)
         await self.drop_lease(instance)
         self.leased.append((instance, None))
 

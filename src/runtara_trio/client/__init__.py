@@ -1,0 +1,6 @@
+"""Clients: who starts runs of workflows, and waits for their results.
+
+client    ``open_client`` and ``Client``
+handle    ``InstanceHandle``: one instance
+starts    what a start checks and makes
+"""

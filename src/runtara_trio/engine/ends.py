@@ -1,0 +1,206 @@
+"""Waiting for the ends of runs: one watch for all who wait on a backend.
+
+Ends have numbers, from one sequence. The watch asks for those behind the last one that it has
+seen, when the store says that there is news, and once a second where it is not told. On
+PostgreSQL a number may be committed after a later one: a gap is asked for again, for a while.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import trio
+
+from .. import logs
+from ..backend import Backend
+from ..errors import SdkError
+from ..messages import EndsSince, GetResults, ReplyT, Request, Result
+from ..tasks import RepeatedEvent
+
+LOOK = 1.0
+"""Seconds between two looks where there is no news."""
+
+LOOK_AT_ALL = 5.0
+"""Seconds between two looks at all instances that are waited for: one that no client has started
+has no number, and one that a program of 0.1 ends gets none."""
+
+GAP = 10.0
+"""Seconds for which a missing number may still come."""
+
+AT_ONCE = 1000
+"""Results that are asked for in one message."""
+
+
+class Shared(Backend, Protocol):
+    """What the watch needs of the backend that it is of."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process can use the store."""
+
+    def start_service(self, service: EndsOfRuns) -> None:
+        """Have the watch run until the backend is closed."""
+
+
+class EndsOfRuns:
+    """The ends of runs on one backend."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._waiting: dict[str, dict[Waiter, None]] = {}
+        self._fresh: set[str] = set()
+        self._more = RepeatedEvent()
+        self._started = False
+        self._told = False
+        self._numbers = Numbers()
+
+    @contextmanager
+    def waiting(self, instance_id: str) -> Iterator[Waiter]:
+        """Around a wait for the result of an instance."""
+        waiter = Waiter()
+        self._waiting.setdefault(instance_id, {})[waiter] = None
+        self._fresh.add(instance_id)
+        if not self._started:
+            self._started = True
+            self._shared.start_service(self)
+        self._more.set()
+        try:
+            yield waiter
+        finally:
+            waiters = self._waiting[instance_id]
+            del waiters[waiter]
+            if not waiters:
+                del self._waiting[instance_id]
+                self._fresh.discard(instance_id)
+
+    def tell(self) -> None:
+        """Some may have ended."""
+        self._told = True
+        self._more.set()
+
+    async def watch(self) -> None:
+        """Give results to those who wait. Runs until cancelled."""
+        trouble = logs.Outage(logs.poll_failed, "the look for results")
+        while True:
+            if not self._waiting:
+                self._numbers.forget()
+                await self._more.wait()
+                continue
+            self._told = False
+            try:
+                await self._look()
+            except SdkError as exc:  # the store is away: who waits goes on waiting
+                trouble.goes_on(str(exc))
+                await trio.sleep(LOOK)
+                continue
+            trouble.over()
+            if not (self._told or self._fresh):
+                with trio.move_on_after(math.inf if self._shared.alone else LOOK):
+                    await self._more.wait()
+
+    async def _look(self) -> None:
+        if self._numbers.last is None:
+            self._numbers.begin((await self._ask(EndsSince(after=None))).last)
+            self._fresh.update(self._waiting)
+        now = trio.current_time()
+        while True:
+            page = await self._ask(EndsSince(after=self._numbers.after(now)))
+            new = self._numbers.add(page.ended, now)
+            self._fresh.update(one for one in new if one in self._waiting)
+            if len(page.ended) < AT_ONCE or not new:
+                break
+        if self._numbers.is_time_for_all(now):
+            self._fresh.update(self._waiting)
+        while self._fresh:
+            ids = tuple(self._fresh)[:AT_ONCE]
+            self._fresh.difference_update(ids)
+            try:
+                found = (await self._ask(GetResults(instance_ids=ids))).results
+            except BaseException:
+                self._fresh.update(one for one in ids if one in self._waiting)
+                raise
+            for instance, result in found.items():
+                if result.status.finished:
+                    for waiter in list(self._waiting.get(instance, ())):
+                        waiter.give(result)
+
+    async def _ask(self, message: Request[ReplyT]) -> ReplyT:
+        return await self._shared.request(message)
+
+
+class Waiter:
+    """One who waits for a result."""
+
+    __slots__ = ("_event", "result")
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+        self.result: Result | None = None
+
+    def give(self, result: Result) -> None:
+        self.result = result
+        self._event.set()
+
+    async def wait(self) -> Result:
+        """The result."""
+        await self._event.wait()
+        assert self.result is not None
+        return self.result
+
+
+class Numbers:
+    """Which numbers of ends were seen: all up to one, and some behind it."""
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self._seen: set[int] = set()
+        self._gap_since = 0.0
+        self._next_all = 0.0
+
+    def begin(self, last: int) -> None:
+        """All up to this one are of no concern."""
+        self.last = last
+        self._next_all = trio.current_time() + LOOK_AT_ALL
+
+    def forget(self) -> None:
+        """Nobody waits: the next who does begins anew."""
+        self.last = None
+        self._seen.clear()
+
+    def after(self, now: float) -> int:
+        """The number behind which to ask: a gap is given up after a while."""
+        assert self.last is not None
+        if self._seen and now - self._gap_since > GAP:
+            self.last = min(self._seen) - 1
+            self._close()
+        return self.last
+
+    def add(self, ended: tuple[tuple[int, str], ...], now: float) -> list[str]:
+        """Note a page. The ids in it that were not seen before."""
+        new = [instance for number, instance in ended if number not in self._seen]
+        if not self._seen:
+            self._gap_since = now
+        self._seen.update(number for number, _ in ended)
+        if self._close():
+            self._gap_since = now
+        return new
+
+    def _close(self) -> bool:
+        """Move on behind what was seen without a gap."""
+        assert self.last is not None
+        moved = False
+        while self.last + 1 in self._seen:
+            self.last += 1
+            self._seen.discard(self.last)
+            moved = True
+        return moved
+
+    def is_time_for_all(self, now: float) -> bool:
+        """Whether everything is to be looked at once more."""
+        if now < self._next_all:
+            return False
+        self._next_all = now + LOOK_AT_ALL
+        return True

@@ -1,0 +1,112 @@
+"""What the tasks of a run wait for, and what its worker does with that.
+
+A run all of whose tasks wait costs no slot of its worker, and it may be unloaded: its body
+unwinds, and is run again when what it waits for is there. A wait says until when it lasts, or
+for which signal; what is known of the deadlines around it is read where it begins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from . import deadlines
+from .boundary import waits_for_children
+from .signals import SignalScope
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """One wait of one task."""
+
+    until_ms: int | None = None
+    """When it ends, Unix ms; None: at a signal alone."""
+    signal: str | None = None
+    """The id that it waits for."""
+    can_unload: bool = True
+    """False: its worker must keep it loaded."""
+
+
+class Turns(Protocol):
+    """What a worker is told of a run's waits."""
+
+    def waits(self) -> None:
+        """All tasks of the run may wait now."""
+
+    async def go_on(self) -> None:
+        """Until the run may work again. A checkpoint only where it must wait for that."""
+
+
+class Waits:
+    """The waits of one block."""
+
+    __slots__ = ("_signals", "_waiting", "root", "turns")
+
+    def __init__(self, signals: SignalScope) -> None:
+        self._signals = signals
+        self._waiting: dict[trio.lowlevel.Task, Wait] = {}
+        self.turns: Turns | None = None
+        """The worker's; None: this run is not a worker's."""
+        self.root: trio.lowlevel.Task | None = None
+        """The task that runs the body."""
+
+    @contextmanager
+    def one(
+        self, *, until_ms: int | None = None, signal: str | None = None, short: bool = False
+    ) -> Iterator[None]:
+        """Around a wait. ``short``: it is between two tries of something."""
+        if self.turns is None:
+            yield
+            return
+        task = trio.lowlevel.current_task()
+        durable = deadlines.earliest_ms()
+        until = min((one for one in (until_ms, durable) if one is not None), default=None)
+        self._waiting[task] = Wait(
+            until_ms=until,
+            signal=signal,
+            can_unload=not short and not self._is_hurried(task),
+        )
+        try:
+            self.turns.waits()
+            yield
+        finally:
+            del self._waiting[task]
+
+    async def go_on(self) -> None:
+        """After a wait: until this run may work again."""
+        if self.turns is not None:
+            await self.turns.go_on()
+
+    def all(self) -> list[Wait] | None:
+        """What the run waits for, where all its tasks wait; None: something works."""
+        if self.root is None:
+            return None
+        waits: list[Wait] = []
+        tasks = [self.root]
+        while tasks:
+            task = tasks.pop()
+            wait = self._waiting.get(task)
+            if wait is not None:
+                waits.append(wait)
+            elif not (self._signals.boundary.is_collecting(task) or waits_for_children(task)):
+                return None
+            for nursery in task.child_nurseries:
+                tasks.extend(nursery.child_tasks)
+        return waits or None
+
+    def _is_hurried(self, task: trio.lowlevel.Task) -> bool:
+        """Whether a deadline of Trio's own is around a task: it would be lost with the body."""
+        known = {id(scope) for scope in deadlines.scopes()}
+        status: Any = task._cancel_status  # a private name, see tests/values/test_private_names.py
+        while status is not None:
+            scope = status._scope
+            if scope is self._signals.scope:
+                return False
+            if scope.deadline != math.inf and id(scope) not in known:
+                return True
+            status = status._parent
+        return False

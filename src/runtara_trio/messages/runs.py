@@ -1,0 +1,223 @@
+"""What clients and workers ask: starting runs of workflows, claiming them, their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import msgspec
+
+from ..types import InstanceStatus, Signal, WorkerInfo
+from .base import Done, Request
+
+# ---- starting
+
+
+class NewRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One run that is to be started."""
+
+    instance_id: str
+    workflow: str
+    version: int
+    queue: str
+    input: bytes
+    """The arguments, as the codec encodes a list of them."""
+    priority: int = 0
+    key: str = ""
+    """Empty: it has no key."""
+    delay_ms: int = 0
+    at_ms: int | None = None
+    """When it is ready, Unix ms; else after the delay."""
+    attributes: Mapping[str, str | int | float | bool] = {}
+
+
+class Existing(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance that had the id already."""
+
+    tenant_id: str
+    workflow: str | None
+    """None: no client has started it."""
+    input: bytes
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    existing: tuple[Existing | None, ...]
+    """For each run, in order. None: it was made now."""
+
+
+class StartRuns(Request[Started], frozen=True, kw_only=True):
+    """Make pending instances of a tenant, for workers to run. All of them in one commit."""
+
+    verb: ClassVar[str] = "start"
+    makes: ClassVar[bool] = True
+    tenant_id: str
+    runs: tuple[NewRun, ...]
+
+
+# ---- claiming
+
+
+class ClaimedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that a worker has taken: registered, under a lease."""
+
+    instance_id: str
+    tenant_id: str
+    workflow: str
+    version: int
+    input: bytes
+    lease: int
+    signal: Signal | None
+    """What waited for the start."""
+    resumed: bool
+    """Whether it ran before."""
+    taken_from: str | None
+    """The dead owner whose lease was taken over."""
+    attempt: int
+    """Of the whole function, from 1."""
+    recoveries: int
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    runs: tuple[ClaimedRun, ...]
+    turns: Mapping[tuple[str, ...], str]
+    """Whose turn was the last; goes into the next claim."""
+    version: int
+    """Of the signals; see ``messages``."""
+    more: bool
+    """Others may be ready as well."""
+    due_ms: int | None
+    """When the next run is ready by its time, Unix ms."""
+
+
+class ClaimRuns(Request[Claimed], frozen=True, kw_only=True):
+    """Take ready runs and set them running, in turns between queues, tenants and keys."""
+
+    verb: ClassVar[str] = "claim"
+    takes: ClassVar[bool] = True
+    makes: ClassVar[bool] = True
+    listens: ClassVar[bool] = True
+    queues: tuple[str, ...]
+    workflows: tuple[tuple[str, int], ...]
+    """Names and versions."""
+    tenant_ids: tuple[str, ...] | None = None
+    """None: every tenant's."""
+    limit: int
+    lost: bool = False
+    """The answer to an earlier claim was lost: what it took is ready again."""
+    suspect: bool = False
+    """Take one whose workers died twice in a row."""
+    turns: Mapping[tuple[str, ...], str] = {}
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to do."""
+
+    ready: bool
+    suspect: bool
+    dead: tuple[str, ...]
+    """Owners that have leases and may be dead."""
+    due_ms: int | None
+
+
+class LookForWork(Request[Work], frozen=True, kw_only=True):
+    """One cheap look, for whoever was not told."""
+
+    verb: ClassVar[str] = "look"
+    writes: ClassVar[bool] = False
+    listens: ClassVar[bool] = True
+    queues: tuple[str, ...]
+    workflows: tuple[tuple[str, int], ...]
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    count: int
+    """How many runs are ready again."""
+    parked: tuple[str, ...]
+    """The ids of those that were parked."""
+
+
+class RecoverRuns(Request[Recovered], frozen=True, kw_only=True):
+    """Make the runs of dead owners ready again, or park them."""
+
+    verb: ClassVar[str] = "recover"
+    takes: ClassVar[bool] = True
+    dead: tuple[str, ...]
+    max_recoveries: int
+    limit: int = 500
+
+
+class MarkRuns(Request[Done], frozen=True, kw_only=True):
+    """Note which loaded runs wait, and which work again: a death counts for the latter only."""
+
+    verb: ClassVar[str] = "mark"
+    waiting: tuple[str, ...] = ()
+    working: tuple[str, ...] = ()
+
+
+# ---- workers
+
+
+class AnnounceWorker(Request[Done], frozen=True, kw_only=True):
+    """Say that a worker lives, and what it does."""
+
+    verb: ClassVar[str] = "announce"
+    takes: ClassVar[bool] = True
+    makes: ClassVar[bool] = True
+    info: WorkerInfo
+    """Without its owner and its holder: the store knows them."""
+    leaves: bool = False
+    """It ends: its row goes."""
+
+
+class Workers(msgspec.Struct, frozen=True, kw_only=True):
+    workers: tuple[WorkerInfo, ...]
+
+
+class ListWorkers(Request[Workers], frozen=True, kw_only=True):
+    """All workers that live."""
+
+    verb: ClassVar[str] = "workers"
+    writes: ClassVar[bool] = False
+
+
+# ---- ends
+
+
+class Ends(msgspec.Struct, frozen=True, kw_only=True):
+    last: int
+    """The number of the newest end."""
+    ended: tuple[tuple[int, str], ...]
+    """Number and instance id, in order."""
+
+
+class EndsSince(Request[Ends], frozen=True, kw_only=True):
+    """Which runs have ended after the end of this number; None: only the newest number."""
+
+    verb: ClassVar[str] = "ends"
+    writes: ClassVar[bool] = False
+    makes: ClassVar[bool] = True
+    listens: ClassVar[bool] = True
+    after: int | None
+    limit: int = 1000
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance ended with; or, not ended, its status alone."""
+
+    status: InstanceStatus
+    tenant_id: str
+    workflow: str | None
+    output: bytes | None
+    error: str | None
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    results: Mapping[str, Result]
+    """By instance id; unknown ones are left out."""
+
+
+class GetResults(Request[Results], frozen=True, kw_only=True):
+    verb: ClassVar[str] = "result"
+    writes: ClassVar[bool] = False
+    makes: ClassVar[bool] = True
+    instance_ids: tuple[str, ...]

@@ -1,0 +1,197 @@
+"""What clients and workers are answered: starts, claims, recoveries, ends."""
+
+from __future__ import annotations
+
+from ...backend import Handlers
+from ...messages import (
+    AnnounceWorker,
+    Claimed,
+    ClaimedRun,
+    ClaimRuns,
+    Done,
+    Ends,
+    EndsSince,
+    GetResults,
+    ListWorkers,
+    LookForWork,
+    MarkRuns,
+    Recovered,
+    RecoverRuns,
+    Results,
+    Started,
+    StartRuns,
+    Work,
+    Workers,
+)
+from ...types import RunState
+from ..tables import Doubtful, Holder, Lane, Orphan, Placing, Ready, Tables
+from . import rules, turns
+
+BUSY_AGAIN_MS = 1000
+"""Milliseconds after which a run that somebody else has is looked at again."""
+
+
+async def start_runs(tx: Tables, message: StartRuns) -> Started:
+    existing = await tx.insert_runs(message.tenant_id, message.runs)
+    if tx.again:  # the answer to it was lost: what is the same was made by it
+        existing = [
+            None if found is not None and rules.is_same(found, message.tenant_id, run) else found
+            for found, run in zip(existing, message.runs, strict=True)
+        ]
+    return Started(existing=tuple(existing))
+
+
+async def claim_runs(tx: Tables, message: ClaimRuns) -> Claimed:
+    if tx.again or message.lost:
+        for instance in await tx.strays():
+            await tx.place_run(instance, Placing(state=RunState.READY))
+    due_ms = await tx.promote()
+    wanted: list[str]
+    after: turns.Turns
+    if message.suspect:
+        wanted = await tx.suspects(message.queues, message.workflows, message.limit)
+        after = message.turns
+    else:
+        wanted, after = await _in_turns(tx, message)
+    ready = await tx.lock_ready(wanted, suspect=message.suspect) if wanted else []
+    taken = await _takeable(tx, ready)
+    leases = await tx.take_runs([(one.instance_id, dead) for one, dead in taken]) if taken else {}
+    return Claimed(
+        runs=tuple(
+            ClaimedRun(
+                instance_id=one.instance_id,
+                tenant_id=one.row.tenant_id,
+                workflow=one.workflow,
+                version=one.version,
+                input=one.input,
+                lease=leases[one.instance_id],
+                signal=one.row.signal,
+                resumed=one.resumed,
+                taken_from=None if dead is None else dead.who,
+                attempt=one.attempt,
+                recoveries=one.recoveries,
+            )
+            for one, dead in taken
+        ),
+        turns={
+            path: name for path, name in after.items() if len(path) < 2 or path[0] in message.queues
+        },
+        version=tx.version,
+        more=len(wanted) >= message.limit or len(taken) < len(wanted),
+        due_ms=due_ms,
+    )
+
+
+async def _in_turns(tx: Tables, message: ClaimRuns) -> tuple[list[str], turns.Turns]:
+    """The ids of the next runs, each lane's share of the limit."""
+    limit, last = message.limit, message.turns
+    tenants = await tx.sublanes(
+        [(Lane(queue), last.get((queue,), "")) for queue in message.queues],
+        message.workflows,
+        limit,
+    )
+    if message.tenant_ids is not None:
+        tenants = [lane for lane in tenants if lane.tenant_id in message.tenant_ids]
+    if not tenants:
+        return [], last
+    keys = await tx.sublanes(
+        [(lane, last.get((lane.queue, lane.tenant_id or ""), "")) for lane in tenants],
+        message.workflows,
+        turns.share(limit, len(tenants)),
+    )
+    rows = await tx.ready_in(keys, message.workflows, turns.share(limit, len(keys)))
+    return turns.deal(list(zip(keys, rows, strict=True)), last, limit)
+
+
+async def _takeable(tx: Tables, ready: list[Ready]) -> list[tuple[Ready, Holder | None]]:
+    """Which of these may be taken, and from whom. The others are put where they belong."""
+    holders: dict[str, Holder | None] = {}
+    taken: list[tuple[Ready, Holder | None]] = []
+    for one in ready:
+        row = one.row
+        if row.status.finished:  # ended by a program of 0.1, or by a core
+            await tx.place_run(one.instance_id, Placing(state=RunState.ENDED))
+            continue
+        dead: Holder | None = None
+        if row.owner is not None and not tx.has_unheard(one.instance_id, row):
+            if row.owner not in holders:
+                holders[row.owner] = await _settled(tx, row.owner)
+            dead = holders[row.owner]
+            if dead is None:
+                continue  # nobody can tell yet
+            if dead.alive:  # a program of 0.1, which knows no queue
+                await tx.place_run(
+                    one.instance_id, Placing(state=RunState.TIMED, after_ms=BUSY_AGAIN_MS)
+                )
+                continue
+        taken.append((one, dead))
+    return taken
+
+
+async def _settled(tx: Tables, owner: str) -> Holder | None:
+    try:
+        return await tx.settled_holder(owner)
+    except Doubtful:
+        return None
+
+
+async def recover_runs(tx: Tables, message: RecoverRuns) -> Recovered:
+    count = 0
+    parked: dict[str, str] = {}
+    placed: list[tuple[Orphan, RunState, int]] = []
+    for owner in message.dead:
+        holder = None if not owner else await _settled(tx, owner)
+        if owner and (holder is None or holder.alive):
+            continue
+        for orphan in await tx.orphans(owner, message.limit - count):
+            state, recoveries = rules.after_death(orphan, message.max_recoveries)
+            if state is RunState.PARKED:
+                parked[orphan.instance_id] = rules.parked_text(recoveries)
+            placed.append((orphan, state, recoveries))
+            count += 1
+    if placed:
+        await tx.recover(placed, parked)
+    return Recovered(count=count - len(parked), parked=tuple(parked))
+
+
+async def mark_runs(tx: Tables, message: MarkRuns) -> Done:
+    await tx.mark_runs(message.waiting, message.working)
+    return Done()
+
+
+async def look_for_work(tx: Tables, message: LookForWork) -> Work:
+    return await tx.look(message)
+
+
+async def announce_worker(tx: Tables, message: AnnounceWorker) -> Done:
+    if message.leaves:
+        await tx.retire(message.info.name)
+    else:
+        await tx.announce(message.info)
+    return Done()
+
+
+async def list_workers(tx: Tables, message: ListWorkers) -> Workers:
+    living = await tx.living()
+    return Workers(workers=tuple(one for one in await tx.workers() if one.owner in living))
+
+
+async def ends_since(tx: Tables, message: EndsSince) -> Ends:
+    return await tx.ends_since(message)
+
+
+async def get_results(tx: Tables, message: GetResults) -> Results:
+    return Results(results=await tx.results(message.instance_ids))
+
+
+ANSWERS: Handlers[Tables] = {
+    StartRuns: start_runs,
+    ClaimRuns: claim_runs,
+    RecoverRuns: recover_runs,
+    MarkRuns: mark_runs,
+    LookForWork: look_for_work,
+    AnnounceWorker: announce_worker,
+    ListWorkers: list_workers,
+    EndsSince: ends_since,
+    GetResults: get_results,
+}

@@ -1,0 +1,234 @@
+"""``open_worker``: a worker as a block, which drains when it is left."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import trio
+
+from ..clock import Seconds, check_seconds
+from ..codec import JSON, Codec
+from ..engine.services import SharedBackend
+from ..engine.stop import signal_numbers
+from ..errors import ConfigError
+from ..ids import check_name_of, check_tenant_id
+from ..interrupts import protected_manager
+from ..opening import Target, check_on_trio, check_shareable, open_backend
+from ..sdk.workflow import AnyWorkflow, Workflow, check_version
+from ..tasks import open_service_nursery
+from .worker import Settings, Worker, workflows_of
+
+
+def open_worker(
+    target: Target,
+    workflows: Iterable[AnyWorkflow],
+    *,
+    queues: Iterable[str] | None = None,
+    slots: int = 100,
+    max_loaded: int = 10_000,
+    name: str | None = None,
+    versions: Mapping[str, Sequence[int]] | None = None,
+    tenant_ids: Iterable[str] | None = None,
+    drain_timeout: Seconds = 20.0,
+    max_recoveries: int = 10,
+    stop_signals: Iterable[int] = (signal.SIGTERM,),
+    codec: Codec = JSON,
+) -> AbstractAsyncContextManager[Worker]:
+    """Claim runs of these workflows and run them, as child tasks of the block.
+
+    Any number of workers may work on one store. Leaving the block drains: nothing more is
+    claimed, each run stops at its next boundary, and other workers go on with it at once.
+    A stop signal does the same; the body is cancelled once the drain is over, and the block
+    raises SystemExit (128 + the signal's number). A second one cancels the runs.
+
+    Args:
+      target: a URL of a store, an :class:`SdkConfig`, or an open backend of
+        :func:`open_backend`, which a client may share.
+      workflows: what it runs.
+      queues: from which it takes runs. None: those of its workflows, and ``default``.
+      slots: how many runs work at once. A run that waits costs none.
+      max_loaded: how many runs are in memory. Above it those that wait longest are unloaded.
+      name: what ``workers`` shows. None: host and process.
+      versions: older versions, by name, that the same functions still run.
+      tenant_ids: only runs of these. None: of every tenant.
+      drain_timeout: seconds, or a ``timedelta``, for a drain; then the runs are cancelled.
+      max_recoveries: a run whose worker died so often in a row without a new checkpoint is
+        parked until a resume.
+      stop_signals: what drains, in the main thread, where nobody else handles them.
+      codec: encodes states, results and outputs.
+
+    Raises:
+      ConfigError: an invalid argument, or ``:memory:`` by its URL.
+      NotSupported: a server, not a store.
+      StoreError: the store cannot be used.
+    """
+    settings = _checked(
+        list(workflows),
+        queues=queues,
+        slots=slots,
+        max_loaded=max_loaded,
+        name=name,
+        versions=versions or {},
+        tenant_ids=tenant_ids,
+        drain_timeout=drain_timeout,
+        max_recoveries=max_recoveries,
+        stop_signals=stop_signals,
+        codec=codec,
+    )
+    check_shareable(target, "open_worker")
+    return _opened(target, settings)
+
+
+async def run_worker(target: Target, workflows: Iterable[AnyWorkflow], **options: Any) -> None:
+    """:func:`open_worker` with a body that waits: until a stop signal, or a cancel."""
+    async with open_worker(target, workflows, **options):
+        await trio.sleep_forever()
+
+
+@protected_manager
+async def _opened(target: Target, settings: Settings) -> AsyncIterator[Worker]:
+    check_on_trio()
+    await trio.lowlevel.checkpoint_if_cancelled()
+    if isinstance(target, SharedBackend):
+        async with _working(target, settings) as worker:
+            yield worker
+        return
+    async with open_backend(target, create=True) as shared, _working(shared, settings) as worker:
+        yield worker
+
+
+@asynccontextmanager
+async def _working(shared: SharedBackend, settings: Settings) -> AsyncIterator[Worker]:
+    worker = Worker(shared, settings)
+    await worker.begin()
+    ending = _Ending(worker, settings.stop_signals)
+    left: BaseException | None = None
+    async with open_service_nursery() as services:
+        services.start_soon(worker.serve)
+        services.start_soon(ending.listen)
+        services.start_soon(ending.watch)
+        with ending.body:
+            try:
+                yield worker
+            except BaseException as exc:
+                left = exc
+        ended = await ending.finish()
+    if isinstance(left, trio.Cancelled) and ended is not None:
+        left = None
+    try:
+        if left is not None:
+            raise left
+        if ended is not None:
+            raise ended
+    finally:
+        left = ended = None  # no cycle of exception, traceback and this frame
+
+
+class _Ending:
+    """The end of one worker's block."""
+
+    def __init__(self, worker: Worker, stop_signals: tuple[int, ...]) -> None:
+        self._worker = worker
+        self._signals = stop_signals
+        self._received: int | None = None
+        self.body = trio.CancelScope()
+
+    async def listen(self) -> None:
+        """Drain at a stop signal; cancel the runs at the second one."""
+        numbers = [one for one in self._signals if signal.getsignal(one) is signal.SIG_DFL]
+        if not numbers or threading.current_thread() is not threading.main_thread():
+            return
+        with trio.open_signal_receiver(*numbers) as received:
+            async for number in received:
+                if self._received is None:
+                    self._received = number
+                    self._worker.drain(f"stopped by {signal.Signals(number).name}")
+                else:
+                    self._worker.stop()
+
+    async def watch(self) -> None:
+        """Cancel the body once a drain is over: a web server in it answers until then."""
+        await self._worker.wait_ended()
+        self.body.cancel()
+
+    async def finish(self) -> BaseException | None:
+        """Drain, and wait for its end. What ends the process, if something does."""
+        self._worker.drain("its block is left")
+        while True:
+            try:
+                await self._worker.wait_ended()
+                break
+            except (trio.Cancelled, KeyboardInterrupt):
+                self._worker.stop()
+                with trio.CancelScope(shield=True):
+                    await self._worker.wait_ended()
+                raise
+        if self._worker.ended_by is not None:
+            return self._worker.ended_by
+        return None if self._received is None else SystemExit(128 + self._received)
+
+
+def _checked(
+    workflows: list[AnyWorkflow],
+    *,
+    queues: Iterable[str] | None,
+    slots: int,
+    max_loaded: int,
+    name: str | None,
+    versions: Mapping[str, Sequence[int]],
+    tenant_ids: Iterable[str] | None,
+    drain_timeout: Seconds,
+    max_recoveries: int,
+    stop_signals: Iterable[int],
+    codec: Codec,
+) -> Settings:
+    """The settings. Raises ConfigError."""
+    if not workflows:
+        raise ConfigError("a worker needs at least one workflow")
+    seen: dict[tuple[str, int], AnyWorkflow] = {}
+    for one in workflows:
+        if not isinstance(one, Workflow):
+            raise ConfigError(f"workflows must be made by @workflow, not {one!r}")
+        if seen.setdefault((one.name, one.version), one) is not one:
+            raise ConfigError(
+                f"two workflows are called {one.name!r} in version {one.version}; give one of "
+                "them another name: @workflow(name=...)"
+            )
+    names = {one.name for one in workflows}
+    for known, numbers in versions.items():
+        if known not in names:
+            raise ConfigError(f"versions names {known!r}, which is none of the worker's workflows")
+        for number in numbers:
+            check_version(number)
+    if isinstance(queues, str) or isinstance(tenant_ids, str):
+        raise ConfigError("queues and tenant_ids are lists of names, not one text")
+    wanted = {one.queue for one in workflows} | {"default"} if queues is None else set(queues)
+    if not wanted:
+        raise ConfigError("queues is empty: name at least one, or leave it out")
+    if name is None:
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+    return Settings(
+        workflows=workflows_of(workflows, versions),
+        queues=tuple(sorted(check_name_of("queue", one) for one in wanted)),
+        slots=_check_count("slots", slots),
+        max_loaded=_check_count("max_loaded", max_loaded),
+        name=check_name_of("name", name),
+        tenant_ids=None if tenant_ids is None else tuple(map(check_tenant_id, tenant_ids)),
+        drain_timeout=check_seconds("drain_timeout", drain_timeout),
+        max_recoveries=_check_count("max_recoveries", max_recoveries),
+        stop_signals=signal_numbers(stop_signals),
+        codec=codec,
+    )
+
+
+def _check_count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
+        raise ConfigError(f"{name} must be a whole number from 1 to 1000000, not {value!r}")
+    return value

@@ -1,0 +1,238 @@
+"""One run of a workflow in a worker: its body, its slot, and what becomes of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import trio
+
+from .. import logs
+from ..codec import Codec
+from ..engine.block import Block
+from ..engine.outcome import contains, leaves_of
+from ..engine.services import SharedBackend
+from ..engine.signals import Cause
+from ..engine.waits import Wait
+from ..errors import LeaseLost, OutcomeNotRecorded, StoreError, Unreachable
+from ..messages import ClaimedRun, MarkRuns, Next, Registered
+from ..sdk.current import make_current
+from ..sdk.retry import RetryPolicy
+from ..sdk.runtara_sdk import RuntaraSdk
+from ..sdk.waiting import deadline
+from ..sdk.workflow import AnyWorkflow, run_workflow
+from ..types import RunState
+from .slots import Slots
+
+AGAIN_MS = 1000
+"""Milliseconds after which a run is tried again that a store's trouble has ended."""
+
+LONGEST_DELAY = 3600.0
+"""Seconds between two attempts at most."""
+
+TIMEOUT = "runtara_trio::workflow"
+"""The checkpoint id of the deadline of a whole workflow."""
+
+
+class TimedOut(Exception):
+    """The deadline of a whole workflow has passed."""
+
+
+class Host(Protocol):
+    """What a run needs of its worker."""
+
+    shared: SharedBackend
+    codec: Codec
+    slots: Slots
+    pause_grace: float
+    final_timeout: float
+
+    def freed(self) -> None:
+        """A slot may be free, or a run has ended."""
+
+    def end_with(self, error: BaseException) -> None:
+        """A run raised what ends the process: drain."""
+
+
+class Run:
+    """One claimed run."""
+
+    def __init__(self, host: Host, claimed: ClaimedRun, workflow: AnyWorkflow) -> None:
+        self._host = host
+        self._claimed = claimed
+        self._workflow = workflow
+        self._how = RetryPolicy(
+            max_retries=workflow.max_attempts - 1,
+            delay=workflow.retry_delay,
+            max_delay=LONGEST_DELAY,
+            jitter=False,
+            retry_on=None,
+            timeout=None,
+            on_retry=None,
+        )
+        self._taking = trio.Lock()
+        self._seen_by_store = False
+        self.has_slot = True
+        self.waits_since = math.inf
+        """Since when it holds no slot, by Trio's clock."""
+        self.block = Block(
+            host.shared,
+            claimed.instance_id,
+            claimed.tenant_id,
+            manual=False,
+            pause_grace=host.pause_grace,
+            final_timeout=host.final_timeout,
+        )
+        self._sdk = RuntaraSdk(self.block, host.codec, None)
+
+    @property
+    def instance_id(self) -> str:
+        return self._claimed.instance_id
+
+    # ---- its waits
+
+    def waits(self) -> None:
+        """Give the slot back if all tasks wait."""
+        if self.has_slot and self.block.waits.all() is not None:
+            self.has_slot = False
+            self.waits_since = trio.current_time()
+            self._host.slots.give()
+            self._host.freed()
+
+    async def go_on(self) -> None:
+        """Take a slot again, unless another task of this run has."""
+        async with self._taking:
+            if not self.has_slot:
+                await self._host.slots.take()
+                self.has_slot = True
+                self.waits_since = math.inf
+                if self._seen_by_store:
+                    self._seen_by_store = False
+                    await self._host.shared.request(MarkRuns(working=(self.instance_id,)))
+
+    def is_to_be_marked(self, since: float) -> bool:
+        """Whether the store should know that it waits, having done so since then."""
+        if self._seen_by_store or self.waits_since > since:
+            return False
+        self._seen_by_store = True
+        return True
+
+    # ---- what ends it from outside
+
+    def drain(self, grace: float) -> None:
+        """Stop at the next boundary, within ``grace`` seconds."""
+        signals = self.block.signals
+        signals.drain(grace)
+        self._host.shared.start_soon(signals.boundary.check_steps)
+
+    def stop(self, reason: str) -> None:
+        """Stop now."""
+        self.block.stop(reason)
+
+    def unloadable(self) -> list[Wait] | None:
+        """What it waits for, where it may be unloaded."""
+        if self.has_slot or self._taking.locked() or self.block.scope.cancel_called:
+            return None
+        if self.block.boundary.pause_requested:
+            return None
+        waits = self.block.waits.all()
+        if waits is None or not all(wait.can_unload for wait in waits):
+            return None
+        return waits
+
+    def unload(self, waits: list[Wait]) -> None:
+        """Have the body unwind; the run is ready again when something of this is there."""
+        due = min((one.until_ms for one in waits if one.until_ms is not None), default=None)
+        signals = tuple(sorted({one.signal for one in waits if one.signal is not None}))
+        state = RunState.WAITING if due is None else RunState.TIMED
+        place = Next(state=state, due_ms=due, waiting_for=signals)
+        self.block.ending.after_stop = lambda: place
+        self.block.signals.end(Cause.UNLOAD)
+
+    # ---- running it
+
+    async def run(self) -> None:
+        """Run the body, and record what became of it. Raises nothing of the body's."""
+        claimed, block = self._claimed, self.block
+        block.begin(
+            Registered(
+                lease=claimed.lease,
+                signal=claimed.signal,
+                version=0,
+                resumed=claimed.resumed,
+                taken_from=claimed.taken_from,
+            )
+        )
+        block.waits.root, block.waits.turns = trio.lowlevel.current_task(), self
+        make_current(self._sdk)
+        raised: BaseException | None = None
+        try:
+            with block.scope:
+                try:
+                    block.ending.output = await self._body()
+                except BaseException as exc:
+                    raised = exc
+                    raise
+        except BaseException as exc:
+            raised = exc if raised is None or contains(raised, trio.Cancelled) else raised
+            if not isinstance(raised, Exception) and _ends_the_process(raised):
+                self._host.end_with(raised)
+        block.waits.turns = None
+        if isinstance(raised, (Exception, BaseExceptionGroup)):
+            block.ending.again = self._again(raised)
+            self._tell(raised)
+        try:
+            await block.ending.finish(raised, around_cancelled=False)
+        except (LeaseLost, OutcomeNotRecorded):
+            pass  # logged; who has it now goes on, or its next worker
+        finally:
+            if self.has_slot:
+                self.has_slot = False
+                self._host.slots.give()
+
+    async def _body(self) -> bytes:
+        run = run_workflow(self._workflow, self._sdk, self._host.codec, self._claimed.input)
+        if self._workflow.timeout is None:
+            return await run
+        try:
+            async with deadline(self.block, TIMEOUT, self._workflow.timeout):
+                return await run
+        finally:
+            run.close()
+        raise TimedOut("timed out")
+
+    def _again(self, error: BaseException) -> Next | None:
+        """What becomes of a run whose body raised; None: it has failed."""
+        if self.block.signals.scope.cancel_called and contains(error, trio.Cancelled):
+            return None
+        leaves = leaves_of(error)
+        if leaves and all(_is_trouble(leaf) for leaf in leaves):
+            return Next(state=RunState.TIMED, due_ms=self._in_ms(AGAIN_MS))
+        how, attempt = self._how, self._claimed.attempt
+        if not isinstance(error, Exception) or how.is_last(attempt - 1) or not how.retries(error):
+            return None
+        if any(isinstance(leaf, TimedOut) for leaf in leaves):
+            return None
+        return Next(state=RunState.TIMED, due_ms=self._in_ms(how.wait(attempt) * 1000), counts=True)
+
+    def _in_ms(self, ms: float) -> int:
+        return int(self._host.shared.clock.now() * 1000 + ms)
+
+    def _tell(self, error: BaseException) -> None:
+        if not contains(error, trio.Cancelled) and not contains(error, LeaseLost):
+            logs.run_failed(
+                exc_info=error,
+                instance_id=self.instance_id,
+                workflow=self._workflow.name,
+                attempt=self._claimed.attempt,
+                error=type(error).__name__,
+            )
+
+
+def _is_trouble(error: BaseException) -> bool:
+    """Whether a store that is away has ended a body, and not a mistake of its own."""
+    return isinstance(error, Unreachable) or (isinstance(error, StoreError) and error.transient)
+
+
+def _ends_the_process(error: BaseException) -> bool:
+    return contains(error, KeyboardInterrupt) or contains(error, SystemExit)

@@ -1,0 +1,422 @@
+"""One worker: what it claims, and when.
+
+It claims no more than it has free slots, when there is news, when something is due, and once a
+second where nobody tells it. It sweeps for the runs of dead owners all the time. What it has
+claimed it runs, or gives back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import trio
+
+from .. import logs
+from ..clock import is_steady
+from ..codec import Codec
+from ..engine.services import SharedBackend
+from ..errors import SdkError
+from ..messages import (
+    AnnounceWorker,
+    ClaimedRun,
+    ClaimRuns,
+    LookForWork,
+    MarkRuns,
+    Next,
+    RecordOutcome,
+    RecoverRuns,
+)
+from ..sdk.workflow import AnyWorkflow
+from ..tasks import RepeatedEvent
+from ..types import InstanceStatus, RunState, WorkerInfo
+from .run import Run
+from .slots import Slots
+
+BATCH = 100
+"""Runs that one claim takes at most."""
+
+LOOK = 0.9
+"""Seconds between two looks where nobody tells of news."""
+
+CHECK_SLOTS = 0.05
+"""Seconds between two looks at whether runs wait, while no slot is free or one run is alone: Trio
+tells nobody when a task ends."""
+
+MARK = 1.0
+"""Seconds that a run waits before the store is told so."""
+
+ANNOUNCE = 5.0
+"""Seconds between two lines in the table of workers."""
+
+LONGEST_WAIT = 60.0
+"""Seconds after which a wait for what is due is checked against the wall clock."""
+
+
+class WorkerHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker is. Times are aware, in UTC."""
+
+    last_look: datetime
+    """When the store last answered what there is to do."""
+    oldest_boundary: datetime | None
+    """Since when its oldest run has not reached a boundary; None: nothing works."""
+    loaded: int
+    """Runs in memory, those that wait among them."""
+    slots: int
+    """How many may work at once."""
+    working: int
+    """How many do."""
+    draining: bool
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of ``open_worker``, checked."""
+
+    workflows: Mapping[tuple[str, int], AnyWorkflow]
+    """By name and version."""
+    queues: tuple[str, ...]
+    slots: int
+    max_loaded: int
+    name: str
+    tenant_ids: tuple[str, ...] | None
+    drain_timeout: float
+    max_recoveries: int
+    stop_signals: tuple[int, ...]
+    codec: Codec
+
+
+class Worker:
+    """Claims runs of workflows and runs them; open it with :func:`open_worker`."""
+
+    pause_grace = final_timeout = 30.0
+    """Seconds, as of ``open_runtara``."""
+
+    def __init__(self, shared: SharedBackend, settings: Settings) -> None:
+        self.shared = shared
+        self.codec = settings.codec
+        self.slots = Slots(settings.slots)
+        self._settings = settings
+        self._runs: dict[str, Run] = {}
+        self._alone: tuple[Run, int] | None = None
+        self._wake = RepeatedEvent()
+        self._may_be_ready = True
+        self._suspects = False
+        self._lost_claim = False
+        self._turns: Mapping[tuple[str, ...], str] = {}
+        self._due_ms: int | None = None
+        self._last_look = shared.clock.now()
+        self._trouble = logs.Outage(logs.claim_failed, f"a claim of worker {settings.name}")
+        self._blind = logs.Outage(logs.claim_failed, f"the look of worker {settings.name}")
+        self._ended = trio.Event()
+        self.draining = False
+        """It claims nothing more."""
+        self.ended_by: BaseException | None = None
+        """What a run raised that ends the process."""
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    def health(self) -> WorkerHealth:
+        """How it is now."""
+        oldest = min(
+            (run.block.boundary.reached_at for run in self._runs.values() if run.has_slot),
+            default=None,
+        )
+        if oldest is not None:
+            oldest = self.shared.clock.now() - (trio.current_time() - oldest)
+        return WorkerHealth(
+            last_look=_time(self._last_look),
+            oldest_boundary=None if oldest is None else _time(oldest),
+            loaded=len(self._runs),
+            slots=self.slots.total,
+            working=self.slots.held,
+            draining=self.draining,
+        )
+
+    # ---- its life
+
+    async def begin(self) -> None:
+        """Say that it is there; the store's tables are made. Raises what the store raises."""
+        await self._announce()
+        logs.worker_started(
+            worker=self.name,
+            workflow=", ".join(f"{name} {version}" for name, version in self._settings.workflows),
+        )
+
+    @trio.lowlevel.enable_ki_protection
+    async def serve(self) -> None:
+        """Claim and run, until it was drained. Not to be cancelled before that."""
+        try:
+            async with trio.open_nursery() as services:
+                for service in (self._hear, self._look, self._check_slots, self._tell):
+                    services.start_soon(service)
+                async with trio.open_nursery() as runs:
+                    await self._claim_all(runs)
+                services.cancel_scope.cancel()
+            with trio.move_on_after(self.final_timeout):
+                await self._announce(leaves=True)
+        except SdkError as exc:
+            self._trouble.goes_on(str(exc))
+        finally:
+            self._ended.set()
+
+    def drain(self, cause: str = "as asked") -> None:
+        """Claim nothing more; each run stops at its next boundary, and is another worker's."""
+        if self.draining:
+            return
+        self.draining = True
+        logs.worker_drains(worker=self.name, count=len(self._runs), cause=cause)
+        for run in list(self._runs.values()):
+            run.drain(self._settings.drain_timeout)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Cancel what still runs; it is recorded as stopped, and is another worker's."""
+        self.drain()
+        for run in list(self._runs.values()):
+            run.stop("stopped by its worker")
+
+    async def wait_ended(self) -> None:
+        """Until nothing runs any more."""
+        await self._ended.wait()
+
+    # ---- what runs tell
+
+    def freed(self) -> None:
+        self._wake.set()
+
+    def end_with(self, error: BaseException) -> None:
+        self.ended_by = self.ended_by or error
+        self.drain(f"ended by {type(error).__name__}")
+
+    # ---- claiming
+
+    async def _claim_all(self, runs: trio.Nursery) -> None:
+        while not self.draining:
+            suspect = self._suspects and not self.slots.held
+            held_back = self._suspects and bool(self.slots.held)
+            if self.slots.free and (suspect or (self._may_be_ready and not held_back)):
+                try:
+                    # Not left half-way: what was taken must be run.
+                    with trio.CancelScope(shield=True):
+                        await self._claim(runs, suspect=suspect)
+                    self._trouble.over()
+                except SdkError as exc:
+                    self._trouble.goes_on(str(exc))
+                    self._lost_claim = self._may_be_ready = True
+                    await self._wait(1.0)
+            else:
+                await self._wait(self._until_due())
+
+    async def _claim(self, runs: trio.Nursery, *, suspect: bool) -> None:
+        self._may_be_ready = self._suspects = False
+        settings = self._settings
+        limit = 1 if suspect else min(self.slots.free, BATCH)
+        reply = await self.shared.request(
+            ClaimRuns(
+                queues=settings.queues,
+                workflows=tuple(settings.workflows),
+                tenant_ids=settings.tenant_ids,
+                limit=limit,
+                suspect=suspect,
+                lost=self._lost_claim,
+                turns=self._turns,
+            )
+        )
+        self._last_look = self.shared.clock.now()
+        self._lost_claim = False
+        self._turns = reply.turns
+        self._due_ms = reply.due_ms
+        self._may_be_ready = self._may_be_ready or reply.more or suspect
+        for claimed in reply.runs:
+            if self.draining:
+                runs.start_soon(self._give_back, claimed)
+            else:
+                self._begin(runs, claimed, suspect=suspect)
+
+    def _begin(self, runs: trio.Nursery, claimed: ClaimedRun, *, suspect: bool) -> None:
+        workflow = self._settings.workflows[claimed.workflow, claimed.version]
+        run = Run(self, claimed, workflow)
+        self._runs[claimed.instance_id] = run
+        self.slots.begin(alone=suspect)
+        if suspect:
+            self._alone = run, run.block.requests.saved
+        runs.start_soon(self._run, run, name=f"run {claimed.instance_id}")
+
+    @trio.lowlevel.disable_ki_protection
+    async def _run(self, run: Run) -> None:
+        try:
+            await run.run()
+        finally:
+            if self._runs.get(run.instance_id) is run:
+                del self._runs[run.instance_id]
+            self._end_alone()
+            self._wake.set()
+
+    async def _give_back(self, claimed: ClaimedRun) -> None:
+        """A run that came while the worker drains: another one takes it."""
+        await self.shared.request(
+            RecordOutcome(
+                instance_id=claimed.instance_id,
+                lease=claimed.lease,
+                status=InstanceStatus.SUSPENDED,
+                payload=b"given back: its worker drains",
+                next=Next(state=RunState.READY),
+            )
+        )
+
+    def _end_alone(self) -> None:
+        """Let others work again, once the run that is alone has come to a checkpoint."""
+        if self._alone is None:
+            return
+        run, saved = self._alone
+        going = self._runs.get(run.instance_id) is run and run.has_slot
+        if not going or run.block.requests.saved > saved:
+            self._alone = None
+            self.slots.share()
+
+    def _until_due(self) -> float:
+        if self._due_ms is None or not self.slots.free:
+            return math.inf
+        left = self._due_ms / 1000 - self.shared.clock.now()
+        if left <= 0:
+            self._may_be_ready = True
+            return 0.0
+        return left if is_steady(self.shared.clock) else min(left, LONGEST_WAIT)
+
+    async def _wait(self, seconds: float) -> None:
+        if self.draining:
+            return
+        with trio.move_on_after(seconds):
+            await self._wake.wait()
+            return
+        self._may_be_ready = self._may_be_ready or self._due_ms is not None
+
+    # ---- services
+
+    async def _hear(self) -> None:
+        """Claim at news."""
+        while True:
+            await self.shared.news.wait()
+            self._may_be_ready = True
+            self._wake.set()
+
+    async def _look(self) -> None:
+        """Look for what nobody told of, and for the runs of dead owners."""
+        if self.shared.alone:
+            return
+        while True:
+            await trio.sleep(LOOK)
+            try:
+                await self._look_once()
+                self._blind.over()
+            except SdkError as exc:
+                self._blind.goes_on(str(exc))
+
+    async def _look_once(self) -> None:
+        settings = self._settings
+        work = await self.shared.request(
+            LookForWork(queues=settings.queues, workflows=tuple(settings.workflows))
+        )
+        self._last_look = self.shared.clock.now()
+        if work.dead:
+            found = await self.shared.request(
+                RecoverRuns(dead=work.dead, max_recoveries=settings.max_recoveries)
+            )
+            if found.count:
+                logs.recovered(count=found.count)
+            for instance in found.parked:
+                logs.run_parked(instance_id=instance)
+            if found.count:
+                work = msgspec.structs.replace(work, ready=True)
+        self._suspects = work.suspect and not self.draining
+        self._due_ms = work.due_ms
+        if work.ready or work.suspect:
+            self._may_be_ready = self._may_be_ready or work.ready
+            self._wake.set()
+
+    async def _check_slots(self) -> None:
+        """See which runs wait, unload what is too many, and let go what was alone."""
+        while True:
+            await self._wake.wait()
+            while not self.slots.free or len(self._runs) > self._settings.max_loaded:
+                for run in list(self._runs.values()):
+                    run.waits()
+                self._end_alone()
+                self._unload()
+                await trio.sleep(CHECK_SLOTS)
+
+    def _unload(self) -> None:
+        """Unload the runs that will wait longest, where there are too many."""
+        excess = len(self._runs) - self._settings.max_loaded
+        if excess <= 0:
+            return
+        found = [(run, waits) for run in self._runs.values() if (waits := run.unloadable())]
+        found.sort(key=lambda one: min(wait.until_ms or math.inf for wait in one[1]), reverse=True)
+        for run, waits in found[:excess]:
+            run.unload(waits)
+
+    async def _tell(self) -> None:
+        """Say in the store how it is, and which runs wait."""
+        if self.shared.alone:
+            return
+        next_line = trio.current_time() + ANNOUNCE
+        said_draining = False
+        while True:
+            await trio.sleep(MARK)
+            try:
+                await self._mark()
+                if trio.current_time() >= next_line or self.draining is not said_draining:
+                    next_line = trio.current_time() + ANNOUNCE
+                    said_draining = self.draining
+                    await self._announce()
+            except SdkError as exc:
+                self._blind.goes_on(str(exc))
+
+    async def _mark(self) -> None:
+        since = trio.current_time() - MARK
+        waiting = tuple(
+            one.instance_id for one in self._runs.values() if one.is_to_be_marked(since)
+        )
+        if waiting:
+            await self.shared.request(MarkRuns(waiting=waiting))
+
+    async def _announce(self, *, leaves: bool = False) -> None:
+        health, settings = self.health(), self._settings
+        await self.shared.request(
+            AnnounceWorker(
+                leaves=leaves,
+                info=WorkerInfo(
+                    owner="",
+                    holder="",
+                    name=self.name,
+                    workflows=tuple(settings.workflows),
+                    queues=settings.queues,
+                    tenant_ids=settings.tenant_ids,
+                    slots=health.slots,
+                    working=health.working,
+                    loaded=health.loaded,
+                    last_look=health.last_look,
+                    oldest_boundary=health.oldest_boundary,
+                    draining=self.draining,
+                ),
+            )
+        )
+
+
+def workflows_of(
+    workflows: Sequence[AnyWorkflow], versions: Mapping[str, Sequence[int]]
+) -> dict[tuple[str, int], AnyWorkflow]:
+    """By name and version, older versions that a function still runs among them."""
+    found: dict[tuple[str, int], AnyWorkflow] = {}
+    for one in workflows:
+        for version in (one.version, *versions.get(one.name, ())):
+            found.setdefault((one.name, version), one)
+    return found
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
