@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
 import click
 
-from ..types import FINISHED, InstanceStatus
+from ..types import FINISHED, InstanceStatus, InstanceSummary, RunState, WorkerInfo
 from . import tables
 from .options import (
     instance_argument,
@@ -47,7 +48,8 @@ def list_command(
     if as_json:
         print_json([tables.summary_json(one) for one in page.instances])
         return
-    tables.display(tables.instances_table(page.instances, tables.now()))
+    workers = _workers(store, page.instances)
+    tables.display(tables.instances_table(page.instances, tables.now(), workers))
     if page.next is not None:
         click.echo(f"more than {limit}; --limit shows more", err=True)
 
@@ -62,7 +64,15 @@ def show(store: str, as_json: bool, instance_id: str) -> None:
     if as_json:
         print_json(tables.details_json(details))
     else:
-        tables.display(tables.details_table(details, tables.now()))
+        workers = _workers(store, [details.summary])
+        tables.display(tables.details_table(details, tables.now(), workers))
+
+
+def _workers(store: str, shown: Iterable[InstanceSummary]) -> tuple[WorkerInfo, ...]:
+    """The living workers, where something shown waits for one."""
+    if any(one.run is not None and one.run.state is RunState.READY for one in shown):
+        return operate(store, lambda op: op.workers())
+    return ()
 
 
 @click.command()

@@ -19,6 +19,7 @@ from ..messages import (
     InstancePage,
     ListEvents,
     ListInstances,
+    ListWorkers,
     Prune,
     ReadCheckpoints,
     SendCustomSignal,
@@ -28,7 +29,7 @@ from ..messages import (
     Vacuum,
     Vacuumed,
 )
-from ..types import InstanceDetails, InstanceStatus, SignalType
+from ..types import InstanceDetails, InstanceStatus, SignalType, WorkerInfo
 
 PRUNE_BATCH = 500
 
@@ -61,6 +62,8 @@ class Operator:
     async def pause(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
         """Suspend an instance at its next boundary; its program goes on when started again.
 
+        A worker's run is out of its queue until a resume.
+
         Raises:
           SignalRefused: unknown, finished, or a cancel stands.
         """
@@ -69,7 +72,8 @@ class Operator:
     async def resume(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
         """Take back a pause that has not stopped the instance yet.
 
-        To go on with a suspended instance, start its program; the answer says so.
+        A worker's run that is paused or parked is ready again. To go on with another suspended
+        instance, start its program; the answer says so.
 
         Raises:
           SignalRefused: unknown, finished, or a cancel stands.
@@ -176,6 +180,10 @@ class Operator:
                 progress(removed)
             if batch.removed < PRUNE_BATCH:
                 return removed
+
+    async def workers(self) -> tuple[WorkerInfo, ...]:
+        """The workers that live."""
+        return (await self._backend.request(ListWorkers())).workers
 
     async def vacuum(self) -> Vacuumed:
         """Give back to the disk what :meth:`prune` has removed. Returns both sizes of the store.

@@ -60,6 +60,8 @@ class WorkerHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     last_look: datetime
     """When the store last answered what there is to do."""
+    last_turn: datetime
+    """When it last asked; on a store of its own process it asks only at news."""
     oldest_boundary: datetime | None
     """Since when its oldest run has not reached a boundary; None: nothing works."""
     loaded: int
@@ -106,7 +108,7 @@ class Worker:
         self._lost_claim = False
         self._turns: Mapping[tuple[str, ...], str] = {}
         self._due_ms: int | None = None
-        self._last_look = shared.clock.now()
+        self._last_look = self._last_turn = shared.clock.now()
         self._trouble = logs.Outage(logs.claim_failed, f"a claim of worker {settings.name}")
         self._blind = logs.Outage(logs.claim_failed, f"the look of worker {settings.name}")
         self._ended = trio.Event()
@@ -129,6 +131,7 @@ class Worker:
             oldest = self.shared.clock.now() - (trio.current_time() - oldest)
         return WorkerHealth(
             last_look=_time(self._last_look),
+            last_turn=_time(self._last_turn),
             oldest_boundary=None if oldest is None else _time(oldest),
             loaded=len(self._runs),
             slots=self.slots.total,
@@ -310,6 +313,7 @@ class Worker:
             return
         while True:
             await trio.sleep(LOOK)
+            self._last_turn = self.shared.clock.now()
             try:
                 await self._look_once()
                 self._blind.over()
