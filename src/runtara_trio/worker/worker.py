@@ -152,9 +152,10 @@ class Worker:
     @trio.lowlevel.enable_ki_protection
     async def serve(self) -> None:
         """Claim and run, until it was drained. Not to be cancelled before that."""
+        self.shared.on_news[self._hear] = None
         try:
             async with trio.open_nursery() as services:
-                for service in (self._hear, self._look, self._check_slots, self._tell):
+                for service in (self._look, self._check_slots, self._tell):
                     services.start_soon(service)
                 async with trio.open_nursery() as runs:
                     await self._claim_all(runs)
@@ -164,6 +165,7 @@ class Worker:
         except SdkError as exc:
             self._trouble.goes_on(str(exc))
         finally:
+            del self.shared.on_news[self._hear]
             self._ended.set()
 
     def drain(self, cause: str = "as asked") -> None:
@@ -194,6 +196,11 @@ class Worker:
     def end_with(self, error: BaseException) -> None:
         self.ended_by = self.ended_by or error
         self.drain(f"ended by {type(error).__name__}")
+
+    def _hear(self) -> None:
+        """There is news in the store."""
+        self._may_be_ready = True
+        self._wake.set()
 
     # ---- claiming
 
@@ -247,6 +254,7 @@ class Worker:
         self.slots.begin(alone=suspect)
         if suspect:
             self._alone = run, run.block.requests.saved
+        self._wake.set()  # the slots may be full now
         runs.start_soon(self._run, run, name=f"run {claimed.instance_id}")
 
     @trio.lowlevel.disable_ki_protection
@@ -299,13 +307,6 @@ class Worker:
         self._may_be_ready = self._may_be_ready or self._due_ms is not None
 
     # ---- services
-
-    async def _hear(self) -> None:
-        """Claim at news."""
-        while True:
-            await self.shared.news.wait()
-            self._may_be_ready = True
-            self._wake.set()
 
     async def _look(self) -> None:
         """Look for what nobody told of, and for the runs of dead owners."""
