@@ -10,6 +10,7 @@ from .backend import Backend
 from .client.client import Client, open_client
 from .client.handle import InstanceHandle
 from .client.starts import Start
+from .client.transaction import start_in
 from .clock import Clock, SystemClock
 from .codec import JSON, Codec
 from .config import SdkConfig
@@ -134,5 +135,6 @@ __all__ = [
     "open_runtara",
     "open_worker",
     "run_worker",
+    "start_in",
     "workflow",
 ]

@@ -25,6 +25,7 @@ from ...messages import Checkpoint, GetCheckpoint, Request, Vacuum
 from ...tasks import Answer
 from ...types import Signal
 from ..answers import ANSWERS
+from ..driving import drive
 from ..location import Location
 from ..values import signal_of
 from . import leases as leasing
@@ -34,7 +35,7 @@ from .file import StoreFile
 from .leases import Leases
 from .locked import LockWaits
 from .saving import Saving
-from .tables import SqliteTables, drive
+from .tables import SqliteTables
 
 T = TypeVar("T")
 

@@ -18,9 +18,10 @@ from ...messages import Checkpoint, CheckpointReply, GetCheckpoint, StoredState
 from ...types import CustomSignal, Signal
 from ..answers import rules
 from ..answers.signals import take
+from ..driving import drive
 from ..values import as_bytes, signal_of
 from . import rows
-from .tables import SqliteTables, drive
+from .tables import SqliteTables
 
 _SIGNALS_FROM = signal_id("")
 _SIGNALS_TO = RESERVED + "signal:;"  # the first text behind all that begin so

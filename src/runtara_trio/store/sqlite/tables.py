@@ -5,8 +5,7 @@ Nothing here suspends: the database's thread drives an answer in one go, see :fu
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
 
 from ...ids import refused_id, retry_id, signal_id
 from ...messages import (
@@ -25,19 +24,6 @@ from .file import StoreFile
 from .leases import Leases
 from .runs import LOCK, OF_INSTANCE, SqliteRuns
 from .schema import started_text, time_text
-
-T = TypeVar("T")
-
-
-def drive(answer: Coroutine[Any, Any, T]) -> T:
-    """What an answer returns, which must not suspend."""
-    try:
-        answer.send(None)
-    except StopIteration as done:
-        value: T = done.value
-        return value
-    answer.close()
-    raise AssertionError("an answer suspended on SQLite, whose operations never wait")
 
 
 class SqliteTables(SqliteRuns):

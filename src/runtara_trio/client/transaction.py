@@ -1,0 +1,131 @@
+"""``start_in``: a start in the user's own transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVarTuple, overload
+
+from ..clock import Seconds
+from ..codec import JSON, Codec
+from ..errors import ConfigError, InstanceExists
+from ..ids import check_tenant_id
+from ..messages import Existing, NewRun
+from ..sdk.workflow import Workflow
+from ..store.sqlite import starting as on_sqlite
+from .client import IfExists
+from .starts import Start, is_same, made
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = sqlite3.Connection | psycopg.Connection[Any]
+
+Ts = TypeVarTuple("Ts")
+
+
+@overload
+def start_in(
+    connection: Connection,
+    workflow: Workflow[*Ts, Any],
+    *args: *Ts,
+    tenant_id: str,
+    codec: Codec = JSON,
+    id: str | None = None,
+    if_exists: IfExists = "attach",
+    queue: str | None = None,
+    priority: int = 0,
+    delay: Seconds | None = None,
+    at: datetime | None = None,
+    key: str | None = None,
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+    version: int | None = None,
+) -> str: ...
+@overload
+def start_in(
+    connection: Connection,
+    workflow: str,
+    *args: Any,
+    tenant_id: str,
+    codec: Codec = JSON,
+    id: str | None = None,
+    if_exists: IfExists = "attach",
+    queue: str | None = None,
+    priority: int = 0,
+    delay: Seconds | None = None,
+    at: datetime | None = None,
+    key: str | None = None,
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+    version: int | None = None,
+) -> str: ...
+def start_in(  # type: ignore[misc]  # a workflow of any arguments
+    connection: Any,
+    workflow: Any,
+    *args: Any,
+    tenant_id: str,
+    codec: Codec = JSON,
+    id: str | None = None,
+    if_exists: IfExists = "attach",
+    queue: str | None = None,
+    priority: int = 0,
+    delay: Seconds | None = None,
+    at: datetime | None = None,
+    key: str | None = None,
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+    version: int | None = None,
+) -> str:
+    """Start a run in a transaction of the caller's, on the store's database. Returns its id.
+
+    The instance exists if and only if that transaction commits. Workers are not told: one finds
+    it within a second. The tables must be there, and on PostgreSQL on the connection's
+    ``search_path``.
+
+    Args:
+      connection: of ``sqlite3``, or of ``psycopg``; in a transaction, or one begins.
+      tenant_id: the tenant it belongs to.
+      version: None: the workflow's; by name, 1.
+
+    The other arguments, and what is raised, are those of :meth:`Client.start`; StoreError: the
+    tables are missing.
+    """
+    start: Start[Any] = Start(
+        args=args,
+        id=id,
+        queue=queue,
+        priority=priority,
+        delay=delay,
+        at=at,
+        key=key,
+        attributes=attributes,
+    )
+    if if_exists not in ("attach", "fail"):
+        raise ConfigError(f"if_exists must be 'attach' or 'fail', not {if_exists!r}")
+    if not isinstance(workflow, (str, Workflow)):
+        raise ConfigError(f"workflow must be made by @workflow, or a name, not {workflow!r}")
+    tenant = check_tenant_id(tenant_id)
+    run = made(workflow, start, version=version, codec=codec)
+    existing = _started(connection, tenant, run)
+    if existing is not None:
+        same = is_same(existing, run, tenant, codec)
+        if if_exists == "fail" or not same:
+            raise InstanceExists(run.instance_id, existing.workflow, same=same)
+    return run.instance_id
+
+
+def _started(connection: Any, tenant_id: str, run: NewRun) -> Existing | None:
+    if isinstance(connection, sqlite3.Connection):
+        return on_sqlite.start(connection, tenant_id, run, time.time())
+    try:
+        import psycopg
+    except ImportError:
+        psycopg = None  # type: ignore[assignment]
+    if psycopg is None or not isinstance(connection, psycopg.Connection):
+        raise ConfigError(
+            "start_in needs a sqlite3.Connection or a psycopg.Connection, not a "
+            f"{type(connection).__name__}"
+        )
+    from ..store.postgres import starting as on_postgres
+
+    return on_postgres.start(connection, tenant_id, run)
