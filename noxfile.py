@@ -191,6 +191,13 @@ def bench_postgres(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_workers(session: nox.Session) -> None:
+    """Clients and workers, beside DBOS's queue; writes docs/benchmarks-workers.md."""
+    install(session, "bench")
+    session.run("python", "-m", "bench.workers", *session.posargs)
+
+
+@nox.session
 def bench_quic(session: nox.Session) -> None:
     """Calls over QUIC, beside the stock Rust SDK; writes docs/benchmarks-quic.md."""
     stock = build_stock(session)
