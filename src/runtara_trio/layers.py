@@ -24,6 +24,7 @@ LAYERS = (
     Layer(("testing",), "the test kit"),
     Layer(("cli",), "the operator's commands"),
     Layer(("demo",), "a user's program, killed and counted"),
+    Layer(("blocking", "aio"), "clients for programs that do not run on Trio"),
     Layer(("client", "worker"), "who starts runs of workflows, and who runs them"),
     Layer(("sdk",), "what users call: open_runtara, RuntaraSdk, durable, workflow, Operator"),
     Layer(("opening",), "from a URL to an open backend"),

@@ -75,8 +75,15 @@ async def open_backend(
             left = None  # no cycle of exception, traceback and this frame
 
 
-def check_shareable(target: Target, what: str) -> None:
-    """Whether clients and workers can meet at a target.
+def check_shareable(
+    target: Target,
+    what: str,
+    *,
+    remedy: str = (
+        "open it once with open_backend, and give the open backend to clients and workers"
+    ),
+) -> None:
+    """Whether clients and workers can meet at a target; ``remedy``: what to do in memory.
 
     Raises:
       ConfigError: ``:memory:``; two opens are two stores.
@@ -94,10 +101,7 @@ def check_shareable(target: Target, what: str) -> None:
             "sqlite:///shop.db or postgresql://host/shop"
         )
     if not is_postgres(url) and locate(url).path is None:
-        raise ConfigError(
-            f"{what} on {url!r} would be alone with it: open it once with open_backend, and give "
-            "the open backend to clients and workers"
-        )
+        raise ConfigError(f"{what} on {url!r} would be alone with it: {remedy}")
 
 
 def check_on_trio() -> None:

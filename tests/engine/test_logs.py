@@ -45,6 +45,7 @@ def test_the_table_is_whole() -> None:
         "runtara_trio.boundary",
         "runtara_trio.services",
         "runtara_trio.store",
+        "runtara_trio.worker",
         "runtara_trio.quic",
     }
 

@@ -39,6 +39,7 @@ ORDER = [
     Outcome.CANCELLED,
     Outcome.PAUSED,
     Outcome.STOPPED,
+    Outcome.STOPPED,
     Outcome.FAILED,
     Outcome.COMPLETED,
 ]
@@ -65,6 +66,7 @@ def test_the_rows_stand_in_their_order() -> None:
         paused=st.booleans(),
         stopped=st.sampled_from([None, "why"]),
         error=st.sampled_from([None, ValueError("x")]),
+        tried_again=st.booleans(),
     )
 )
 def test_the_first_row_that_holds_decides(facts: Facts) -> None:
@@ -77,7 +79,7 @@ def test_the_first_row_that_holds_decides(facts: Facts) -> None:
         assert found is Outcome.CANCELLED
     elif facts.paused:
         assert found is Outcome.PAUSED
-    elif facts.stopped:
+    elif facts.stopped or (facts.error and facts.tried_again):
         assert found is Outcome.STOPPED
     elif facts.error:
         assert found is Outcome.FAILED

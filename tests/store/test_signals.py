@@ -11,7 +11,7 @@ from runtara_trio import (
     SignalRefused,
     SignalType,
 )
-from runtara_trio.messages import RecordOutcome, Register
+from runtara_trio.messages import NewRun, RecordOutcome, Register, StartRuns
 from runtara_trio.store.answers.rules import SIGNALS, Action, Standing, decide_signal, standing
 
 from ..helpers.support import sql
@@ -63,8 +63,16 @@ def test_where_an_instance_stands(
 # ---- the same through a store
 
 
+RUN = NewRun(instance_id="i", workflow="w", version=1, queue="default", input=b"[]")
+
+
 async def put(backend: SharedBackend, where: Standing) -> None:
     """An instance 'i' that stands there."""
+    if where in (Standing.QUEUED, Standing.OUT):
+        await backend.request(StartRuns(tenant_id="t", runs=(RUN,)))
+        if where is Standing.OUT:
+            await sql(backend, "UPDATE runtara_trio_runs SET state = 'paused'")
+        return
     reply = await backend.request(Register(instance_id="i", tenant_id="t"))
     if where in (Standing.IDLE, Standing.CORE_SUSPENDED, Standing.FINISHED):
         status = InstanceStatus.FAILED if where is Standing.FINISHED else SUSPENDED
@@ -88,7 +96,7 @@ async def test_each_cell(backend: SharedBackend, where: Standing, kind: SignalTy
     operator = Operator(backend)
     await put(backend, where)
     before, _ = await state(backend)
-    if kind is RESUME:
+    if kind is RESUME and where not in (Standing.QUEUED, Standing.OUT):
         await operator.pause("i")
     answer = await getattr(operator, kind.value)("i")
     action, text = SIGNALS[kind, where]
@@ -97,6 +105,9 @@ async def test_each_cell(backend: SharedBackend, where: Standing, kind: SignalTy
         Action.DELIVER: (before, (before, kind)),
         Action.WAIT: (before, (before, kind)),
         Action.WITHDRAW: (before, (before, None)),
+        Action.TAKE_OUT: (before, (before, None)),
+        Action.PUT_BACK: (before, (before, None)),
+        Action.NOTHING: (before, (before, None)),
         Action.CARRY_OUT: (InstanceStatus.CANCELLED, (InstanceStatus.CANCELLED, None)),
         Action.MARK: (InstanceStatus.CANCELLED, (InstanceStatus.CANCELLED, CANCEL)),
     }[action]

@@ -74,7 +74,12 @@ def test_a_program_that_is_right() -> None:
     assert undisturbed.boundaries[5] == "deadline 'shipping'"
     assert undisturbed.boundaries[-1] == "end"
     cases = [one.case for one in seen[1:]]
-    assert cases == [Case(fault, at) for at in undisturbed.boundaries for fault in Fault]
+    assert cases == [
+        Case(fault, at)
+        for at in undisturbed.boundaries
+        for fault in Fault
+        if fault not in (Fault.DRAIN, Fault.TAKEOVER)
+    ]
     for one in seen[1:]:
         assert one.case is not None
         again = one.case.fault in (Fault.CRASH_BEFORE, Fault.PAUSE, Fault.STOP)

@@ -10,12 +10,13 @@ import asyncio
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 import runtara_trio
-from runtara_trio.engine.boundary import _waits_for_children
+from runtara_trio.engine.boundary import waits_for_children
 
 SOURCES = Path(runtara_trio.__file__).parent
 USED = {"asyncio._unregister_task", "sys._getframe"}
@@ -57,10 +58,21 @@ async def test_a_task_that_waits_for_its_children_is_seen() -> None:
         nursery.start_soon(parent)
         await wait_all_tasks_blocked()
         (task,) = waiting
-        assert _waits_for_children(task)
+        assert waits_for_children(task)
         (child,) = task.child_nurseries[0].child_tasks
-        assert not _waits_for_children(child)
+        assert not waits_for_children(child)
         nursery.cancel_scope.cancel()
+
+
+async def test_the_scopes_around_a_task_are_seen() -> None:
+    with (
+        trio.CancelScope(deadline=trio.current_time() + 100) as around,
+        trio.CancelScope() as scope,
+    ):
+        await trio.lowlevel.checkpoint()
+        status: Any = trio.lowlevel.current_task()._cancel_status  # type: ignore[attr-defined]
+        assert status._scope is scope
+        assert status._parent._scope is around
 
 
 def test_asyncio_forgets_a_task() -> None:

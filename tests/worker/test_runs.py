@@ -89,7 +89,7 @@ async def test_a_run_that_raises_fails(backend: SharedBackend) -> None:
 
 
 async def test_attempts(backend: SharedBackend, log: Log) -> None:
-    """What is saved is not done again, saved failures are forgotten, the error is in the history."""
+    """What is saved is not done again, and saved failures are forgotten."""
 
     @durable
     async def step(name: str) -> str:
@@ -175,6 +175,34 @@ async def test_an_operator_pauses_and_resumes(backend: SharedBackend, log: Log) 
         assert summary.run is not None
         assert summary.run.state is RunState.PAUSED
         assert "the next free worker" in (await handle.resume()).text
+        assert await handle.result(timeout=30) == "done"
+
+
+async def test_a_resume_while_a_pause_ends_the_run(backend: SharedBackend, log: Log) -> None:
+    """It is too late to take the pause back: the run goes on once it has ended."""
+
+    @workflow
+    async def waits(sdk: RuntaraSdk) -> str:
+        log.did.append("ran")
+        try:
+            await sdk.sleep(1000 if len(log.did) == 1 else 0, f"nap {len(log.did)}")
+        except trio.Cancelled:
+            log.began.set()
+            with trio.CancelScope(shield=True):
+                await log.go.wait()
+            raise
+        return "done"
+
+    async with working(backend, waits) as (worker, client):
+        handle = await client.start(waits)
+        await until(lambda: log.did == ["ran"])
+        (run,) = worker._runs.values()
+        await until(lambda: run.block.waits.all() is not None)
+        await handle.pause()
+        await log.began.wait()
+        await handle.resume()
+        await until(lambda: run.block.signals.resumed)
+        log.go.set()
         assert await handle.result(timeout=30) == "done"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from . import reading, running, serving, steering
+from . import reading, running, serving, starting, steering, working
 
 
 class _Commands(click.Group):
@@ -71,6 +71,10 @@ for command in (
     steering.pause,
     steering.resume,
     running.run_command,
+    working.worker_command,
+    working.workers,
+    starting.start,
+    starting.result,
     serving.serve_command,
 ):
     main.add_command(command)

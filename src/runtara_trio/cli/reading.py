@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
-from ..types import FINISHED, InstanceStatus
+from ..types import FINISHED, InstanceStatus, InstanceSummary, RunState, WorkerInfo
 from . import tables
 from .options import (
     instance_argument,
@@ -30,6 +32,14 @@ from .options import (
     help="Only these; may be given more than once.",
 )
 @click.option("--tenant", metavar="ID", help="Only this tenant's.")
+@click.option("--workflow", metavar="NAME", help="Only runs of it.")
+@click.option("--version", "number", type=int, metavar="N", help="Only of this version of it.")
+@click.option("--queue", metavar="NAME", help="Only of the workflow's runs in it.")
+@click.option("--prefix", metavar="TEXT", help="Only ids that begin with it.")
+@click.option("--waiting-for", metavar="ID", help="Only runs that wait for a signal, unloaded.")
+@click.option("--no-live-worker", is_flag=True, help="Only runs that no living worker takes.")
+@click.option("--parked", is_flag=True, help="Only parked runs.")
+@click.option("--count", "counts", is_flag=True, help="Print how many there are, and no more.")
 @limit_option
 def list_command(
     store: str,
@@ -37,17 +47,28 @@ def list_command(
     unfinished: bool,
     wanted: tuple[str, ...],
     tenant: str | None,
+    counts: bool,
     limit: int,
+    **filters: Any,
 ) -> None:
     """List instances, the newest first."""
     statuses = {InstanceStatus(status) for status in wanted} or None
     if unfinished:
         statuses = (statuses or set(InstanceStatus)) - FINISHED
-    page = operate(store, lambda op: op.list(statuses=statuses, tenant_id=tenant, limit=limit))
+    names = {"number": "version", "prefix": "id_prefix"}
+    given = {names.get(name, name): value for name, value in filters.items() if value}
+    if counts:
+        count = operate(store, lambda op: op.count(statuses=statuses, tenant_id=tenant, **given))
+        click.echo(count)
+        return
+    page = operate(
+        store, lambda op: op.list(statuses=statuses, tenant_id=tenant, limit=limit, **given)
+    )
     if as_json:
         print_json([tables.summary_json(one) for one in page.instances])
         return
-    tables.display(tables.instances_table(page.instances, tables.now()))
+    workers = _workers(store, page.instances)
+    tables.display(tables.instances_table(page.instances, tables.now(), workers))
     if page.next is not None:
         click.echo(f"more than {limit}; --limit shows more", err=True)
 
@@ -62,7 +83,15 @@ def show(store: str, as_json: bool, instance_id: str) -> None:
     if as_json:
         print_json(tables.details_json(details))
     else:
-        tables.display(tables.details_table(details, tables.now()))
+        workers = _workers(store, [details.summary])
+        tables.display(tables.details_table(details, tables.now(), workers))
+
+
+def _workers(store: str, shown: Iterable[InstanceSummary]) -> tuple[WorkerInfo, ...]:
+    """The living workers, where something shown waits for one."""
+    if any(one.run is not None and one.run.state is RunState.READY for one in shown):
+        return operate(store, lambda op: op.workers())
+    return ()
 
 
 @click.command()

@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import click
@@ -25,6 +25,7 @@ from ..engine.outcome import contains
 from ..errors import ConfigError, InstanceFinished, SdkError
 from ..sdk.block import open_runtara
 from ..sdk.runtara_sdk import RuntaraSdk
+from ..sdk.workflow import Workflow
 from ..types import InstanceStatus, Outcome
 from .options import settings, store_option
 
@@ -73,20 +74,26 @@ def find_program(target: str) -> Program:
     module_name, separator, function_name = target.partition(":")
     if not separator or not module_name or not function_name:
         raise click.UsageError(f"{target!r} is not of the form module:function")
+    function = getattr(find_module(module_name), function_name, None)
+    if isinstance(function, Workflow):
+        return function
+    if not inspect.iscoroutinefunction(function):
+        raise click.UsageError(f"{target!r} is not an async function")
+    return function
+
+
+def find_module(module_name: str) -> ModuleType:
+    """A module, looked for in the current folder too."""
     try:
         sys.path.insert(0, os.getcwd())
     except FileNotFoundError as exc:
         raise click.UsageError("the working folder of this process is gone; enter another") from exc
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ModuleNotFoundError as exc:
         if exc.name is None or not (module_name + ".").startswith(exc.name + "."):
             raise  # something that the program itself imports
         raise click.UsageError(f"there is no module {module_name!r} here") from exc
-    function = getattr(module, function_name, None)
-    if not inspect.iscoroutinefunction(function):
-        raise click.UsageError(f"{target!r} is not an async function")
-    return function
 
 
 def parse_arguments(texts: tuple[str, ...]) -> list[Any]:

@@ -15,7 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ..ids import TIMED_OUT, own_record, users_id
-from ..types import CheckpointRecord, Event, InstanceDetails, InstanceStatus, InstanceSummary
+from ..types import (
+    CheckpointRecord,
+    Event,
+    InstanceDetails,
+    InstanceStatus,
+    InstanceSummary,
+    RunInfo,
+    RunState,
+    WorkerInfo,
+)
 
 _COLOURS = {
     InstanceStatus.RUNNING: "green",
@@ -71,7 +80,9 @@ def _last_checkpoint(one: InstanceSummary) -> str | None:
     return None if one.checkpoint_id is None else users_id(one.checkpoint_id)
 
 
-def instances_table(instances: Iterable[InstanceSummary], now: datetime) -> Table:
+def instances_table(
+    instances: Iterable[InstanceSummary], now: datetime, workers: Iterable[WorkerInfo] = ()
+) -> Table:
     """The list. Ages are of the newest that happened: the end, the start, the creation."""
     table = listing("instance", "tenant", "status", "age", "last checkpoint", "note")
     for one in instances:
@@ -82,12 +93,14 @@ def instances_table(instances: Iterable[InstanceSummary], now: datetime) -> Tabl
             _status(one.status),
             "" if newest is None else age(now, newest),
             plain(_last_checkpoint(one) or ""),
-            note(one, now),
+            note(one, now, workers),
         )
     return table
 
 
-def details_table(details: InstanceDetails, now: datetime) -> Table:
+def details_table(
+    details: InstanceDetails, now: datetime, workers: Iterable[WorkerInfo] = ()
+) -> Table:
     """One instance, a line a fact."""
     one = details.summary
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -97,7 +110,8 @@ def details_table(details: InstanceDetails, now: datetime) -> Table:
         ("instance", one.instance_id),
         ("tenant", one.tenant_id),
         ("status", _status(one.status)),
-        ("note", note(one, now)),
+        ("note", note(one, now, workers)),
+        *(() if one.run is None else _run_facts(one.run)),
         ("held by", details.holder),
         ("created", _moment(one.created_at, now)),
         ("started", _moment(one.started_at, now)),
@@ -113,6 +127,17 @@ def details_table(details: InstanceDetails, now: datetime) -> Table:
         if value not in (None, ""):
             table.add_row(name, value if isinstance(value, Text) else plain(str(value)))
     return table
+
+
+def _run_facts(run: RunInfo) -> list[tuple[str, object]]:
+    return [
+        ("workflow", f"{run.workflow} {run.version}"),
+        ("queue", run.queue),
+        ("key", run.key),
+        ("priority", str(run.priority) if run.priority else None),
+        ("run", run.state.value),
+        ("waits for", ", ".join(run.waiting_for)),
+    ]
 
 
 def events_table(events: Iterable[Event]) -> Table:
@@ -183,10 +208,14 @@ def _first_line(data: bytes) -> str:
     return line[:100] if len(data) <= len(line[:100].encode()) else line[:100] + "…"
 
 
-def note(one: InstanceSummary, now: datetime) -> str:
+def note(one: InstanceSummary, now: datetime, workers: Iterable[WorkerInfo] = ()) -> str:
     """What an operator has to know beside the status."""
     parts = []
-    if one.status is InstanceStatus.RUNNING and not one.held:
+    if one.run is not None and not one.status.finished and not one.held:
+        ready = one.run.state in (RunState.READY, RunState.SUSPECT)
+        unknown = unknown_to(one.run, one.tenant_id, workers) if ready else None
+        parts.append(unknown or _standing(one.run, now))
+    elif one.status is InstanceStatus.RUNNING and not one.held:
         parts.append(
             "its process has died: start it to go on" if one.ours else "a runtara-core runs it"
         )
@@ -197,6 +226,59 @@ def note(one: InstanceSummary, now: datetime) -> str:
     if one.sleep_until is not None and one.sleep_until > now and not one.status.finished:
         parts.append(f"sleeps for {age(one.sleep_until, now)}")
     return "; ".join(parts)
+
+
+def _standing(run: RunInfo, now: datetime) -> str:
+    """Where a run stands that no worker has."""
+    waits = f"waits for the signal {', '.join(run.waiting_for)}" if run.waiting_for else ""
+    match run.state:
+        case RunState.PAUSED:
+            return "paused: resume puts it back"
+        case RunState.PARKED:
+            return f"parked: its worker died {run.recoveries} times in a row; resume tries it again"
+        case RunState.WAITING:
+            return waits
+        case RunState.TIMED:
+            due = "" if run.due_at is None else f"ready in {age(run.due_at, now)}"
+            return " or ".join(part for part in (waits, due) if part)
+        case RunState.RUNNING:
+            return "its worker has died: another one takes it"
+    return f"waits for a worker of the queue {run.queue}"
+
+
+def unknown_to(run: RunInfo, tenant_id: str, workers: Iterable[WorkerInfo]) -> str | None:
+    """Why no living worker takes a run, if that is so."""
+    living = [one for one in workers if not one.draining]
+    if not any((run.workflow, run.version) in one.workflows for one in living):
+        return f"no live worker knows {run.workflow} {run.version}"
+    serving = [one for one in living if run.queue in one.queues]
+    if not serving:
+        return f"no live worker serves the queue {run.queue}"
+    if not any(one.tenant_ids is None or tenant_id in one.tenant_ids for one in serving):
+        return f"no live worker serves the tenant {tenant_id}"
+    return None
+
+
+def workers_table(workers: Iterable[WorkerInfo], now: datetime) -> Table:
+    """The workers that live, a line each."""
+    table = listing(
+        "worker", "process", "workflows", "queues", "working", "loaded", "looked", "note"
+    )
+    for one in workers:
+        parts = ["draining"] if one.draining else []
+        if one.oldest_boundary is not None and (now - one.oldest_boundary).total_seconds() > 60:
+            parts.append(f"no boundary for {age(now, one.oldest_boundary)}")
+        table.add_row(
+            plain(one.name),
+            plain(one.holder),
+            plain(", ".join(f"{name} {version}" for name, version in one.workflows)),
+            plain(", ".join(one.queues)),
+            f"{one.working}/{one.slots}",
+            str(one.loaded),
+            f"{age(now, one.last_look)} ago",
+            "; ".join(parts),
+        )
+    return table
 
 
 def age(later: datetime, earlier: datetime) -> str:

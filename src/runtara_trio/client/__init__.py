@@ -3,4 +3,5 @@
 client    ``open_client`` and ``Client``
 handle    ``InstanceHandle``: one instance
 starts    what a start checks and makes
+portal    a client in a thread of its own, for ``blocking`` and ``aio``
 """

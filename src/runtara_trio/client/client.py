@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Literal, TypeVar, TypeVarTuple, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgspec
 import trio
@@ -20,6 +20,7 @@ from ..ids import check_instance_id, check_tenant_id
 from ..interrupts import protected_manager
 from ..messages import InstancePage, ListWorkers, NewRun, StartRuns
 from ..opening import Target, check_on_trio, check_shareable, open_backend
+from ..sdk.filters import Filters
 from ..sdk.operator import Operator
 from ..sdk.workflow import AnyWorkflow, Workflow
 from ..types import InstanceStatus, WorkerInfo
@@ -238,11 +239,18 @@ class Client:
         statuses: Iterable[InstanceStatus] | None = None,
         before: str | None = None,
         limit: int = 100,
+        **filters: Unpack[Filters],
     ) -> InstancePage:
         """The tenant's instances, the newest first; see :meth:`Operator.list`."""
         return await self._operator.list(
-            statuses=statuses, tenant_id=self.tenant_id, before=before, limit=limit
+            statuses=statuses, tenant_id=self.tenant_id, before=before, limit=limit, **filters
         )
+
+    async def count(
+        self, *, statuses: Iterable[InstanceStatus] | None = None, **filters: Unpack[Filters]
+    ) -> int:
+        """How many instances a :meth:`list` of the same would have."""
+        return await self._operator.count(statuses=statuses, tenant_id=self.tenant_id, **filters)
 
     async def workers(self) -> tuple[WorkerInfo, ...]:
         """The workers that live, of any tenant."""

@@ -84,7 +84,7 @@ class Boundary:
         self.pause_requested = False
         self.settled = False
         """Nothing is half done: a pause has cancelled the scope, or holds it."""
-        self.reached_at = trio.current_time()
+        self.reached_at = 0.0
         """When the body came to a boundary last, by Trio's clock."""
         self._closed = False
 

@@ -197,6 +197,8 @@ class Ending:
 
     def _next(self, verdict: Verdict) -> Next | None:
         """What becomes of a workflow's run; a pause waits for a resume."""
+        if verdict.outcome is Outcome.PAUSED and self._state.signals.resumed:
+            return Next(state=RunState.READY)
         if verdict.outcome is not Outcome.STOPPED:
             return None
         if self._state.stopped is None and self.again is not None:

@@ -24,7 +24,7 @@ from ..clock import Clock
 from ..config import SdkConfig
 from ..errors import RequestTimeout, SdkError
 from ..messages import Heartbeats, ReplyT, Request
-from ..tasks import Answer, RepeatedEvent
+from ..tasks import Answer
 from ..types import Signal
 from .ends import EndsOfRuns
 
@@ -78,8 +78,8 @@ class SharedBackend:
         self._blocks: dict[str, Watched] = {}
         self._early: dict[str, tuple[Signal, int]] = {}
         self._told_of_lag = False
-        self.news = RepeatedEvent()
-        """Set when runs may be ready, due or ended that were not."""
+        self.on_news: dict[Callable[[], object], None] = {}
+        """What is called when runs may be ready, due or ended that were not."""
         self.ends = EndsOfRuns(self)
         self.closed = False
 
@@ -165,8 +165,9 @@ class SharedBackend:
         """Hand what the backend reports to the blocks."""
         async for batch in self._backend.signals():
             if batch.news:
-                self.news.set()
                 self.ends.tell()
+                for told in list(self.on_news):
+                    told()
             for instance, signal in batch.signals:
                 if instance in self._blocks:
                     self._blocks[instance].deliver(signal, batch.version)

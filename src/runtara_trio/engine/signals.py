@@ -49,6 +49,8 @@ class SignalScope:
         """The cancel that reached the scope, even one already cancelled. It is sticky."""
         self.pause: Signal | None = None
         """The pause that was asked and not withdrawn."""
+        self.resumed = False
+        """A resume came too late to withdraw the pause that ends the body."""
         self._cause: Cause | None = None
         self._draining = False
 
@@ -72,6 +74,8 @@ class SignalScope:
                     self.pause = None if not self.scope.cancel_called else self.pause
                 elif self.boundary.withdraw():
                     self.pause = None
+                else:
+                    self.resumed = self.paused
                 return signal
         return None
 

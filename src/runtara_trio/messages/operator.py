@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 import msgspec
@@ -54,6 +55,31 @@ class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
     """The ``before`` of the next page, whatever it says; None where this is the last."""
 
 
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which instances are meant, beside their status and tenant. None, False: all."""
+
+    workflow: str | None = None
+    version: int | None = None
+    """Of a workflow that is given."""
+    queue: str | None = None
+    """The same."""
+    parent_id: str | None = None
+    id_prefix: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    waiting_for: str | None = None
+    """The signal that a run waits for, while it is not loaded."""
+    no_live_worker: bool = False
+    """Ready runs that no living worker takes."""
+    parked: bool = False
+
+    @property
+    def of_runs(self) -> bool:
+        """Whether only what a client has started can be meant."""
+        runs = (self.workflow, self.version, self.queue, self.parent_id, self.waiting_for)
+        return any(one is not None for one in runs) or self.no_live_worker or self.parked
+
+
 class ListInstances(Request[InstancePage], frozen=True, kw_only=True):
     verb: ClassVar[str] = "list"
     writes: ClassVar[bool] = False
@@ -61,6 +87,21 @@ class ListInstances(Request[InstancePage], frozen=True, kw_only=True):
     tenant_id: str | None = None
     before: str | None = None
     limit: int = 100
+    filter: Filter = Filter()
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    count: int
+
+
+class CountInstances(Request[Counted], frozen=True, kw_only=True):
+    """How many a list of the same would have."""
+
+    verb: ClassVar[str] = "count"
+    writes: ClassVar[bool] = False
+    statuses: frozenset[InstanceStatus] | None = None
+    tenant_id: str | None = None
+    filter: Filter = Filter()
 
 
 class ShowInstance(Request[InstanceDetails], frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import secrets
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Unpack
 
 from ..backend import Backend
 from ..clock import Seconds, check_seconds, default_clock
@@ -15,10 +15,12 @@ from ..errors import ConfigError
 from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id, check_text
 from ..messages import (
     CheckpointPage,
+    CountInstances,
     EventPage,
     InstancePage,
     ListEvents,
     ListInstances,
+    ListWorkers,
     Prune,
     ReadCheckpoints,
     SendCustomSignal,
@@ -28,7 +30,8 @@ from ..messages import (
     Vacuum,
     Vacuumed,
 )
-from ..types import InstanceDetails, InstanceStatus, SignalType
+from ..types import InstanceDetails, InstanceStatus, SignalType, WorkerInfo
+from .filters import Filters, checked, checked_statuses
 
 PRUNE_BATCH = 500
 
@@ -61,6 +64,8 @@ class Operator:
     async def pause(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
         """Suspend an instance at its next boundary; its program goes on when started again.
 
+        A worker's run is out of its queue until a resume.
+
         Raises:
           SignalRefused: unknown, finished, or a cancel stands.
         """
@@ -69,7 +74,8 @@ class Operator:
     async def resume(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
         """Take back a pause that has not stopped the instance yet.
 
-        To go on with a suspended instance, start its program; the answer says so.
+        A worker's run that is paused or parked is ready again. To go on with another suspended
+        instance, start its program; the answer says so.
 
         Raises:
           SignalRefused: unknown, finished, or a cancel stands.
@@ -111,24 +117,47 @@ class Operator:
         tenant_id: str | None = None,
         before: str | None = None,
         limit: int = 100,
+        **filters: Unpack[Filters],
     ) -> InstancePage:
         """Instances, the newest first; ``page.next`` is the ``before`` of the next page.
 
+        Args:
+          statuses: of these; None: of any.
+          tenant_id: of this tenant.
+          before: where the page begins.
+          limit: of the page, 1 to 100,000.
+          filters: see :class:`~runtara_trio.sdk.filters.Filters`.
+
         Raises:
-          ConfigError: an invalid argument, or a ``before`` that no page gave as its ``next``.
+          ConfigError: an invalid argument, a ``before`` that no page gave as its ``next``, or a
+            filter that no index answers.
         """
-        try:
-            wanted = None if statuses is None else frozenset(map(InstanceStatus, statuses))
-        except ValueError as exc:
-            raise ConfigError(f"statuses must be of InstanceStatus: {exc}") from exc
         return await self._backend.request(
             ListInstances(
-                statuses=wanted,
+                statuses=checked_statuses(statuses),
                 tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
                 before=None if before is None else check_text("before", before),
                 limit=_check_limit(limit),
+                filter=checked(filters),
             )
         )
+
+    async def count(
+        self,
+        *,
+        statuses: Iterable[InstanceStatus] | None = None,
+        tenant_id: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> int:
+        """How many instances a :meth:`list` of the same would have."""
+        counted = await self._backend.request(
+            CountInstances(
+                statuses=checked_statuses(statuses),
+                tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
+                filter=checked(filters),
+            )
+        )
+        return counted.count
 
     async def show(self, instance_id: str) -> InstanceDetails:
         """All about one instance. Raises ServerError where it does not exist."""
@@ -176,6 +205,10 @@ class Operator:
                 progress(removed)
             if batch.removed < PRUNE_BATCH:
                 return removed
+
+    async def workers(self) -> tuple[WorkerInfo, ...]:
+        """The workers that live."""
+        return (await self._backend.request(ListWorkers())).workers
 
     async def vacuum(self) -> Vacuumed:
         """Give back to the disk what :meth:`prune` has removed. Returns both sizes of the store.

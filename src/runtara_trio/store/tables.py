@@ -15,6 +15,7 @@ import msgspec
 
 from ..messages import (
     CheckpointPage,
+    CountInstances,
     Ends,
     EndsSince,
     EventPage,
@@ -117,6 +118,14 @@ class Lane(msgspec.Struct, frozen=True):
     queue: str
     tenant_id: str | None = None
     key: str | None = None
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What a worker serves or does not serve."""
+
+    queue: str
+    workflow: str
+    version: int
 
 
 class Orphan(msgspec.Struct, frozen=True, kw_only=True):
@@ -310,8 +319,19 @@ class Tables(Protocol):
     async def info(self, instance_id: str) -> InstanceInfo | None:
         """The status of an instance."""
 
-    async def list_instances(self, message: ListInstances) -> tuple[list[Listed], str | None]:
-        """A page of instances, and where the next one begins."""
+    async def list_instances(
+        self, message: ListInstances, kinds: Sequence[Kind] | None
+    ) -> tuple[list[Listed], str | None]:
+        """A page of instances, and where the next one begins.
+
+        ``kinds``: only ready runs of these.
+        """
+
+    async def count_instances(self, message: CountInstances, kinds: Sequence[Kind] | None) -> int:
+        """How many there are."""
+
+    async def ready_kinds(self) -> list[Kind]:
+        """Of which kinds there are ready runs."""
 
     async def listed(self, instance_id: str) -> Listed | None:
         """One instance, as a list has it."""

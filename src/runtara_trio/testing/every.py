@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import ConfigError
+from ..sdk.workflow import Workflow
 from ..types import InstanceStatus
-from .faults import Case, Fault
+from .faults import OF_WORKFLOWS, Case, Fault
 from .running import Program, Run, Script, run
 
 Check = Callable[[Run], object]
@@ -36,7 +37,7 @@ def check_every_boundary(
     check: Check | None = None,
     *,
     operator: Script | None = None,
-    faults: Iterable[Fault] = tuple(Fault),
+    faults: Iterable[Fault] | None = None,
     only: str | None = None,
     may_fail: bool = False,
     **options: Any,
@@ -46,7 +47,8 @@ def check_every_boundary(
     A boundary is what the program writes: a checkpoint, a durable call's save, a sleep, a
     wait, an event, a recorded retry, its end. At one of them the process crashes before or
     after the save, the reply is lost, an operator cancels or pauses, or a scope around the
-    block stops it. Then the program is started again, until it has ended. It must end as it
+    block stops it. A workflow runs in a worker, which also drains, or is taken for dead while
+    another has the run. Then the program is started again, until it has ended. It must end as it
     does undisturbed: with the same status, result, output and effects (:func:`effect`), no effect
     missing, added or with another value. A cancelled program may lack effects, and its
     clean-up may add some. ``check`` says what else must hold.
@@ -57,11 +59,12 @@ def check_every_boundary(
       check: called with each :class:`Run`, the undisturbed one first; it raises what it
         finds wrong.
       operator: what people do meanwhile; see :func:`run`.
-      faults: the faults to try. Default: all of them.
+      faults: the faults to try. None: all that the program can have.
       only: the name of one case, as a failure gives it.
       may_fail: the program may fail undisturbed; in every case it must then fail with the
         same text. False: what it raises undisturbed is raised.
-      options: for ``open_runtara``: ``signals``, ``on_pause``, ``pause_grace``, ``codec``.
+      options: for ``open_runtara``: ``signals``, ``on_pause``, ``pause_grace``, ``codec``; of a
+        workflow ``args`` and ``codec``.
 
     Returns:
       The undisturbed run.
@@ -70,7 +73,7 @@ def check_every_boundary(
       BoundaryFailure: the first case that differs, with its name and how to run it alone.
       ConfigError: ``only`` names an unknown case, or ``faults`` an unknown fault.
     """
-    wanted = _checked(faults)
+    wanted = _checked(faults, of_workflow=isinstance(program, Workflow))
     undisturbed = run(program, operator=operator, **options)
     if undisturbed.failure is not None and not may_fail:
         raise undisturbed.failure
@@ -104,13 +107,19 @@ def check_every_boundary(
     return undisturbed
 
 
-def _checked(faults: Iterable[Fault]) -> list[Fault]:
+def _checked(faults: Iterable[Fault] | None, *, of_workflow: bool) -> list[Fault]:
+    possible = [fault for fault in Fault if of_workflow or fault not in OF_WORKFLOWS]
+    if faults is None:
+        return possible
     try:
         wanted = [Fault(fault) for fault in faults]
     except (TypeError, ValueError) as exc:
         raise ConfigError(f"faults must be some of {', '.join(Fault)}, not {faults!r}") from exc
     if not wanted:
         raise ConfigError("faults is empty: nothing would be tried")
+    for fault in wanted:
+        if fault not in possible:
+            raise ConfigError(f"{fault} is a fault of workflows: give one made by @workflow")
     return wanted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import msgspec
@@ -15,16 +15,21 @@ from ..errors import RequestTimeout
 from ..ids import own_record
 from ..messages import (
     AcknowledgeSignal,
+    AnnounceWorker,
     Checkpoint,
     CheckpointReply,
+    Claimed,
+    ClaimRuns,
     Done,
     FreeLease,
     GoOn,
     Hold,
+    MarkRuns,
     OutcomeReply,
     RecordEvent,
     RecordOutcome,
     RecordRetry,
+    RecoverRuns,
     Registered,
     ReplyT,
     Request,
@@ -46,6 +51,13 @@ class Fault(enum.StrEnum):
     CANCEL = "cancel"
     PAUSE = "pause"
     STOP = "local stop"
+    DRAIN = "drain"
+    """Of a workflow: its worker drains, and another one goes on."""
+    TAKEOVER = "takeover"
+    """Of a workflow: its worker is taken for dead, and another one has the run."""
+
+
+OF_WORKFLOWS = frozenset({Fault.DRAIN, Fault.TAKEOVER})
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -72,8 +84,10 @@ _VERBS: dict[type[Request[Any]], str] = {
 }
 """The messages that are boundaries: what a program, or its end, writes."""
 
-_OF_SERVICES = (StopWaiting, AcknowledgeSignal, Hold, GoOn)
+_OF_SERVICES = (StopWaiting, AcknowledgeSignal, Hold, GoOn, AnnounceWorker, MarkRuns)
 
+
+MOST_RECOVERIES = 1000
 
 PASSES = 3
 """Of Trio's scheduler, in which the watch hands a signal to the block: it has come before the
@@ -121,10 +135,14 @@ class Process:
         self._case = case
         self._world = world
         self._lease = 0
+        self._claim: ClaimRuns | None = None
         self.scope = trio.CancelScope()
         """Around the program: what a local stop cancels, and a crash."""
         self.fired = False
         self.dead = False
+        self.alone = True
+        self.drain: Callable[[], object] = lambda: None
+        """Has the worker drain, where there is one."""
 
     def signals(self) -> AsyncIterator[SignalBatch]:
         return self._store.signals()
@@ -151,12 +169,20 @@ class Process:
                 await self._signal(SignalType.PAUSE)
             case Fault.STOP:
                 self.scope.cancel()
+            case Fault.DRAIN:
+                self.drain()
+            case Fault.TAKEOVER:
+                with trio.CancelScope(shield=True):
+                    await self._take_over()
         return await self._pass(message)
 
     async def _pass(self, message: Request[ReplyT]) -> ReplyT:
         reply = await self._store.request(message)
         if isinstance(reply, Registered):
             self._lease = reply.lease
+        if isinstance(reply, Claimed) and isinstance(message, ClaimRuns) and reply.runs:
+            self._lease = reply.runs[0].lease
+            self._claim = message
         if isinstance(message, Hold) and self.fired:  # by the pause of the case
             await self._signal(SignalType.RESUME)
         return reply
@@ -166,8 +192,25 @@ class Process:
         self._world.alive = False
         self.scope.cancel()
         with trio.CancelScope(shield=True):
-            await self._store.request(FreeLease(instance_id=self._instance_id, lease=self._lease))
+            await self._free(self._lease)
         raise Crash
+
+    async def _free(self, lease: int) -> None:
+        """The one who has this lease is dead; a workflow's run is found by a sweep."""
+        await self._store.request(FreeLease(instance_id=self._instance_id, lease=lease))
+        if self._claim is not None:
+            await self._store.request(RecoverRuns(dead=("",), max_recoveries=MOST_RECOVERIES))
+
+    async def _take_over(self) -> None:
+        """Another worker takes the run, and dies before it has done anything."""
+        assert self._claim is not None
+        waits = MarkRuns(waiting=(self._instance_id,))  # so that no death is counted
+        await self._store.request(waits)
+        await self._free(self._lease)
+        reply = await self._store.request(self._claim)
+        if reply.runs:  # else its own worker was faster: the run is another one all the same
+            await self._store.request(waits)
+            await self._free(reply.runs[0].lease)
 
     def _of_the_dead(self, message: Request[ReplyT]) -> ReplyT:
         """Services end quietly; whoever else asks is dead as well."""

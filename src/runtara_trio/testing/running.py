@@ -12,20 +12,32 @@ import trio
 from trio.testing import MockClock
 
 from ..backend import Backend
+from ..client.client import Client, open_client
+from ..client.starts import Start, made
 from ..clock import TrioClock
+from ..codec import JSON, Codec
 from ..config import SdkConfig
 from ..engine.outcome import contains
 from ..engine.services import SharedBackend
-from ..errors import ConfigError, InstanceFinished, LeaseLost, RequestTimeout, SdkError
-from ..messages import GetStatus
+from ..errors import (
+    ConfigError,
+    InstanceFailed,
+    InstanceFinished,
+    LeaseLost,
+    RequestTimeout,
+    SdkError,
+)
+from ..messages import GetStatus, StartRuns
 from ..opening import open_backend
 from ..sdk.block import open_runtara
 from ..sdk.durable import run_in_thread
 from ..sdk.operator import Operator
 from ..sdk.runtara_sdk import RuntaraSdk
+from ..sdk.workflow import AnyWorkflow, Workflow
 from ..store.location import locate
 from ..store.sqlite.backend import open_sqlite
-from ..types import InstanceStatus
+from ..types import InstanceStatus, RunState
+from ..worker.opening import open_worker
 from . import world as worlds
 from .faults import Boundaries, Case, Process
 from .world import World
@@ -38,7 +50,7 @@ LONGEST = 1e10
 WALL = 1767225600.0
 """Where the wall clock starts: 2026-01-01 UTC, in every run the same."""
 
-Program = Callable[[RuntaraSdk], Awaitable[Any]]
+Program = Callable[[RuntaraSdk], Awaitable[Any]] | AnyWorkflow
 Script = Callable[[Operator], Awaitable[Any]]
 
 
@@ -86,17 +98,22 @@ def run(
     """Run a program on a MockClock until it has ended, starting it again where it stopped.
 
     Args:
-      program: given the SDK of a block; what it returns is the result.
+      program: given the SDK of a block; what it returns is the result. A workflow is started
+        by a client and run by a worker, as it will be.
       operator: what people do meanwhile: an async function of an :class:`Operator`, which
         sleeps, and sends signals to the instance ``"test"``. It is not disturbed by faults,
         and what it is refused because of them is left out.
       case: a fault at a boundary, once.
-      options: for ``open_runtara``.
+      options: for ``open_runtara``; of a workflow ``args``, a tuple, and ``codec``.
 
     Raises whatever a program raises that is not recorded as its failure.
     """
     if _in_trio():
         raise SdkError("this runs Trio itself: call it from a plain function, not an async one")
+    running: _Running
+    if isinstance(program, Workflow):
+        running = _Working(program, operator, case, options)
+        return trio.run(running.run, clock=MockClock(autojump_threshold=0))
     taken = {"instance_id", "tenant_id", "revive", "register", "stop_signals"} & set(options)
     if taken:
         raise ConfigError(f"the test kit sets {', '.join(sorted(taken))} itself")
@@ -155,7 +172,11 @@ class _Running:
             "thread or a socket, for which a mocked clock does not wait"
         )
 
+    async def _begin(self, store: Backend) -> None:
+        """What is to be done before the first start."""
+
     async def _until_ended(self, store: Backend) -> int:
+        await self._begin(store)
         for start in range(1, MOST_STARTS + 1):
             case = None if self._fired else self._case
             process = Process(store, INSTANCE, self._boundaries, case, self._world)
@@ -210,6 +231,76 @@ class _Running:
             # What it is refused because of a fault is no mistake of its own.
             if self._case is None or not isinstance(exc, SdkError):
                 self._failure = exc
+
+
+class _Working(_Running):
+    """A workflow, started by a client and run by workers."""
+
+    def __init__(
+        self,
+        program: AnyWorkflow,
+        operator: Script | None,
+        case: Case | None,
+        options: dict[str, Any],
+    ) -> None:
+        unknown = set(options) - {"args", "codec"}
+        if unknown:
+            raise ConfigError(
+                f"a workflow has no option {min(unknown)!r}; there are args and codec"
+            )
+        super().__init__(program, operator, case, options)
+        self._workflow = program
+        self._codec: Codec = options.get("codec", JSON)
+        self._args: tuple[Any, ...] = options.get("args", ())
+
+    async def _begin(self, store: Backend) -> None:
+        new = made(
+            self._workflow, Start(args=self._args, id=INSTANCE), version=None, codec=self._codec
+        )
+        await store.request(StartRuns(tenant_id="test", runs=(new,)))
+
+    async def _one_start(self, process: Process) -> None:
+        worlds.enter(self._world)
+        run_in_thread.set(_inline)
+        config = SdkConfig(heartbeat_interval_ms=0, clock=self._clock)
+        try:
+            with process.scope:
+                async with (
+                    open_backend(process, config=config) as shared,
+                    open_worker(
+                        shared, [self._workflow], stop_signals=(), codec=self._codec
+                    ) as worker,
+                    open_client(shared, tenant_id="test", codec=self._codec) as client,
+                    trio.open_nursery() as nursery,
+                ):
+                    process.drain = worker.drain
+                    nursery.start_soon(self._resume, client)
+                    nursery.start_soon(self._wait, client, nursery.cancel_scope)
+                    await worker.wait_ended()
+                    nursery.cancel_scope.cancel()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            if not process.dead:
+                raise
+
+    async def _wait(self, client: Client, over: trio.CancelScope) -> None:
+        try:
+            self._result = await client.get(INSTANCE, self._workflow).result()
+            self._returned = True
+        except InstanceFailed as exc:
+            self._raised = exc
+        over.cancel()
+
+    async def _resume(self, client: Client) -> None:
+        """Whoever has paused it resumes it some time later."""
+        seconds = 1.0
+        while True:
+            await trio.sleep(seconds)
+            seconds *= 2
+            run = (await client.get(INSTANCE).show()).summary.run
+            if run is not None and run.state in (RunState.PAUSED, RunState.PARKED):
+                await client.get(INSTANCE).resume()
 
 
 def _in_trio() -> bool:

@@ -110,18 +110,19 @@ async def _working(shared: SharedBackend, settings: Settings) -> AsyncIterator[W
     await worker.begin()
     ending = _Ending(worker, settings.stop_signals)
     left: BaseException | None = None
+    ended: BaseException | None = None
     async with open_service_nursery() as services:
-        services.start_soon(worker.serve)
-        services.start_soon(ending.listen)
-        services.start_soon(ending.watch)
-        with ending.body:
-            try:
+        for service in (worker.serve, ending.listen, ending.watch):
+            services.start_soon(service)
+        try:
+            with ending.body:
                 yield worker
-            except BaseException as exc:
-                left = exc
-        ended = await ending.finish()
-    if isinstance(left, trio.Cancelled) and ended is not None:
-        left = None
+        except BaseException as exc:  # not what the end of a drain has cancelled
+            left = exc
+        try:
+            ended = await ending.finish()
+        except (trio.Cancelled, KeyboardInterrupt) as exc:
+            left = left or exc
     try:
         if left is not None:
             raise left
@@ -159,17 +160,18 @@ class _Ending:
         self.body.cancel()
 
     async def finish(self) -> BaseException | None:
-        """Drain, and wait for its end. What ends the process, if something does."""
+        """Drain, and wait for its end. What ends the process, if something does.
+
+        Cancelled, or at Ctrl-C, the runs are cancelled; it waits for their ends all the same.
+        """
         self._worker.drain("its block is left")
-        while True:
-            try:
+        try:
+            await self._worker.wait_ended()
+        except (trio.Cancelled, KeyboardInterrupt):
+            self._worker.stop()
+            with trio.CancelScope(shield=True):
                 await self._worker.wait_ended()
-                break
-            except (trio.Cancelled, KeyboardInterrupt):
-                self._worker.stop()
-                with trio.CancelScope(shield=True):
-                    await self._worker.wait_ended()
-                raise
+            raise
         if self._worker.ended_by is not None:
             return self._worker.ended_by
         return None if self._received is None else SystemExit(128 + self._received)

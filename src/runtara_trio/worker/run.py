@@ -83,6 +83,7 @@ class Run:
             pause_grace=host.pause_grace,
             final_timeout=host.final_timeout,
         )
+        self.block.boundary.reached_at = trio.current_time()
         self._sdk = RuntaraSdk(self.block, host.codec, None)
 
     @property

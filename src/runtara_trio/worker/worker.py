@@ -60,6 +60,8 @@ class WorkerHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     last_look: datetime
     """When the store last answered what there is to do."""
+    last_turn: datetime
+    """When it last asked; on a store of its own process it asks only at news."""
     oldest_boundary: datetime | None
     """Since when its oldest run has not reached a boundary; None: nothing works."""
     loaded: int
@@ -106,7 +108,7 @@ class Worker:
         self._lost_claim = False
         self._turns: Mapping[tuple[str, ...], str] = {}
         self._due_ms: int | None = None
-        self._last_look = shared.clock.now()
+        self._last_look = self._last_turn = shared.clock.now()
         self._trouble = logs.Outage(logs.claim_failed, f"a claim of worker {settings.name}")
         self._blind = logs.Outage(logs.claim_failed, f"the look of worker {settings.name}")
         self._ended = trio.Event()
@@ -129,6 +131,7 @@ class Worker:
             oldest = self.shared.clock.now() - (trio.current_time() - oldest)
         return WorkerHealth(
             last_look=_time(self._last_look),
+            last_turn=_time(self._last_turn),
             oldest_boundary=None if oldest is None else _time(oldest),
             loaded=len(self._runs),
             slots=self.slots.total,
@@ -149,9 +152,10 @@ class Worker:
     @trio.lowlevel.enable_ki_protection
     async def serve(self) -> None:
         """Claim and run, until it was drained. Not to be cancelled before that."""
+        self.shared.on_news[self._hear] = None
         try:
             async with trio.open_nursery() as services:
-                for service in (self._hear, self._look, self._check_slots, self._tell):
+                for service in (self._look, self._check_slots, self._tell):
                     services.start_soon(service)
                 async with trio.open_nursery() as runs:
                     await self._claim_all(runs)
@@ -161,6 +165,7 @@ class Worker:
         except SdkError as exc:
             self._trouble.goes_on(str(exc))
         finally:
+            del self.shared.on_news[self._hear]
             self._ended.set()
 
     def drain(self, cause: str = "as asked") -> None:
@@ -191,6 +196,11 @@ class Worker:
     def end_with(self, error: BaseException) -> None:
         self.ended_by = self.ended_by or error
         self.drain(f"ended by {type(error).__name__}")
+
+    def _hear(self) -> None:
+        """There is news in the store."""
+        self._may_be_ready = True
+        self._wake.set()
 
     # ---- claiming
 
@@ -244,6 +254,7 @@ class Worker:
         self.slots.begin(alone=suspect)
         if suspect:
             self._alone = run, run.block.requests.saved
+        self._wake.set()  # the slots may be full now
         runs.start_soon(self._run, run, name=f"run {claimed.instance_id}")
 
     @trio.lowlevel.disable_ki_protection
@@ -297,19 +308,13 @@ class Worker:
 
     # ---- services
 
-    async def _hear(self) -> None:
-        """Claim at news."""
-        while True:
-            await self.shared.news.wait()
-            self._may_be_ready = True
-            self._wake.set()
-
     async def _look(self) -> None:
         """Look for what nobody told of, and for the runs of dead owners."""
         if self.shared.alone:
             return
         while True:
             await trio.sleep(LOOK)
+            self._last_turn = self.shared.clock.now()
             try:
                 await self._look_once()
                 self._blind.over()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from ...backend import Handlers
 from ...messages import (
     CheckpointPage,
+    Counted,
+    CountInstances,
     EventPage,
+    Filter,
     GetStatus,
     InstancePage,
     ListEvents,
@@ -14,7 +17,7 @@ from ...messages import (
     ShowInstance,
 )
 from ...types import InstanceDetails, InstanceInfo, InstanceStatus, InstanceSummary
-from ..tables import Listed, Tables
+from ..tables import Kind, Listed, Tables
 from . import rules
 from .checks import check_known
 
@@ -45,9 +48,28 @@ async def list_events(tx: Tables, message: ListEvents) -> EventPage:
 
 
 async def list_instances(tx: Tables, message: ListInstances) -> InstancePage:
-    rows, following = await tx.list_instances(message)
+    rows, following = await tx.list_instances(message, await _unserved(tx, message.filter))
     living = await tx.living()
     return InstancePage(instances=tuple(_summary(row, living) for row in rows), next=following)
+
+
+async def count_instances(tx: Tables, message: CountInstances) -> Counted:
+    return Counted(count=await tx.count_instances(message, await _unserved(tx, message.filter)))
+
+
+async def _unserved(tx: Tables, filter: Filter) -> list[Kind] | None:
+    """The kinds of ready runs that no living worker takes; None: that is not asked."""
+    if not filter.no_live_worker:
+        return None
+    living = await tx.living()
+    workers = [one for one in await tx.workers() if one.owner in living and not one.draining]
+    served = {
+        Kind(queue, name, version)
+        for one in workers
+        for queue in one.queues
+        for name, version in one.workflows
+    }
+    return [kind for kind in await tx.ready_kinds() if kind not in served]
 
 
 async def show_instance(tx: Tables, message: ShowInstance) -> InstanceDetails:
@@ -96,5 +118,6 @@ ANSWERS: Handlers[Tables] = {
     ReadCheckpoints: read_checkpoints,
     ListEvents: list_events,
     ListInstances: list_instances,
+    CountInstances: count_instances,
     ShowInstance: show_instance,
 }

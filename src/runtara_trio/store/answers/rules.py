@@ -173,7 +173,11 @@ def place_after(
         return None
     if status.finished:
         return Placing(state=RunState.ENDED)
-    if next_ is None or (pending is not None and pending.type is PAUSE):
+    if pending is not None and pending.type is PAUSE:
+        return Placing(state=RunState.PAUSED)
+    if next_ is None and pending is not None and pending.type is RESUME:
+        return Placing(state=RunState.READY, anew=True)  # it came while the pause ended the run
+    if next_ is None:
         return Placing(state=RunState.PAUSED)
     return Placing(
         state=next_.state,

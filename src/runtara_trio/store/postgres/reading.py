@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
-from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
-from ...types import CheckpointRecord, Event, InstanceInfo, InstanceStatus
+from ...messages import CheckpointPage, EventPage, ListEvents, ReadCheckpoints
+from ...types import CheckpointRecord, Event, InstanceInfo
 from ..tables import Details, Listed
-from ..values import event_type, invalid_cursor, listed_of, run_info_of, status_of
+from ..values import event_type, listed_of, run_info_of, status_of
 from .connection import Connection
 
 PLAN_FOR_VALUES = "SET LOCAL plan_cache_mode = force_custom_plan"
@@ -35,53 +33,16 @@ def _select(*, runs: bool) -> str:
     return _LISTED.format(columns=_RUN if runs else "", runs=_OF_RUN if runs else "")
 
 
-async def instances(
-    connection: Connection, message: ListInstances, *, runs: bool
-) -> tuple[list[Listed], str | None]:
-    wanted = InstanceStatus if message.statuses is None else message.statuses
-    stored = [status for status in sorted(wanted) if status is not InstanceStatus.UNKNOWN]
-    if not stored:
-        return [], None
-    at, last = _place(message.before)
-    await connection.run(PLAN_FOR_VALUES)
+async def listed_in(
+    connection: Connection, ids: str, values: list[Any], *, runs: bool
+) -> list[Listed]:
+    """The instances that a query of ids gives, the newest first."""
     rows = await connection.run(
-        f"{_select(runs=runs)} WHERE i.instance_id IN ({_page_of(stored)})"
+        f"{_select(runs=runs)} WHERE i.instance_id IN ({ids})"
         " ORDER BY i.created_at DESC, i.instance_id DESC",
-        *(message.tenant_id, at, last, message.limit + 1),
+        *values,
     )
-    found = [_listed(row) for row in rows[: message.limit]]
-    following = None
-    if len(rows) > message.limit:
-        following = f"{found[-1].created_at} {found[-1].instance_id}"
-    return found, following
-
-
-def _page_of(statuses: Iterable[InstanceStatus]) -> str:
-    """The query for the ids of a page: of tenant $1, before the time $2 and id $3, $4 of them.
-
-    Each status by itself: an index of status and creation gives it in this order, and none
-    is read that is of another.
-    """
-    order = "ORDER BY created_at DESC, instance_id DESC LIMIT $4"
-    each = " UNION ALL ".join(
-        f"(SELECT instance_id, created_at FROM instances WHERE status = '{status.value}'"
-        " AND ($1::text IS NULL OR tenant_id = $1)"
-        f" AND (created_at, instance_id) < ($2::text::timestamptz, $3) {order})"
-        for status in statuses
-    )
-    return f"SELECT instance_id FROM ({each}) AS each {order}"
-
-
-def _place(cursor: str | None) -> tuple[str, str]:
-    """The time of creation and the id before which a page begins."""
-    if cursor is None:
-        return "infinity", ""
-    day, time, instance = (*cursor.split(" ", 2), "", "")[:3]
-    try:
-        datetime.fromisoformat(f"{day} {time}")
-    except ValueError as exc:
-        raise invalid_cursor(cursor) from exc
-    return f"{day} {time}", instance
+    return [_listed(row) for row in rows]
 
 
 async def listed(connection: Connection, instance_id: str, *, runs: bool) -> Listed | None:

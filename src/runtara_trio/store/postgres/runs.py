@@ -13,7 +13,7 @@ import msgspec
 
 from ...messages import Ends, EndsSince, Existing, LookForWork, NewRun, Result, Work
 from ...types import RunState, WorkerInfo
-from ..tables import Holder, Lane, Orphan, Placing, Ready
+from ..tables import Holder, Kind, Lane, Orphan, Placing, Ready
 from ..values import orphan_of, ready_of, result_of, waiting_text
 from . import rows
 from .connection import Connection
@@ -224,6 +224,25 @@ SELECT EXISTS (SELECT 1 FROM unnest($1::text[]) AS q (queue),
 """
 
 
+_NEXT_KIND = (
+    "SELECT r.queue, r.workflow, r.version FROM runtara_trio_runs r WHERE r.state = 'ready'{} "
+    "ORDER BY r.queue, r.workflow, r.version LIMIT 1"
+)
+_KINDS = f"""
+WITH RECURSIVE kind AS (
+    ({_NEXT_KIND.format("")})
+    UNION ALL
+    SELECT f.* FROM kind CROSS JOIN LATERAL ({
+    _NEXT_KIND.format(
+        " AND (r.queue, r.workflow, r.version) > (kind.queue, kind.workflow, kind.version)"
+    )
+}) f
+)
+SELECT * FROM kind
+"""
+"""Each is one step in the index, however many are ready."""
+
+
 class PostgresRuns:
     """The part of the port that is about runs; see :class:`runtara_trio.store.tables.Tables`."""
 
@@ -330,6 +349,12 @@ class PostgresRuns:
         for number, instance in found:
             ids[number - 1].append(instance)
         return ids
+
+    async def ready_kinds(self) -> list[Kind]:
+        if not self._has_runs:
+            return []
+        found = await self._run(_KINDS)
+        return [Kind(queue, workflow, version) for queue, workflow, version in found]
 
     async def suspects(
         self, queues: Sequence[str], workflows: Sequence[tuple[str, int]], limit: int

@@ -206,6 +206,7 @@ CREATE TABLE IF NOT EXISTS runtara_trio_runs (
     recoveries INTEGER NOT NULL DEFAULT 0,
     progress BIGINT NOT NULL DEFAULT 0,
     parent_id {{id}},
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     ended BIGINT
 );
 CREATE INDEX IF NOT EXISTS runtara_trio_ready ON runtara_trio_runs
@@ -215,8 +216,14 @@ CREATE INDEX IF NOT EXISTS runtara_trio_suspect ON runtara_trio_runs (queue)
 CREATE INDEX IF NOT EXISTS runtara_trio_due ON runtara_trio_runs (due_ms) WHERE state = 'timed';
 CREATE INDEX IF NOT EXISTS runtara_trio_ends_of ON runtara_trio_runs (ended)
     WHERE ended IS NOT NULL;
-CREATE INDEX IF NOT EXISTS runtara_trio_parked ON runtara_trio_runs (workflow)
+CREATE INDEX IF NOT EXISTS runtara_trio_of_workflow ON runtara_trio_runs
+    (workflow, created_at, instance_id);
+CREATE INDEX IF NOT EXISTS runtara_trio_parked ON runtara_trio_runs (created_at, instance_id)
     WHERE state = 'parked';
+CREATE INDEX IF NOT EXISTS runtara_trio_waiting ON runtara_trio_runs (waiting_for)
+    WHERE waiting_for IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runtara_trio_children ON runtara_trio_runs (parent_id)
+    WHERE parent_id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS runtara_trio_attributes (
     instance_id {{id}} NOT NULL REFERENCES instances ON DELETE CASCADE,
     name TEXT NOT NULL,

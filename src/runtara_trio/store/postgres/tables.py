@@ -5,15 +5,22 @@ Times are the server's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...ids import refused_id, retry_id, signal_id
-from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
+from ...messages import (
+    CheckpointPage,
+    CountInstances,
+    EventPage,
+    ListEvents,
+    ListInstances,
+    ReadCheckpoints,
+)
 from ...types import InstanceInfo, Signal
-from ..tables import Custom, Details, Doubtful, End, Holder, Listed, Row
+from ..tables import Custom, Details, Doubtful, End, Holder, Kind, Listed, Row
 from ..values import signal_of
-from . import outcomes, reading, rows, upkeep
+from . import lists, outcomes, reading, rows, upkeep
 from .connection import Connection
 from .liveness import ALIVE, LIVING, LOCKED, Liveness
 from .owner import Owner
@@ -350,8 +357,13 @@ class PostgresTables(PostgresRuns):
     async def info(self, instance_id: str) -> InstanceInfo | None:
         return await reading.info(self._connection, instance_id)
 
-    async def list_instances(self, message: ListInstances) -> tuple[list[Listed], str | None]:
-        return await reading.instances(self._connection, message, runs=self._has_runs)
+    async def list_instances(
+        self, message: ListInstances, kinds: Sequence[Kind] | None
+    ) -> tuple[list[Listed], str | None]:
+        return await lists.page(self._connection, message, kinds, runs=self._has_runs)
+
+    async def count_instances(self, message: CountInstances, kinds: Sequence[Kind] | None) -> int:
+        return await lists.count(self._connection, message, kinds, runs=self._has_runs)
 
     async def listed(self, instance_id: str) -> Listed | None:
         return await reading.listed(self._connection, instance_id, runs=self._has_runs)

@@ -6,10 +6,12 @@ import math
 import sqlite3
 from typing import Any
 
-from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
+import msgspec
+
+from ...messages import CheckpointPage, EventPage, ListEvents, ReadCheckpoints
 from ...types import CheckpointRecord, Event, InstanceInfo
 from ..tables import Details, Listed
-from ..values import as_bytes, event_type, invalid_cursor, listed_of, run_info_of, status_of
+from ..values import as_bytes, event_type, listed_of, run_info_of, status_of
 from .schema import parse_time
 
 _LISTED = (
@@ -24,30 +26,13 @@ _LISTED = (
 )
 
 
-def instances(db: sqlite3.Connection, message: ListInstances) -> tuple[list[Listed], str | None]:
-    wanted: list[str] = []
-    values: list[object] = []
-    if message.tenant_id is not None:
-        wanted.append("i.tenant_id = ?")
-        values.append(message.tenant_id)
-    if message.before is not None:
-        wanted.append("i.rowid < ?")
-        values.append(_rowid(message.before))
-    if message.statuses is not None:
-        wanted.append(f"i.status IN ({', '.join('?' * len(message.statuses))})")
-        values += sorted(message.statuses)
-    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+def listed_in_order(db: sqlite3.Connection, instance_ids: list[str]) -> list[Listed]:
+    """Instances that exist, in this order."""
     rows = db.execute(
-        f"{_LISTED}{where} ORDER BY i.rowid DESC LIMIT ?", (*values, message.limit + 1)
-    ).fetchall()
-    following = str(rows[message.limit - 1][0]) if len(rows) > message.limit else None
-    return [_listed(row) for row in rows[: message.limit]], following
-
-
-def _rowid(cursor: str) -> int:
-    if not (cursor.isdecimal() and int(cursor) < 2**63):
-        raise invalid_cursor(cursor)
-    return int(cursor)
+        f"{_LISTED} JOIN json_each(?) j ON j.value = i.instance_id ORDER BY j.key",
+        (msgspec.json.encode(instance_ids).decode(),),
+    )
+    return [_listed(row) for row in rows.fetchall()]
 
 
 def listed(db: sqlite3.Connection, instance_id: str) -> Listed | None:

@@ -10,7 +10,7 @@ import msgspec
 
 from ...messages import Ends, EndsSince, Existing, LookForWork, NewRun, Result, Work
 from ...types import RunState, WorkerInfo
-from ..tables import Holder, Lane, Orphan, Placing, Ready
+from ..tables import Holder, Kind, Lane, Orphan, Placing, Ready
 from ..values import orphan_of, ready_of, result_of, waiting_text
 from .leases import Leases
 from .schema import started_text, time_text
@@ -175,6 +175,21 @@ class SqliteRuns:
                 (lane.queue, workflow, version, lane.tenant_id, lane.key, limit),
             ).fetchall()
         return [instance for _, _, instance in sorted(rows)[:limit]]
+
+    async def ready_kinds(self) -> list[Kind]:
+        kinds: list[Kind] = []
+        place: tuple[Any, ...] = ("", "", 0)
+        while True:  # each is one step in the index, however many are ready
+            found = self.db.execute(
+                "SELECT queue, workflow, version FROM runtara_trio_runs WHERE state = 'ready'"
+                " AND (queue, workflow, version) > (?, ?, ?)"
+                " ORDER BY queue, workflow, version LIMIT 1",
+                place,
+            ).fetchone()
+            if found is None:
+                return kinds
+            kinds.append(Kind(*found))
+            place = found
 
     async def suspects(
         self, queues: Sequence[str], workflows: Sequence[tuple[str, int]], limit: int

@@ -188,8 +188,13 @@ CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_due ON runtara_trio_runs (due_m
     WHERE state = 'timed';
 CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_ends ON runtara_trio_runs (ended)
     WHERE ended IS NOT NULL;
-CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_parked ON runtara_trio_runs (workflow)
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_of_workflow ON runtara_trio_runs (workflow);
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_parked ON runtara_trio_runs (state)
     WHERE state = 'parked';
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_waiting ON runtara_trio_runs (waiting_for)
+    WHERE waiting_for IS NOT NULL;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_children ON runtara_trio_runs (parent_id)
+    WHERE parent_id IS NOT NULL;
 CREATE {temp} TABLE IF NOT EXISTS runtara_trio_attributes (
     instance_id TEXT NOT NULL {references},
     name TEXT NOT NULL,

@@ -5,15 +5,22 @@ Nothing here suspends: the database's thread drives an answer in one go, see :fu
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ...ids import refused_id, retry_id, signal_id
-from ...messages import CheckpointPage, EventPage, ListEvents, ListInstances, ReadCheckpoints
+from ...messages import (
+    CheckpointPage,
+    CountInstances,
+    EventPage,
+    ListEvents,
+    ListInstances,
+    ReadCheckpoints,
+)
 from ...types import FINISHED, InstanceInfo, InstanceStatus, Signal
-from ..tables import Custom, Details, End, Holder, Listed, Row
+from ..tables import Custom, Details, End, Holder, Kind, Listed, Row
 from ..values import as_bytes, row_of, signal_of
-from . import reading, rows
+from . import lists, reading, rows
 from .file import StoreFile
 from .leases import Leases
 from .runs import LOCK, OF_INSTANCE, SqliteRuns
@@ -301,8 +308,13 @@ class SqliteTables(SqliteRuns):
     async def info(self, instance_id: str) -> InstanceInfo | None:
         return reading.info(self.db, instance_id)
 
-    async def list_instances(self, message: ListInstances) -> tuple[list[Listed], str | None]:
-        return reading.instances(self.db, message)
+    async def list_instances(
+        self, message: ListInstances, kinds: Sequence[Kind] | None
+    ) -> tuple[list[Listed], str | None]:
+        return lists.page(self.db, message, kinds)
+
+    async def count_instances(self, message: CountInstances, kinds: Sequence[Kind] | None) -> int:
+        return lists.count(self.db, message, kinds)
 
     async def listed(self, instance_id: str) -> Listed | None:
         return reading.listed(self.db, instance_id)

@@ -1,0 +1,71 @@
+"""Which instances a list or a count is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypedDict
+
+from ..errors import ConfigError
+from ..ids import check_checkpoint_id, check_instance_id, check_name_of, check_text
+from ..messages import Filter
+from ..types import InstanceStatus
+from .workflow import check_version
+
+
+class Filters(TypedDict, total=False):
+    """What :meth:`Operator.list` and :meth:`Operator.count` filter by, and those of a client."""
+
+    workflow: str
+    version: int
+    """Of a workflow that is given as well."""
+    queue: str
+    """The same."""
+    parent_id: str
+    id_prefix: str
+    created_after: datetime
+    """Aware; a file knows whole seconds."""
+    created_before: datetime
+    waiting_for: str
+    """The signal that a run waits for while it is not loaded, and nothing else."""
+    no_live_worker: bool
+    """Ready runs that no living worker takes."""
+    parked: bool
+
+
+def checked(filters: Filters) -> Filter:
+    """The filter. Raises ConfigError: an invalid value, or no index answers it."""
+    unknown = set(filters) - set(Filters.__annotations__)
+    if unknown:
+        raise ConfigError(
+            f"{min(unknown)!r} is an unknown filter; there are {', '.join(Filters.__annotations__)}"
+        )
+    for name in ("version", "queue"):
+        if filters.get(name) is not None and filters.get("workflow") is None:
+            raise ConfigError(f"{name}={filters.get(name)!r} needs a workflow: add workflow=...")
+    for name in ("created_after", "created_before"):
+        moment = filters.get(name)
+        if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):
+            raise ConfigError(f"{name} must be a time with its zone, not {moment!r}")
+    checks = {
+        "workflow": lambda value: check_name_of("workflow", value),
+        "version": check_version,
+        "queue": lambda value: check_name_of("queue", value),
+        "parent_id": check_instance_id,
+        "id_prefix": lambda value: check_text("id_prefix", value),
+        "waiting_for": check_checkpoint_id,
+    }
+    for name, check in checks.items():
+        if filters.get(name) is not None:
+            check(filters.get(name))
+    return Filter(**filters)
+
+
+def checked_statuses(
+    statuses: Iterable[InstanceStatus] | None,
+) -> frozenset[InstanceStatus] | None:
+    """Statuses, or their names. Raises ConfigError."""
+    try:
+        return None if statuses is None else frozenset(map(InstanceStatus, statuses))
+    except ValueError as exc:
+        raise ConfigError(f"statuses must be of InstanceStatus: {exc}") from exc
