@@ -265,7 +265,7 @@ class TestOrderWorkflow:
             if answer is not None:
                 await operator.send_signal("test", "approval", answer)
 
-        undisturbed = check_every_boundary(lambda sdk: order(sdk, 4500), operator=person)
+        undisturbed = check_every_boundary(order, operator=person, args=(4500,))
         assert undisturbed.result == result
         assert list(undisturbed.effects.values()) == effects
 
