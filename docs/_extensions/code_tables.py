@@ -41,6 +41,9 @@ DONE = {
     Action.CARRY_OUT: "carried out at once",
     Action.MARK: "carried out at once, and left as a row",
     Action.WITHDRAW: "a waiting pause is taken back",
+    Action.TAKE_OUT: "leaves its queue at once",
+    Action.PUT_BACK: "back in its queue at once",
+    Action.NOTHING: "nothing: it is so already",
 }
 
 

@@ -337,7 +337,7 @@ run_failed = _event(
 recovered = _event(
     "recovered",
     "worker",
-    WARNING,
+    INFO,
     "%(count)d runs of dead workers are ready again",
     "count",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import inspect
 import json
 import re
 import shlex
@@ -11,6 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from runtara_trio import Worker, open_worker
 
 from ..helpers.documents import Block, blocks, matches, play
 from ..helpers.support import needs_trio_asyncio, start_args
@@ -95,6 +98,30 @@ async def test_the_dockerfile(tmp_path: Path) -> None:
     (entry,) = re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)
     settings["RUNTARA_DATABASE_URL"] = f"sqlite:///{tmp_path}/shop.db"
     await stops_well(json.loads(entry), settings, tmp_path)
+
+
+def a_worker(arguments: list[str]) -> None:
+    """What a supervisor starts is our command, with a workflow of the page."""
+    assert arguments[0].endswith("runtara-trio")
+    assert arguments[1:3] == ["worker", "shop:order"]
+    assert "async def order(" in block_of("workers.md", "shop.py").code
+
+
+def test_the_unit_file_of_a_worker() -> None:
+    unit = configparser.RawConfigParser(strict=False, interpolation=None)
+    unit.read_string(block_of("workers.md", "shop-worker@.service").code)
+    service = unit["Service"]
+    a_worker(shlex.split(service["ExecStart"]))
+    assert service["Restart"] == "always"
+    assert service["SuccessExitStatus"] == "143"
+    drain = inspect.signature(open_worker).parameters["drain_timeout"].default
+    assert int(service["TimeoutStopSec"]) > drain + Worker.final_timeout
+
+
+def test_the_dockerfile_of_a_worker() -> None:
+    text = block_of("workers.md", "Dockerfile").code
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)
+    a_worker(json.loads(entry))
 
 
 def test_the_benchmarks_are_of_this_bench() -> None:

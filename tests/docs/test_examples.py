@@ -31,6 +31,7 @@ def test_all_are_here() -> None:
         "durable_sleep.py",
         "web_server.py",
         "order.py",
+        "order_workflow.py",
         "carrier.py",
     }
 
@@ -234,6 +235,57 @@ class TestOrder:
             carrier.send(signal.SIGTERM)
             await carrier.wait()
             assert len([line for line in carrier.lines if line.startswith("label")]) == 3
+
+
+class TestOrderWorkflow:
+    @pytest.mark.parametrize(
+        ("answer", "result", "effects"),
+        [
+            (b"yes", "shipped: T-test", [4500, "test"]),
+            (b"no", "paid back: no", [4500, -4500]),
+            (None, "paid back: not in time", [4500, -4500]),
+        ],
+    )
+    def test_every_boundary(self, answer: bytes | None, result: str, effects: list[object]) -> None:
+        module = load("order_workflow.py")
+        order = module["order"]
+        globals_ = order.__wrapped__.__globals__
+
+        async def pay(key: str, cents: int) -> None:
+            effect(key, cents)
+
+        async def send(key: str, order_id: str) -> str:
+            effect(key, order_id)
+            return f"T-{order_id}"
+
+        globals_["pay"], globals_["send"] = pay, send
+
+        async def person(operator: Operator) -> None:
+            await trio.sleep(24 * 3600)
+            if answer is not None:
+                await operator.send_signal("test", "approval", answer)
+
+        undisturbed = check_every_boundary(order, operator=person, args=(4500,))
+        assert undisturbed.result == result
+        assert list(undisturbed.effects.values()) == effects
+
+    async def test_for_real(self, tmp_path: Path, shared: Shared) -> None:
+        """Killed with its worker, approved from the command line, and asked once more."""
+        order = shared.program(EXAMPLES / "order_workflow.py", tmp_path)
+        async with start(order, "order-7", cwd=tmp_path) as program:
+            await program.line("bank: 4500 under order-7/")
+            await program.kill()
+        await shared.expire(program)
+        async with start(order, "order-7", cwd=tmp_path) as program:
+            await program.line("order-7 waits")
+            command = ("signal", "order-7", "approval", "yes", "--store", shared.url)
+            async with start_args("-m", "runtara_trio", *command) as signal_:
+                assert await signal_.wait() == 0
+            assert await program.wait() == 0
+        assert program.lines[-1] == "order-7 is shipped: T-order-7"
+        async with start(order, "order-7", cwd=tmp_path) as program:
+            assert await program.wait() == 0
+        assert program.lines == ["started order-7", "order-7 is shipped: T-order-7"]
 
 
 class Server:
