@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from runtara_trio import EventType, InstanceFinished, InstanceStatus, SdkConfig, Signal, SignalType
+from runtara_trio import (
+    EventType,
+    InstanceFinished,
+    InstanceStatus,
+    RunState,
+    SdkConfig,
+    Signal,
+    SignalType,
+    WorkerInfo,
+)
 from runtara_trio import open_backend as open_store
 from runtara_trio.messages import (
     AcknowledgeSignal,
+    AnnounceWorker,
     Checkpoint,
+    ClaimRuns,
+    CountInstances,
+    EndsSince,
+    Filter,
     FreeLease,
     GetCheckpoint,
+    GetResults,
     GetStatus,
     GoOn,
     Heartbeats,
     Hold,
     ListEvents,
     ListInstances,
+    ListWorkers,
+    LookForWork,
+    MarkRuns,
+    NewRun,
+    Next,
     PollSignals,
     Prune,
     ReadCheckpoints,
     RecordEvent,
     RecordOutcome,
     RecordRetry,
+    RecoverRuns,
     Register,
     Request,
     SendCustomSignal,
     SendSignal,
     ShowInstance,
     Sleep,
+    StartRuns,
     TakeLease,
     TakeSignal,
 )
@@ -102,3 +125,48 @@ async def test_the_statements_of_each_message(
         await cost(Heartbeats(instance_ids=("i",)), 1)
         await cost(SendSignal(**i, type=SignalType.CANCEL, payload=b""), 3)
         await cost(Prune(before_ms=0), 2)
+
+        kinds = {"queues": ("default",), "workflows": (("w", 1),)}
+        await cost(LookForWork(**kinds), 1)
+        await cost(ClaimRuns(**kinds, limit=100), 2)
+        await cost(StartRuns(tenant_id="t", runs=(_run("r1"), _run("r2"))), 1)
+        await cost(StartRuns(tenant_id="t", runs=(_run("r1"), _run("r3"))), 2)
+        claimed = (await cost(ClaimRuns(**kinds, limit=100), 7)).runs
+        assert len(claimed) == 3
+        await cost(MarkRuns(waiting=("r1",)), 1)
+        first, second = claimed[:2]
+        ended = {"instance_id": first.instance_id, "lease": first.lease}
+        await cost(RecordOutcome(**ended, status=end), 4)
+        mine = {"instance_id": second.instance_id, "lease": second.lease}
+        waits = Next(state=RunState.TIMED, due_ms=1, waiting_for=("s",))
+        suspended = InstanceStatus.SUSPENDED
+        await cost(RecordOutcome(**mine, status=suspended, next=waits), 5)
+        await cost(
+            SendCustomSignal(instance_id=second.instance_id, checkpoint_id="s", payload=b""), 5
+        )
+        await cost(RecoverRuns(dead=("gone",), max_recoveries=10), 2)
+        await cost(AnnounceWorker(info=WORKER), 1)
+        await cost(ListWorkers(), 2)
+        await cost(EndsSince(after=0), 1)
+        await cost(GetResults(instance_ids=("r1", "r2", "r3")), 1)
+        await cost(CountInstances(filter=Filter(workflow="w")), 2)
+        await cost(ListInstances(filter=Filter(no_live_worker=True)), 5)
+
+
+def _run(instance_id: str) -> NewRun:
+    return NewRun(instance_id=instance_id, workflow="w", version=1, queue="default", input=b"[]")
+
+
+WORKER = WorkerInfo(
+    owner="",
+    name="one",
+    holder="",
+    workflows=(("w", 1),),
+    queues=("default",),
+    tenant_ids=None,
+    slots=1,
+    working=0,
+    loaded=0,
+    last_look=datetime.now(UTC),
+    oldest_boundary=None,
+)

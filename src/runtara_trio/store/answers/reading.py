@@ -8,7 +8,6 @@ from ...messages import (
     Counted,
     CountInstances,
     EventPage,
-    Filter,
     GetStatus,
     InstancePage,
     ListEvents,
@@ -48,20 +47,19 @@ async def list_events(tx: Tables, message: ListEvents) -> EventPage:
 
 
 async def list_instances(tx: Tables, message: ListInstances) -> InstancePage:
-    rows, following = await tx.list_instances(message, await _unserved(tx, message.filter))
     living = await tx.living()
+    kinds = await _unserved(tx, living) if message.filter.no_live_worker else None
+    rows, following = await tx.list_instances(message, kinds)
     return InstancePage(instances=tuple(_summary(row, living) for row in rows), next=following)
 
 
 async def count_instances(tx: Tables, message: CountInstances) -> Counted:
-    return Counted(count=await tx.count_instances(message, await _unserved(tx, message.filter)))
+    kinds = await _unserved(tx, await tx.living()) if message.filter.no_live_worker else None
+    return Counted(count=await tx.count_instances(message, kinds))
 
 
-async def _unserved(tx: Tables, filter: Filter) -> list[Kind] | None:
-    """The kinds of ready runs that no living worker takes; None: that is not asked."""
-    if not filter.no_live_worker:
-        return None
-    living = await tx.living()
+async def _unserved(tx: Tables, living: set[str]) -> list[Kind]:
+    """The kinds of ready runs that no living worker takes."""
     workers = [one for one in await tx.workers() if one.owner in living and not one.draining]
     served = {
         Kind(queue, name, version)
