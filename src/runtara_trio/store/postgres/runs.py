@@ -57,7 +57,8 @@ WITH due AS (
     UPDATE runtara_trio_runs r SET state = 'ready', due_ms = NULL FROM due
     WHERE r.instance_id = due.instance_id
 )
-SELECT min(due_ms) FROM runtara_trio_runs WHERE state = 'timed' AND due_ms > {_NOW_MS}
+SELECT (SELECT due_ms FROM runtara_trio_runs WHERE state = 'timed' AND due_ms > {_NOW_MS}
+    ORDER BY due_ms LIMIT 1)
 """
 
 _SERVED = "served AS (SELECT * FROM unnest($4::text[], $5::bigint[]) AS s (workflow, version))"
@@ -211,10 +212,11 @@ WITH RECURSIVE leasing (owner) AS (
     SELECT (SELECT min(l.owner) FROM runtara_trio_leases l WHERE l.owner > leasing.owner)
     FROM leasing WHERE leasing.owner IS NOT NULL
 )
-SELECT EXISTS (SELECT 1 FROM unnest($1::text[]) AS q (queue),
-        unnest($2::text[], $3::bigint[]) AS s (workflow, version), runtara_trio_runs r
-        WHERE r.state = 'ready' AND r.queue = q.queue AND r.workflow = s.workflow
-        AND r.version = s.version),
+SELECT EXISTS (SELECT 1 FROM unnest($1::text[]) AS q (queue)
+        CROSS JOIN unnest($2::text[], $3::bigint[]) AS s (workflow, version)
+        CROSS JOIN LATERAL (SELECT 1 FROM runtara_trio_runs r WHERE r.state = 'ready'
+            AND r.queue = q.queue AND r.workflow = s.workflow AND r.version = s.version LIMIT 1
+        ) one),
     EXISTS (SELECT 1 FROM runtara_trio_runs WHERE state = 'suspect'),
     (SELECT min(due_ms) FROM runtara_trio_runs WHERE state = 'timed'),
     (SELECT string_agg(leasing.owner, ',') FROM leasing

@@ -344,7 +344,9 @@ class SqliteRuns:
             " UNION ALL SELECT (SELECT MIN(l.owner) FROM runtara_trio_leases l"
             " WHERE l.owner > leasing.owner) FROM leasing WHERE leasing.owner IS NOT NULL)"
             " SELECT leasing.owner, o.holder, o.renewed_ms, o.lease_ms,"
-            " EXISTS (SELECT 1 FROM json_each(?) q, json_each(?) w, runtara_trio_runs r"
+            # CROSS: in this order; else all that is ready of somebody else's would be read
+            " EXISTS (SELECT 1 FROM json_each(?) q CROSS JOIN json_each(?) w"
+            " CROSS JOIN runtara_trio_runs r"
             " WHERE r.state = 'ready' AND r.queue = q.value"
             " AND r.workflow = json_extract(w.value, '$[0]')"
             " AND r.version = json_extract(w.value, '$[1]')),"
