@@ -10,8 +10,10 @@ from runtara_trio import (
     JSON,
     Backend,
     CheckpointResult,
+    Client,
     Codec,
     DurableNursery,
+    InstanceHandle,
     InstanceInfo,
     Operator,
     Outcome,
@@ -21,10 +23,16 @@ from runtara_trio import (
     SharedBackend,
     Signal,
     SignalType,
+    Start,
+    Workflow,
     current_sdk,
     durable,
     open_backend,
+    open_client,
     open_runtara,
+    open_worker,
+    run_worker,
+    workflow,
 )
 from runtara_trio.testing import Case, Fault, Run, check_every_boundary, effect, run
 
@@ -173,3 +181,40 @@ def kit() -> None:
     assert_type(undisturbed, Run)
     assert_type(undisturbed.effects, dict[str, Any])
     assert_type(run(program, case=Case(Fault.CANCEL, "end")), Run)
+
+
+@workflow
+async def order(sdk: RuntaraSdk, cents: int, name: str = "") -> Receipt:
+    return Receipt(cents)
+
+
+@workflow(name="mail", queue="slow", version=2, max_attempts=3, retry_delay=0.5, timeout=60)
+async def letter(sdk: RuntaraSdk) -> None: ...
+
+
+async def workflows(client: Client, sdk: RuntaraSdk) -> None:
+    assert_type(order, Workflow[int, str, Receipt])
+    assert_type(letter, Workflow[None])
+    assert_type(await order(sdk, 5, "a"), Receipt)
+    handle = await client.start(order, 1999, "", id="order-7", key="k", priority=3)
+    assert_type(handle, InstanceHandle[Receipt])
+    assert_type(await handle.result(timeout=5), Receipt)
+    assert_type(await handle.result(bytes), bytes)
+    assert_type(await (await client.start(letter)).result(), None)
+    assert_type(await client.start("order", 5), InstanceHandle[Any])
+    many = await client.start_many(order, [Start(args=(5, "a"), id="x")])
+    assert_type(many, list[InstanceHandle[Receipt]])
+    assert_type(client.get("x", order), InstanceHandle[Receipt])
+    assert_type(await client.count(workflow="order", version=1), int)
+    await client.start(order, "five", "")  # type: ignore[call-arg,misc]  # pyright: ignore
+    await client.start(order)  # type: ignore[call-arg,misc]  # pyright: ignore
+    await client.start(order, 5, "", colour=1)  # type: ignore[call-overload]  # pyright: ignore
+
+
+async def workers(backend: SharedBackend) -> None:
+    async with open_worker(backend, [order, letter], slots=5, versions={"order": [1]}) as worker:
+        worker.drain()
+        assert_type(worker.health().slots, int)
+    async with open_client("postgresql://db/shop", tenant_id="shop") as client:
+        assert_type(client, Client)
+    await run_worker("sqlite:///shop.db", [order, letter])
