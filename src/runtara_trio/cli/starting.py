@@ -8,7 +8,7 @@ import click
 
 from ..client.client import Client, open_client
 from ..client.handle import InstanceHandle
-from ..errors import InstanceFailed, ServerError
+from ..errors import ServerError
 from ..types import InstanceStatus
 from .options import instance_argument, run_on_trio, seconds, settings, store_option
 from .running import parse_arguments
@@ -111,9 +111,4 @@ def _with_client(store: str, tenant: str, ask: Any) -> Any:
         async with open_client(settings(store), tenant_id=tenant) as client:
             return await ask(client)
 
-    try:
-        return run_on_trio(run)
-    except click.ClickException as exc:
-        if isinstance(exc.__cause__, InstanceFailed) and exc.__cause__.error is not None:
-            click.echo(exc.__cause__.error, err=True)
-        raise
+    return run_on_trio(run)
