@@ -41,7 +41,7 @@ async def checkpoint_ids(backend: Any, operator: Any = None) -> list[str]:
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until something holds that nothing tells of: each pass of the loop looks again."""
     with trio.fail_after(30):
-        while not holds():  # noqa: ASYNC110
+        while not holds():
             await trio.sleep(0.001)
 
 

@@ -89,7 +89,7 @@ async def test_a_run_that_raises_fails(backend: SharedBackend) -> None:
 
 
 async def test_attempts(backend: SharedBackend, log: Log) -> None:
-    """What is saved is not done again, saved failures are forgotten, the error is in the history."""
+    """What is saved is not done again; saved failures are forgotten, and are in the history."""
 
     @durable
     async def step(name: str) -> str:
