@@ -40,7 +40,7 @@ class Ledger:
         self.path.touch()
 
     def note(self, what: str, program: Program) -> None:
-        """Say that a process is about to be killed, or drained."""
+        """Say that a process is about to be killed, drained or stopped."""
         with self.path.open("ab", buffering=0) as ledger:
             ledger.write(f"{what} - - - {program.pid}\n".encode())
 
@@ -55,34 +55,58 @@ class Ledger:
         found = [Line(row[0], row[1], row[2], row[3], int(row[4])) for row in rows]
         return [one for one in found if what in ("", one.what) and instance in ("", one.instance)]
 
-    def check(self, results: dict[str, list[str]]) -> None:
+    def unfinished(self, pid: int, steps: int) -> set[str]:
+        """The instances that are in a process, by the ledger, and have not saved all steps."""
+        had: dict[str, int] = {}
+        for line in self.lines():
+            had[line.instance] = line.pid
+            if (line.what, line.step) == ("saved", str(steps - 1)):
+                del had[line.instance]
+        return {instance for instance, last in had.items() if last == pid}
+
+    def has_begun(self, pid: int, instances: set[str]) -> bool:
+        """Whether a process has worked on one of these."""
+        return any(one.pid == pid and one.instance in instances for one in self.lines())
+
+    def check(self, results: dict[str, list[str]], *, stopped: int | None = None) -> None:
         """Nothing that was saved was done again, and no run was in two places at once.
 
         ``results``: by instance, the token of each step as it was saved; no others are looked at.
+        ``stopped``: a process that was stopped past its lease. It may do what it does until its
+        next write, which is not saved: the step that it is in, and the one behind a save whose
+        answer was on its way.
         """
         lines = self.lines()
-        killed = {one.pid for one in lines if one.what == "kill"}
-        ends = {one.pid: place for place, one in enumerate(lines) if one.what in ("kill", "drain")}
+        ending = {one.pid for one in lines if one.what in ("kill", "stop")}
+        ends: dict[int, int] = {}
         begun: dict[tuple[str, str], list[Line]] = {}
         owners: dict[str, list[int]] = {}
+        late: set[str] = set()
         for place, line in enumerate(lines):
+            if line.what in ("kill", "drain", "stop"):
+                ends.setdefault(line.pid, place)
             if line.instance not in results:
                 continue
-            if line.what == "begin":
-                begun.setdefault((line.instance, line.step), []).append(line)
             if line.what == "saved":
                 assert line.token == results[line.instance][int(line.step)], line
             pids = owners.setdefault(line.instance, [line.pid])
+            if line.pid == stopped and line.pid in pids[:-1]:
+                if line.what == "begin":
+                    assert line.instance not in late, line
+                    late.add(line.instance)
+                continue
+            if line.what == "begin":
+                begun.setdefault((line.instance, line.step), []).append(line)
             if line.pid != pids[-1]:
                 # It has left a process that was to end, and does not come back there.
-                assert ends.get(pids[-1], place) < place, (line, pids)
+                assert pids[-1] in ends, (line, pids)
                 assert line.pid not in pids, (line, pids)
                 pids.append(line.pid)
         for instance, tokens in results.items():
             for number, token in enumerate(tokens):
                 *torn, last = begun[instance, str(number)]
                 assert last.token == token, (instance, number)
-                assert all(one.pid in killed for one in torn), (instance, number)
+                assert all(one.pid in ending for one in torn), (instance, number)
 
 
 class Fleet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +102,14 @@ async def test_a_poison_run_is_parked_and_its_neighbours_are_not(
         open_client(shared.url, tenant_id="t") as client,
         open_fleet(shared, tmp_path) as fleet,
     ):
-        # In the middle of its neighbours, none of which saves anything before it kills them.
-        starts = [one_of(f"r{number}", 2, 0.5) for number in range(6)]
-        handles = await client.start_many("steps", starts[:3], version=1)
+        # Four begin beside it, and save nothing before it kills them. The rest is ready for
+        # whoever lets it run beside the suspect.
         poison = await client.start("poison", id="p", version=1)
-        handles += await client.start_many("steps", starts[3:], version=1)
+        handles = await start_steps(client, 40, 1, 0.3)
 
         async def supervise() -> None:
             while True:
-                worker = await fleet.start(max_recoveries=3)
+                worker = await fleet.start(max_recoveries=3, slots=5)
                 assert await fleet.ended(worker) == -signal.SIGKILL
                 fleet.ledger.note("kill", worker)
 
@@ -128,6 +128,8 @@ async def test_a_poison_run_is_parked_and_its_neighbours_are_not(
             # The last death was its own alone.
             lines = [one for one in fleet.ledger.lines() if one.pid == deaths[-1].pid]
             assert [one.instance for one in lines[-2:]] == ["p", "-"]
+            ends = {one.instance for one in lines if one.what == "end"}
+            assert {one.instance for one in lines if one.what == "begin"} == ends
             fleet.open_gate("cure")
             await poison.resume()
             assert await poison.result(str, timeout=LONG) == "cured"
@@ -260,6 +262,28 @@ async def test_a_worker_that_was_stopped_past_its_lease(shared: Shared, tmp_path
         states = b" ".join(one.state for one in page.checkpoints)
         assert str(first.pid).encode() not in states
     fleet.ledger.check(results)
+
+
+async def test_a_worker_that_was_stopped_while_it_wrote(shared: Shared, tmp_path: Path) -> None:
+    """It goes on while another one works on what it had, with writes that it has sent before."""
+    runs, steps = 60, 40
+    async with (
+        open_client(shared.url, tenant_id="t") as client,
+        open_fleet(shared, tmp_path) as fleet,
+    ):
+        handles = await start_steps(client, runs, steps, 0.0)
+        first = await fleet.start(slots=30, lease_ms=500)
+        second = await fleet.start(slots=5, lease_ms=500)
+        for times in range(1, 4):
+            await fleet.until_lines(times * runs * steps // 2)
+            fleet.ledger.note("stop", first)
+            shared.stop(first)
+            had = fleet.ledger.unfinished(first.pid, steps)
+            await fleet.until(partial(fleet.ledger.has_begun, second.pid, had))
+            first.send(signal.SIGCONT)
+        results = await results_of(handles)
+        assert first.process.poll() is None
+    fleet.ledger.check(results, stopped=first.pid)
 
 
 async def test_a_worker_whose_loop_is_blocked_keeps_its_runs(
