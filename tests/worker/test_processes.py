@@ -102,10 +102,18 @@ async def test_a_poison_run_is_parked_and_its_neighbours_are_not(
         open_client(shared.url, tenant_id="t") as client,
         open_fleet(shared, tmp_path) as fleet,
     ):
-        # Four begin beside it, and save nothing before it kills them. The rest is ready for
-        # whoever lets it run beside the suspect.
+        # Four begin beside it, and save nothing before it kills them.
         poison = await client.start("poison", id="p", version=1)
-        handles = await start_steps(client, 40, 1, 0.3)
+        handles = await start_steps(client, 4, 1, 0.3)
+
+        async def feed() -> None:
+            """Others are ready all the time, for whoever lets them run beside the suspect."""
+            while len(fleet.ledger.lines("poison")) < 3:
+                begun = {one.instance for one in fleet.ledger.lines("begin")}
+                if len(handles) - len(begun) < 10:
+                    starts = [one_of(f"o{len(handles) + more}", 1, 0.3) for more in range(10)]
+                    handles.extend(await client.start_many("steps", starts, version=1))
+                await trio.sleep(0.02)
 
         async def supervise() -> None:
             while True:
@@ -115,6 +123,7 @@ async def test_a_poison_run_is_parked_and_its_neighbours_are_not(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervise)
+            nursery.start_soon(feed)
             await until_state(poison, RunState.PARKED)
             results = await results_of(handles)
             deaths = fleet.ledger.lines("kill")
