@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import uuid
 from collections.abc import AsyncIterator
@@ -119,6 +120,26 @@ class Shared:
                 "UPDATE runtara_trio_owners SET renewed_at = renewed_at - interval '1 day'"
                 f" WHERE holder LIKE 'process {program.pid} %'",
             )
+
+    def stop(self, program: Program) -> None:
+        """SIGSTOP, but not inside a commit: there SQLite's own lock would keep all others out."""
+        if not self.url.startswith("sqlite"):
+            program.send(signal.SIGSTOP)
+            os.waitpid(program.pid, os.WUNTRACED)
+            return
+        path = self.url.removeprefix("sqlite:///")
+        db = sqlite3.connect(path, isolation_level=None, timeout=0)
+        while True:
+            program.send(signal.SIGSTOP)
+            os.waitpid(program.pid, os.WUNTRACED)  # it stops when it is its turn to run
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                program.send(signal.SIGCONT)
+            else:
+                db.execute("ROLLBACK")
+                db.close()
+                return
 
     def program(self, example: Path, folder: Path) -> Path:
         """An example that has this store's URL instead of its own."""

@@ -31,33 +31,13 @@ from runtara_trio.store.sqlite import failures, owners
 from runtara_trio.store.sqlite.owners import Lock
 
 from ..helpers.places import Shared
-from ..helpers.support import PROGRAMS, Program, block, sql, start, start_command
+from ..helpers.support import PROGRAMS, block, sql, start, start_command
 
 SOON = 0.15  # seconds: a signal from another process reaches the body within this
 
 
 def side_files(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in tmp_path.iterdir() if "-owner-" in path.name)
-
-
-def stop(program: Program, shared: Shared) -> None:
-    """SIGSTOP, but not inside a commit: there SQLite's own lock would keep all others out."""
-    if not shared.url.startswith("sqlite"):
-        program.send(signal.SIGSTOP)
-        os.waitpid(program.pid, os.WUNTRACED)
-        return
-    db = sqlite3.connect(shared.url.removeprefix("sqlite:///"), isolation_level=None, timeout=0)
-    while True:
-        program.send(signal.SIGSTOP)
-        os.waitpid(program.pid, os.WUNTRACED)  # it stops when it is its turn to run
-        try:
-            db.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            program.send(signal.SIGCONT)
-        else:
-            db.execute("ROLLBACK")
-            db.close()
-            return
 
 
 async def test_a_killed_process_is_taken_over_at_once(tmp_path: Path, url: str) -> None:
@@ -88,7 +68,7 @@ async def test_a_stopped_holder_is_fenced_when_it_comes_back(shared: Shared, lat
     mode = "sleep" if late == "wait" else "write-after-cont"
     async with start("worker.py", shared.url, "i", mode, 300) as holder:
         await holder.line("running new" if late == "wait" else "listening")
-        stop(holder, shared)
+        shared.stop(holder)
         with trio.fail_after(20):
             while True:  # until the lease has run out
                 try:
@@ -112,7 +92,7 @@ async def test_a_stopped_holder_is_fenced_when_it_comes_back(shared: Shared, lat
 async def test_an_expired_lease_that_nobody_took_stays_valid(shared: Shared) -> None:
     async with start("worker.py", shared.url, "i", "write-after-cont", 100) as program:
         await program.line("listening")
-        stop(program, shared)
+        shared.stop(program)
         async with open_backend(shared.url) as backend:
             operator = Operator(backend)
             with trio.fail_after(20):

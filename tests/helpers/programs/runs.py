@@ -1,0 +1,115 @@
+"""runs.py URL FOLDER OPTIONS: a worker whose runs say in a ledger what they do.
+
+OPTIONS is JSON: ``lease_ms``, ``version``, and arguments of ``open_worker``. The ledger is a file
+in FOLDER, to which all processes append; other files there are gates, which the test opens by
+making them.
+"""
+
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import trio
+
+from runtara_trio import RuntaraSdk, SdkConfig, durable, open_worker, workflow
+
+url, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+version = options.pop("version", 1)
+config = SdkConfig(store=url, lease_ms=options.pop("lease_ms", 30_000))
+
+ledger = os.open(folder / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+numbers = itertools.count()
+
+
+def note(what: str, instance: str, step: object, token: str | None = None) -> str:
+    """Append a line. A new token is this process and a number."""
+    token = token or f"{os.getpid()}/{next(numbers)}"
+    os.write(ledger, f"{what} {instance} {step} {token} {os.getpid()}\n".encode())
+    return token
+
+
+async def gate(name: str) -> None:
+    while not (folder / name).exists():
+        await trio.sleep(0.005)
+
+
+@durable
+async def step(instance: str, number: int, seconds: float) -> str:
+    token = note("begin", instance, number)
+    await trio.sleep(seconds)
+    note("end", instance, number, token)
+    return token
+
+
+@workflow
+async def steps(sdk: RuntaraSdk, count: int, seconds: float) -> list[str]:
+    tokens = []
+    for number in range(count):
+        tokens.append(await step(sdk.instance_id, number, seconds))
+        note("saved", sdk.instance_id, number, tokens[-1])
+    return tokens
+
+
+@durable
+async def held(instance: str, number: int, name: str) -> str:
+    token = note("begin", instance, number)
+    await gate(name)
+    note("end", instance, number, token)
+    return token
+
+
+@workflow(version=version)
+async def job(sdk: RuntaraSdk, count: int, name: str) -> list[str]:
+    """Steps that wait at a gate of this name."""
+    tokens = [f"version {version}"]
+    for number in range(count):
+        tokens.append(await held(sdk.instance_id, number, name))
+        note("saved", sdk.instance_id, number, tokens[-1])
+    return tokens
+
+
+@durable
+async def block(instance: str) -> str:
+    token = note("begin", instance, 0)
+    while not (folder / "gate").exists():
+        time.sleep(0.01)
+    return token
+
+
+@workflow
+async def blocks(sdk: RuntaraSdk) -> list[str]:
+    """The loop of the whole process is blocked."""
+    return [await block(sdk.instance_id)]
+
+
+@workflow
+async def asks(sdk: RuntaraSdk, questions: list[str]) -> list[str]:
+    note("asks", sdk.instance_id, 0)
+    return [(await sdk.wait_for_signal(question)).decode() for question in questions]
+
+
+@workflow
+async def poison(sdk: RuntaraSdk) -> str:
+    """Kills its process, when others have begun there."""
+    note("poison", sdk.instance_id, 0)
+    await trio.sleep(0.2)
+    if not (folder / "cure").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "cured"
+
+
+async def main() -> None:
+    workflows = [steps, job, blocks, asks, poison]
+    async with open_worker(config, workflows, **options) as worker:
+        print("working", flush=True)
+        while not worker.draining:
+            await trio.sleep(0.01)
+        print("draining", flush=True)
+        await trio.sleep_forever()
+
+
+trio.run(main)
