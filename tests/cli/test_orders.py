@@ -1,18 +1,26 @@
-"""The orders example on its real file: killed, paused, cancelled, started again."""
+"""The demo's orders: their file, the ledger, and both versions of their workflow."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-from runtara_trio import Operator, open_backend
-from runtara_trio.demo import orders
+import msgspec
+import pytest
+import trio
 
-from ..helpers.support import start
+from runtara_trio import Client, InstanceFailed, RuntaraSdk, Start, current_sdk, open_client
+from runtara_trio.demo import orders, orders_2
+from runtara_trio.demo.file import FILE, Order, read_orders
+from runtara_trio.demo.ledger import Entry, apply, read_ledger
+from runtara_trio.demo.orders import Shop
+from runtara_trio.testing import check_every_boundary, effect
 
-PROGRAM = Path(orders.__file__)
-FILE = orders.FILE
+from ..helpers.support import Program, start_args
 
 BAD_LINES = {
     8: "customer is missing",
@@ -38,11 +46,6 @@ BAD_LINES = {
 }
 
 
-def charged(folder: Path) -> Counter[str]:
-    entries = orders.read_entries((folder / "ledger.jsonl").read_bytes())
-    return Counter(entry.order_id for entry in entries if entry.applied)
-
-
 def valid() -> list[str]:
     """The ids of the valid orders, counted without the example's own reader."""
     lines = FILE.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
@@ -56,31 +59,22 @@ def valid() -> list[str]:
 
 
 def test_every_bad_line_is_reported_with_its_number() -> None:
-    found, problems = orders.read_orders(FILE.read_bytes())
+    found, problems = read_orders(FILE.read_bytes())
     assert problems == [f"line {number}: {text}" for number, text in BAD_LINES.items()]
     assert [order.order_id for order in found] == valid()
 
 
-def close(ledger: orders.Ledger) -> None:
-    """Let go of the file, as the end of a process does."""
-    ledger._file.close()
-
-
 def test_the_ledger_applies_a_key_once_and_drops_a_torn_line(tmp_path: Path) -> None:
-    order = orders.Order(1, "A-1", "Ana", "lamp", 2, 50)
     path = tmp_path / "ledger.jsonl"
-    ledger = orders.Ledger(path)
-    ledger.charge("key", order)
-    ledger.charge("key", order)
-    close(ledger)
+    entry = Entry("key", "charge", "A-1", pid=1)
+    assert apply(path, entry).applied
+    assert not apply(path, entry).applied
     with path.open("ab") as file:
-        file.write(b'{"key": "torn", "ord')
-    again = orders.Ledger(path)
-    again.charge("key", order)
-    again.charge("torn", order)
-    close(again)
-    entries = orders.read_entries(path.read_bytes())
-    assert [(entry.key, entry.applied) for entry in entries] == [
+        file.write(b'{"key": "torn", "eff')
+    assert len(read_ledger(path)) == 2
+    assert not apply(path, entry).applied
+    assert apply(path, msgspec.structs.replace(entry, key="torn")).applied
+    assert [(entry.key, entry.applied) for entry in read_ledger(path)] == [
         ("key", True),
         ("key", False),
         ("key", False),
@@ -88,74 +82,115 @@ def test_the_ledger_applies_a_key_once_and_drops_a_torn_line(tmp_path: Path) -> 
     ]
 
 
-async def test_undisturbed(tmp_path: Path) -> None:
-    async with start(PROGRAM, "--folder", tmp_path, "--pace", 0) as program:
-        assert await program.wait() == 0
-    for number, text in BAD_LINES.items():
-        assert f"  line {number}: {text}" in program.lines
-    assert program.lines[-1] == "completed"
-    assert charged(tmp_path) == Counter(valid())
-    async with start(PROGRAM, "--folder", tmp_path) as again:
-        assert await again.wait() == 0
-    assert again.lines[-1].startswith("nothing to do: completed before")
+async def test_the_ledger_applies_a_key_once_for_all(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    async with trio.open_nursery() as nursery:
+        for pid in range(20):
+            entry = Entry("key", "charge", "A-1", pid)
+            nursery.start_soon(trio.to_thread.run_sync, apply, path, entry)
+    entries = read_ledger(path)
+    assert {entry.pid for entry in entries} == set(range(20))
+    assert sum(entry.applied for entry in entries) == 1
+
+
+LAMP = Order(1, "A-1", "Ana", "lamp", 2, 50)
+
+
+@pytest.mark.parametrize(
+    ("module", "result", "effects"),
+    [
+        (orders, "shipped for 100 cents", ["charge", "ship"]),
+        (orders_2, "shipped for 100 cents, with thanks", ["charge", "ship", "thank"]),
+    ],
+)
+def test_every_boundary(
+    module: Any, result: str, effects: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def have_done(name: str, order: Order, shop: Shop) -> None:
+        effect(current_sdk().step_key, name)
+
+    for one in (orders, orders_2):
+        monkeypatch.setattr(one, "have_done", have_done)
+
+    async def program(sdk: RuntaraSdk) -> str:
+        shipped: str = await module.order(sdk, LAMP, Shop("nowhere"))
+        return shipped
+
+    undisturbed = check_every_boundary(program)
+    assert undisturbed.result == result
+    assert list(undisturbed.effects.values()) == effects
+
+
+class Orders:
+    """A store of orders, and workers on it."""
+
+    def __init__(self, folder: Path, client: Client, shop: Shop) -> None:
+        self.folder = folder
+        self.client = client
+        self.shop = shop
+
+    def worker(self, module: Any, *options: str) -> Any:
+        store = f"sqlite:///{self.folder}/orders.db"
+        command = ("-m", "runtara_trio", "worker", module.__name__, "--store", store, *options)
+        return start_args(*command)
+
+    async def start(self, some: list[Order]) -> list[Any]:
+        starts = [Start(args=(one, self.shop), id=one.order_id) for one in some]
+        return await self.client.start_many(orders.order, starts)
+
+    def done(self) -> Counter[tuple[str, str]]:
+        entries = read_ledger(Path(self.shop.ledger))
+        return Counter((one.effect, one.order_id) for one in entries if one.applied)
+
+
+@asynccontextmanager
+async def open_orders(folder: Path, **times: float) -> AsyncIterator[Orders]:
+    store = f"sqlite:///{folder}/orders.db"
+    async with open_client(store, tenant_id="shop") as client:
+        yield Orders(folder, client, Shop(str(folder / "ledger.jsonl"), **times))
 
 
 async def test_killed_again_and_again(tmp_path: Path) -> None:
     """At points drawn once; the seed makes them the same in each run."""
     draw = random.Random(3)
-    kills = 0
-    while True:
-        async with start(PROGRAM, "--folder", tmp_path, "--pace", 0.001) as program:
-            try:
-                for _ in range(draw.randint(1, 25)):
-                    await program.line("[")
-            except EOFError:
-                assert await program.wait() == 0
-                break
+    some = read_orders(FILE.read_bytes())[0]
+    async with open_orders(tmp_path, pace=0.01, packing=0.01) as shop:
+        handles = await shop.start(some)
+        for _ in range(5):
+            async with shop.worker(orders, "--slots", "2") as program:
+                for _ in range(draw.randint(1, 7)):
+                    await program.line()
+                await program.kill()
+        async with shop.worker(orders):
+            for order, handle in zip(some, handles, strict=True):
+                cents = order.quantity * order.cents
+                assert await handle.result(timeout=30) == f"shipped for {cents} cents"
+        assert shop.done() == Counter(
+            (name, order.order_id) for name in ("charge", "ship") for order in some
+        )
+
+
+async def charged(program: Program) -> None:
+    await program.line("charge A-1")
+
+
+async def test_the_next_version_goes_on(tmp_path: Path) -> None:
+    async with open_orders(tmp_path, pace=0, packing=0.01) as shop:
+        (handle,) = await shop.start([LAMP])
+        async with shop.worker(orders) as program:
+            await charged(program)
             await program.kill()
-            kills += 1
-    assert kills > 5
-    # the last kill may have come after the outcome was recorded
-    assert program.lines[-1].startswith(("completed", "nothing to do: completed before"))
-    assert charged(tmp_path) == Counter(valid())
-
-
-async def test_paused_and_resumed_by_a_new_start(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/orders.db"
-    async with start(PROGRAM, "--folder", tmp_path) as program:
-        await program.line("[  5/187]")
-        async with open_backend(store) as backend:
-            await Operator(backend).pause("orders")
-        assert await program.wait() == 0
-    assert program.lines[-2:] == ["paused", "start it again to go on"]
-    after_pause = charged(tmp_path)
-    assert 5 <= sum(after_pause.values()) < 187
-    async with open_backend(store) as backend:
-        names = {
-            one.checkpoint_id for one in (await Operator(backend).checkpoints("orders")).checkpoints
-        }
-    assert names == {f"order/{name}" for name in after_pause}  # nothing is half done
-    async with start(PROGRAM, "--folder", tmp_path, "--pace", 0) as program:
-        assert await program.wait() == 0
-    assert charged(tmp_path) == Counter(valid())
+        async with shop.worker(orders_2, "--also", "order=1"):
+            assert await handle.result(timeout=30) == "shipped for 100 cents, with thanks"
+        assert set(shop.done().values()) == {1}
 
 
 async def test_cancelled(tmp_path: Path) -> None:
-    async with start(PROGRAM, "--folder", tmp_path) as program:
-        await program.line("[  5/187]")
-        async with open_backend(f"sqlite:///{tmp_path}/orders.db") as backend:
-            await Operator(backend).cancel("orders")
-        assert await program.wait() == 1
-    assert program.lines[-1] == "cancelled"
-    assert set(charged(tmp_path).values()) == {1}
-    async with start(PROGRAM, "--folder", tmp_path) as again:
-        await again.wait()
-    assert again.lines[-1].startswith("nothing to do: cancelled before")
-
-
-async def test_a_second_one_at_the_same_time_is_told_who_runs_it(tmp_path: Path) -> None:
-    async with start(PROGRAM, "--folder", tmp_path) as program:
-        await program.line("[  1/187]")
-        async with start(PROGRAM, "--folder", tmp_path) as second:
-            assert await second.wait() == 1
-        assert f"is run by process {program.pid} on" in second.lines[-1]
+    async with open_orders(tmp_path, pace=0, packing=3600) as shop:
+        (handle,) = await shop.start([LAMP])
+        async with shop.worker(orders) as program:
+            await charged(program)
+            await handle.cancel()
+            with pytest.raises(InstanceFailed, match="cancelled"):
+                await handle.result(timeout=30)
+        assert set(shop.done()) == {("charge", "A-1")}

@@ -30,6 +30,7 @@ def test_all_are_here() -> None:
         "pause_and_cancel.py",
         "durable_sleep.py",
         "web_server.py",
+        "web_shop.py",
         "order.py",
         "order_workflow.py",
         "carrier.py",
@@ -137,6 +138,23 @@ class TestEveryBoundary:
 
         undisturbed = check_every_boundary(program, operator=decide)
         assert list(undisturbed.effects.values()) == [1999]
+
+    def test_web_shop(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("quart_trio")
+        module = load("web_shop.py")
+
+        async def pay(key: str, cents: int) -> str:
+            return str(effect(key, f"{cents} cents"))
+
+        monkeypatch.setitem(module["charge"].__wrapped__.__globals__, "pay", pay)
+
+        async def pack(operator: Operator) -> None:
+            await trio.sleep(60)
+            await operator.send_signal("test", "packed", b"ana")
+
+        undisturbed = check_every_boundary(lambda sdk: module["order"](sdk, 1999), operator=pack)
+        assert undisturbed.result == "1999 cents, packed by ana"
+        assert len(undisturbed.effects) == 1
 
 
 class World:
@@ -377,3 +395,70 @@ async def test_web_server_when_an_order_is_not_stored(url: str) -> None:
         async with open_backend(url) as backend:
             await Operator(backend).pause("2")
         assert await server.order(2) == 409
+
+
+class TestWebShop:
+    @pytest.fixture(autouse=True)
+    def quart_trio(self) -> None:
+        pytest.importorskip("quart_trio")
+
+    async def test_killed_with_its_worker(self, shared: Shared) -> None:
+        web_shop = EXAMPLES / "web_shop.py"
+        async with start(web_shop, shared.url, 0) as program:
+            server = await serving(program)
+            for number in range(30):
+                assert await server.order(number) == 202
+            assert await server.order(7) == 202  # the same order, sent again
+            assert (await server.ask("POST", "/orders/1/packed", b"ana"))[1] == 202
+            assert await server.ask("GET", "/orders/1/result") == (
+                {"result": "receipt for 1 cents, packed by ana"},
+                200,
+            )
+            assert (await server.ask("GET", "/orders/2/result?seconds=0"))[1] == 202
+            await program.kill()
+        await shared.expire(program)
+        async with start(web_shop, shared.url, 0) as program:  # goes on with what it left
+            server = await serving(program)
+            await server.until(2, "running")
+            assert (await server.ask("POST", "/orders/2/cancel"))[1] == 202
+            assert (await server.ask("GET", "/orders/2/result"))[1] == 409  # it was cancelled
+            program.send(signal.SIGTERM)
+            assert await program.wait() == 0
+        async with start(web_shop, shared.url, 0) as program:  # drained, not lost
+            server = await serving(program)
+            for number in range(3, 30):
+                await server.ask("POST", f"/orders/{number}/packed", b"ben")
+            for number in range(3, 30):
+                answer, _ = await server.ask("GET", f"/orders/{number}/result")
+                assert answer == {"result": f"receipt for {number} cents, packed by ben"}
+
+    async def test_without_a_worker(self, shared: Shared) -> None:
+        async with start(EXAMPLES / "web_shop.py", shared.url, 0, "--no-worker") as program:
+            server = await serving(program)
+            assert await server.order(7) == 202
+            await server.ask("POST", "/orders/7/packed", b"ana")
+            assert await server.ask("GET", "/orders/7") == ({"status": "pending"}, 200)
+            command = ("-m", "runtara_trio", "worker", "web_shop", "--store", shared.url)
+            async with start_args(*command, cwd=EXAMPLES) as worker:
+                await worker.line("worker ")
+                answer, _ = await server.ask("GET", "/orders/7/result")
+                assert answer == {"result": "receipt for 7 cents, packed by ana"}
+                worker.send(signal.SIGTERM)
+                assert await worker.wait() == 128 + signal.SIGTERM
+            program.send(signal.SIGTERM)
+            assert await program.wait() == 0
+
+    async def test_what_is_refused(self, url: str) -> None:
+        async with start(EXAMPLES / "web_shop.py", url, 0, "--no-worker") as program:
+            server = await serving(program)
+            assert await server.order(7) == 202
+            other = b'{"cents": 8}'
+            assert (await server.ask("POST", "/orders/7", other, "application/json"))[1] == 409
+            assert (await server.ask("GET", "/orders/7/result?seconds=-1"))[1] == 400
+            for method, path in (
+                ("GET", "/orders/8"),
+                ("GET", "/orders/8/result"),
+                ("POST", "/orders/8/packed"),
+                ("POST", "/orders/8/cancel"),
+            ):
+                assert (await server.ask(method, path))[1] == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from pathlib import Path
 
 import click
@@ -10,8 +11,8 @@ import trio
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from ..demo.orders import INSTANCE
-from ..demo.story import Count, Demo, DemoFailed
+from ..demo.story import NEXT, Count, Demo, DemoFailed
+from ..errors import SdkError
 from . import tables
 
 
@@ -38,17 +39,25 @@ def run_demo(folder: Path | None, kills: int) -> int:
             tell=lambda text: bar.console.print(f"  {text}", markup=False, highlight=False),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-        click.echo("A file of orders, each to be charged once, whatever happens to the process.")
+        click.echo("A file of orders, each to be charged and shipped once, whatever happens.")
         click.echo(f"  store   {place / 'orders.db'}")
         click.echo(f"  ledger  {demo.ledger}")
+        click.echo("To look at it, and to help, from another terminal:")
+        for command in _commands(demo):
+            click.echo(f"  runtara-trio {command} --store {shlex.quote(demo.store)}")
+        click.echo()
         try:
             count = trio.run(demo.run)
-        except DemoFailed as exc:
+        except (DemoFailed, SdkError) as exc:
             raise click.ClickException(str(exc)) from exc
     tables.display(_count_table(count))
-    click.echo("Both files stay where they are. To look at the store:")
-    click.echo(f"  runtara-trio show {INSTANCE} --store {demo.store}")
+    click.echo("All files stay where they are, and so the commands go on working.")
     return 0 if count.proved else 1
+
+
+def _commands(demo: Demo) -> tuple[str, ...]:
+    """What a person can type beside it."""
+    return "list", "workers", f"show {demo.orders[0].order_id}", f"worker {' '.join(NEXT)}"
 
 
 def _new_folder(wanted: Path) -> Path:
@@ -73,9 +82,10 @@ def _count_table(count: Count) -> Table:
     well = "[green]{}[/]".format
     ill = "[bold red]{}[/]".format
     table.add_row("  charged", str(count.charged), f"of {count.orders} valid orders")
-    table.add_row("  saved in the store", str(count.saved), f"status: {count.status}")
+    table.add_row("  shipped", str(count.shipped), "")
+    table.add_row("  completed", str(count.completed), "by the store")
     table.add_row(
-        "  attempted again", str(count.again), "a kill fell between a charge and its checkpoint"
+        "  attempted again", str(count.again), "a kill fell between an effect and its checkpoint"
     )
     table.add_row("  applied twice", (ill if count.twice else well)(count.twice), "")
     table.add_row("  missing", (ill if count.missing else well)(count.missing), "")

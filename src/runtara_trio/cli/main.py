@@ -50,11 +50,11 @@ def main() -> None:
     show_default=True,
     type=click.IntRange(0, 10_000),
     metavar="N",
-    help="Kill the worker N times.",
+    help="Kill a worker N times.",
 )
 @click.pass_context
 def demo_command(context: click.Context, folder: Path | None, kills: int) -> None:
-    """Watch a program that is killed, paused and resumed, and count what it did."""
+    """Watch workers that are killed, drained and replaced, and count what they did."""
     from .demo import run_demo  # with what draws its bar
 
     context.exit(run_demo(folder, kills))

@@ -1,5 +1,8 @@
 """``runtara-trio demo``: a proof to be seen.
 
-orders    a durable program that charges the orders of a file, each once
-story     kills, pauses and resumes it, and counts what its ledger holds
+file      a file of orders
+ledger    what was done to the world, a line an effect
+orders    the workflow of one order
+orders_2  its next version
+story     workers of both, killed and drained; and what the ledger holds in the end
 """

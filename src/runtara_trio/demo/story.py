@@ -1,36 +1,49 @@
-"""The demo: a worker is killed, started again, paused, resumed; then the ledger is counted.
+"""The demo: workers are killed, drained and replaced by a next version; then comes the count.
 
-Nothing is played. The worker is a process of its own that knows of no demo; the kill is
-SIGKILL; the pause goes through the store, like that of the command line; and the count is
-made from the ledger, the file of orders and the store as they are on the disk.
+Nothing is played. The workers are those of ``runtara-trio worker`` and know of no demo; the kill
+is SIGKILL, the drain SIGTERM; a pause goes through the store, like that of the command line; and
+the count is made from the ledger, the file of orders and the store as they are on the disk.
 """
 
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import trio
 
-from runtara_trio import InstanceStatus, Operator, open_backend
+from runtara_trio import Client, InstanceHandle, InstanceStatus, Start, open_client
 
-from .orders import FILE, INSTANCE, read_entries, read_orders
+from . import orders, orders_2
+from .file import FILE, Order, read_orders
+from .ledger import Entry, read_ledger
+from .orders import Shop
 
-PACE = 0.01
-"""Seconds that the worker spends on a charge."""
+TENANT = "shop"
+SLOTS = 4
+"""Orders that a worker works on at once."""
+
+LOOK = 0.02
+"""Seconds between two looks at the ledger and the workers."""
+
+THIS = (orders.__name__,)
+NEXT = (orders_2.__name__, "--also", "order=1")
+"""What ``runtara-trio worker`` is told of the two versions of the program."""
+
+UNFINISHED = (InstanceStatus.PENDING, InstanceStatus.RUNNING, InstanceStatus.SUSPENDED)
 
 Tell = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
 
 class DemoFailed(Exception):
-    """The worker did what it should not; the text has its last lines."""
+    """A worker did what it should not; the text has its last lines."""
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,178 +51,244 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
 
     orders: int
     charged: int
+    shipped: int
     again: int
-    """Attempts with a key that had been applied: a kill fell between charge and checkpoint."""
+    """Attempts with a key that had been applied: a kill fell between effect and checkpoint."""
     twice: int
-    """Orders that were applied more than once."""
+    """Effects that were applied more than once to an order."""
     missing: int
-    """Valid orders that were not applied."""
-    saved: int
-    """Orders whose checkpoint is in the store."""
-    status: InstanceStatus
+    """Effects that an order should have, and has not."""
+    completed: int
+    """Orders that are completed, by the store."""
 
     @property
     def proved(self) -> bool:
-        """Whether every order was charged once, and the store says so."""
-        done = self.status is InstanceStatus.COMPLETED and self.saved == self.orders
-        return done and not self.twice and not self.missing
+        """Whether every effect was applied once, and the store says so."""
+        return self.completed == self.orders and not self.twice and not self.missing
 
 
 class Demo:
     """One run of the story, in a folder of its own.
 
     Args:
-      folder: where the store and the ledger are made; they stay there.
-      kills: how often the worker is killed before it is paused.
+      folder: where the store, the ledger and the workers' logs are made; they stay there.
+      kills: how often a worker is killed before the next version comes.
       tell: called with each line of the story.
-      progress: called with (orders done, orders in all).
+      progress: called with (orders shipped, orders in all).
+      found: the orders; the last quarter comes later. None: those of the file.
+      shop: None: one with its ledger in the folder.
     """
 
-    def __init__(self, folder: Path, kills: int, tell: Tell, progress: Progress) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kills: int,
+        tell: Tell,
+        progress: Progress,
+        *,
+        found: list[Order] | None = None,
+        shop: Shop | None = None,
+    ) -> None:
         self.folder = folder
         self.store = f"sqlite:///{folder}/orders.db"
         self.ledger = folder / "ledger.jsonl"
+        self.orders = read_orders(FILE.read_bytes())[0] if found is None else found
+        pace = min(1.0, max(0.1, kills * 0.04))  # many kills take their time
+        self._shop = Shop(str(self.ledger), pace) if shop is None else shop
         self._kills = kills
         self._tell = tell
         self._progress = progress
         self._draw = random.Random()
-        self._done = 0
-        self._orders = len(read_orders(FILE.read_bytes())[0])
+        self._workers: list[_Worker] = []
+        self._entries: list[Entry] = []
+        later = max(1, len(self.orders) // 4)
+        self._early, self._late = self.orders[:-later], self.orders[-later:]
 
     async def run(self) -> Count:
         """Tell the story, and count.
 
         Raises:
-          DemoFailed: the worker ended otherwise than it should.
+          DemoFailed: a worker ended otherwise than it should.
         """
-        for killed in range(self._kills):
-            left = self._kills - killed
-            # Twice the even share, at random: in the end they are spread over two thirds.
-            share = (self._orders * 2 // 3 - self._done) * 2 // (left + 1)
-            await self._work_until_killed(self._done + self._draw.randint(0, max(0, share)))
-        await self._work_until_paused(max(self._orders * 3 // 4, self._done + 1))
-        await self._resume()
-        await self._work_to_the_end()
-        return await self.count()
+        try:
+            async with open_client(self.store, tenant_id=TENANT) as client:
+                *_, paused = await self._start_orders(client)
+                while len(self._working) < 2:
+                    await self._begin_worker(client, THIS)
+                for left in range(self._kills, 0, -1):
+                    await self._kill_one(client, left)
+                await self._bring_the_next_version(client)
+                await self._finish(client, paused)
+                return await self.count(client)
+        finally:
+            for worker in self._working:
+                worker.process.kill()
+                with trio.CancelScope(shield=True):
+                    await worker.process.wait()
 
     # ---- the chapters
 
-    async def _work_until_killed(self, until: int) -> None:
-        async with self._worker() as worker:
-            await worker.reach(until if until > self._done else 0)
-            await trio.sleep(self._draw.uniform(0, PACE))
-            worker.process.kill()
-            await worker.process.wait()
-        self._tell(f"killed process {worker.process.pid} (SIGKILL) after {self._so_far}")
+    async def _start_orders(self, client: Client) -> list[InstanceHandle[str]]:
+        handles = await client.start_many(orders.order, self._starts(self._early))
+        self._tell(f"started {len(handles)} orders, each a run of the workflow order 1")
+        answer = await handles[-1].pause()
+        self._tell(f"paused {handles[-1].id}: {answer.text}")
+        return handles
 
-    async def _work_until_paused(self, until: int) -> None:
-        async with self._worker() as worker:
-            await worker.reach(until)
-            async with open_backend(self.store) as backend:
-                await Operator(backend).pause(INSTANCE)
-            self._tell(f"asked it to pause, after {self._so_far}")
-            await worker.ends_with("paused")
-        self._tell(f"it finished its step, and stopped after {self._so_far}")
+    async def _kill_one(self, client: Client, left: int) -> None:
+        while len(self._working) < 2:
+            await self._begin_worker(client, THIS)
+        victim = self._working[0]
+        most = len(self._early) - 1  # one is paused
+        even = max(0, most // 2 - len(self._done("ship"))) // left
+        wanted = len(self._done("ship")) + self._draw.randint(even // 2, even)
+        while len(self._done("ship")) < wanted or not (
+            self._begun_by(victim) or len(self._done("ship")) >= most
+        ):
+            await self._look()
+        await trio.sleep(self._draw.uniform(0, self._shop.pace))
+        await self._end(client, "killed", victim, signal.SIGKILL, -signal.SIGKILL)
 
-    async def _resume(self) -> None:
-        async with open_backend(self.store) as backend:
-            answer = await Operator(backend).resume(INSTANCE)
-        self._tell(f"asked it to resume: {answer.text}")
+    async def _bring_the_next_version(self, client: Client) -> None:
+        most = len(self._early) - 1
+        while len(self._done("ship")) < most * 2 // 3:
+            await self._look()
+        await client.start_many(orders_2.order, self._starts(self._late))
+        self._tell(
+            f"started {len(self._late)} orders of order 2; they wait for a worker that knows it"
+        )
+        old = self._working
+        await self._begin_worker(client, NEXT)
+        for worker in old:
+            await self._end(client, "drained", worker, signal.SIGTERM, 128 + signal.SIGTERM)
 
-    async def _work_to_the_end(self) -> None:
-        async with self._worker() as worker:
-            await worker.ends_with("completed")
-        self._tell(f"completed, after {self._so_far}")
+    async def _end(
+        self, client: Client, what: str, worker: _Worker, number: signal.Signals, code: int
+    ) -> None:
+        """End a worker, and see that others go on with its orders."""
+        await worker.ends_by(number, code)
+        self._read()
+        begun = self._begun_by(worker)
+        self._tell(f"{what} {worker.name} ({number.name}), {self._so_far}")
+        if not begun:
+            return
+        self._tell(f"  it had charged {len(begun)} orders that are not shipped")
+        while begun & await self._unfinished(client):
+            await self._look()
+        names = {one.process.pid: one.name for one in self._workers}
+        heirs = {
+            names.get(one.pid, f"process {one.pid}")
+            for one in self._entries
+            if one.effect == "ship" and one.order_id in begun
+        }
+        if heirs:
+            self._tell(f"  shipped now, by {' and '.join(sorted(heirs))}")
 
-    async def count(self) -> Count:
-        orders, _ = read_orders(FILE.read_bytes())
-        entries = read_entries(self.ledger.read_bytes())
-        applied = Counter(entry.order_id for entry in entries if entry.applied)
-        async with open_backend(self.store) as backend:
-            operator = Operator(backend)
-            page = await operator.checkpoints(INSTANCE, prefix="order/", limit=len(orders) + 1)
-            details = await operator.show(INSTANCE)
-        saved = {one.checkpoint_id.removeprefix("order/") for one in page.checkpoints}
-        wanted = {order.order_id for order in orders}
+    async def _finish(self, client: Client, paused: InstanceHandle[str]) -> None:
+        while await self._unfinished(client) - {paused.id}:
+            await self._look()
+        if await self._unfinished(client):
+            self._tell(f"all is done but {paused.id}")
+            self._tell(f"resumed {paused.id}: {(await paused.resume()).text}")
+        while await self._unfinished(client):
+            await self._look()
+        for worker in self._working:
+            await worker.ends_by(signal.SIGTERM, 128 + signal.SIGTERM)
+        self._read()
+        self._tell(f"all is done, {self._so_far}")
+
+    async def count(self, client: Client) -> Count:
+        entries = read_ledger(self.ledger)
+        applied = Counter((one.effect, one.order_id) for one in entries if one.applied)
+        wanted = {(effect, one.order_id) for one in self.orders for effect in ("charge", "ship")}
+        wanted |= {("thank", one.order_id) for one in self._late}
+        page = await client.list(statuses=[InstanceStatus.COMPLETED], limit=len(self.orders) + 1)
         return Count(
-            orders=len(orders),
-            charged=len(applied),
-            again=sum(not entry.applied for entry in entries),
+            orders=len(self.orders),
+            charged=sum(effect == "charge" for effect, _ in applied),
+            shipped=sum(effect == "ship" for effect, _ in applied),
+            again=sum(not one.applied for one in entries),
             twice=sum(times > 1 for times in applied.values()),
             missing=len(wanted - set(applied)),
-            saved=len(saved & wanted),
-            status=details.summary.status,
+            completed=len(page.instances),
         )
 
-    # ---- the worker
+    # ---- what there is
 
-    @asynccontextmanager
-    async def _worker(self) -> AsyncIterator[_Worker]:
-        process = await trio.lowlevel.open_process(
-            [
-                *(sys.executable, "-u", "-m", "runtara_trio.demo.orders"),
-                *("--folder", str(self.folder), "--pace", str(PACE)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        what = "starts" if self._done == 0 else f"goes on with order {self._done + 1}"
-        self._tell(f"process {process.pid} {what}")
-        try:
-            yield _Worker(process, self._note)
-        finally:
-            if process.poll() is None:
-                process.kill()
-            with trio.CancelScope(shield=True):
-                await process.wait()
-                assert process.stdout is not None
-                await process.stdout.aclose()
+    def _starts(self, some: list[Order]) -> list[Start[Order, Shop]]:
+        return [Start(args=(one, self._shop), id=one.order_id) for one in some]
+
+    async def _unfinished(self, client: Client) -> set[str]:
+        page = await client.list(statuses=UNFINISHED, limit=len(self.orders))
+        return {one.instance_id for one in page.instances}
+
+    async def _look(self) -> None:
+        """Wait a moment. Raises DemoFailed: a worker has ended."""
+        await trio.sleep(LOOK)
+        self._read()
+        for worker in self._working:
+            if worker.process.poll() is not None:
+                raise worker.failed("it ended too early")
+
+    def _read(self) -> None:
+        self._entries = read_ledger(self.ledger)
+        self._progress(len(self._done("ship")), len(self.orders))
+
+    def _done(self, effect: str) -> set[str]:
+        """The orders that have an effect, by the ledger."""
+        return {one.order_id for one in self._entries if one.effect == effect}
+
+    def _begun_by(self, worker: _Worker) -> set[str]:
+        """The orders that it has charged, and nobody has shipped."""
+        pid = worker.process.pid
+        mine = {e.order_id for e in self._entries if e.effect == "charge" and e.pid == pid}
+        return mine - self._done("ship")
 
     @property
     def _so_far(self) -> str:
-        return f"{self._done} of {self._orders} orders"
+        return f"{len(self._done('ship'))} of {len(self.orders)} orders shipped"
 
-    def _note(self, done: int) -> None:
-        self._done = max(done, self._done)
-        self._progress(self._done, self._orders)
+    # ---- the workers
+
+    @property
+    def _working(self) -> list[_Worker]:
+        return [one for one in self._workers if not one.ended]
+
+    async def _begin_worker(self, client: Client, program: tuple[str, ...]) -> None:
+        name = f"worker-{len(self._workers) + 1}"
+        log = self.folder / f"{name}.log"
+        with log.open("wb") as output:
+            process = await trio.lowlevel.open_process(
+                [
+                    *(sys.executable, "-m", "runtara_trio", "worker", *program),
+                    *("--store", self.store, "--name", name, "--slots", str(SLOTS)),
+                ],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self._workers.append(_Worker(name, process, log))
+        while name not in {one.name for one in await client.workers()}:
+            await self._look()
+        self._tell(f"{name} is process {process.pid}: runtara-trio worker {' '.join(program)}")
 
 
 class _Worker:
-    """A running worker and what it prints."""
+    """A worker in a process of its own."""
 
-    def __init__(self, process: trio.Process, note: Callable[[int], None]) -> None:
+    def __init__(self, name: str, process: trio.Process, log: Path) -> None:
+        self.name = name
         self.process = process
-        self._note = note
-        self._lines: list[str] = []
-        self._done = 0
-        self._rest = b""
+        self.ended = False
+        self._log = log
 
-    async def reach(self, wanted: int) -> None:
-        """Read until it has done so many orders, or at least begun to work."""
-        while self._done < wanted or not self._lines:
-            if not await self._read():
-                raise self._failed("it ended too early")
+    async def ends_by(self, number: signal.Signals, code: int) -> None:
+        """End it. Raises DemoFailed: with another exit code."""
+        self.process.send_signal(number)
+        ended_with = await self.process.wait()
+        self.ended = True
+        if ended_with != code:
+            raise self.failed(f"it ended with {ended_with}")
 
-    async def ends_with(self, last: str) -> None:
-        """Read to its end, which must be a good one."""
-        while await self._read():
-            pass
-        if await self.process.wait() != 0 or last not in self._lines[-2:]:
-            raise self._failed(f"it ended with {self.process.returncode}")
-
-    async def _read(self) -> bool:
-        """Take what it has printed. False at the end."""
-        assert self.process.stdout is not None
-        more = await self.process.stdout.receive_some()
-        *lines, self._rest = (self._rest + more).split(b"\n")
-        for line in lines:
-            text = line.decode(errors="replace")
-            self._lines.append(text)
-            if text.startswith("["):
-                self._done = int(text[1:].partition("/")[0])
-                self._note(self._done)
-        return bool(more)
-
-    def _failed(self, what: str) -> DemoFailed:
-        last = "\n".join(self._lines[-20:])
-        return DemoFailed(f"process {self.process.pid}: {what}; it said last:\n{last}")
+    def failed(self, what: str) -> DemoFailed:
+        last = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+        return DemoFailed(f"{self.name}: {what}; it said last:\n{last}")

@@ -7,8 +7,8 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
@@ -107,22 +107,23 @@ async def _opened(target: Target, settings: Settings) -> AsyncIterator[Worker]:
 @asynccontextmanager
 async def _working(shared: SharedBackend, settings: Settings) -> AsyncIterator[Worker]:
     worker = Worker(shared, settings)
-    await worker.begin()
     ending = _Ending(worker, settings.stop_signals)
     left: BaseException | None = None
     ended: BaseException | None = None
-    async with open_service_nursery() as services:
-        for service in (worker.serve, ending.listen, ending.watch):
-            services.start_soon(service)
-        try:
-            with ending.body:
-                yield worker
-        except BaseException as exc:  # not what the end of a drain has cancelled
-            left = exc
-        try:
-            ended = await ending.finish()
-        except (trio.Cancelled, KeyboardInterrupt) as exc:
-            left = left or exc
+    with ending.hearing():  # before anybody can know of it
+        await worker.begin()
+        async with open_service_nursery() as services:
+            for service in (worker.serve, ending.listen, ending.watch):
+                services.start_soon(service)
+            try:
+                with ending.body:
+                    yield worker
+            except BaseException as exc:  # not what the end of a drain has cancelled
+                left = exc
+            try:
+                ended = await ending.finish()
+            except (trio.Cancelled, KeyboardInterrupt) as exc:
+                left = left or exc
     try:
         if left is not None:
             raise left
@@ -139,20 +140,29 @@ class _Ending:
         self._worker = worker
         self._signals = stop_signals
         self._received: int | None = None
+        self._arriving: AsyncIterator[int] | None = None
         self.body = trio.CancelScope()
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Keep what arrives for :meth:`listen`."""
+        numbers = [one for one in self._signals if signal.getsignal(one) is signal.SIG_DFL]
+        if not numbers or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        with trio.open_signal_receiver(*numbers) as self._arriving:
+            yield
 
     async def listen(self) -> None:
         """Drain at a stop signal; cancel the runs at the second one."""
-        numbers = [one for one in self._signals if signal.getsignal(one) is signal.SIG_DFL]
-        if not numbers or threading.current_thread() is not threading.main_thread():
+        if self._arriving is None:
             return
-        with trio.open_signal_receiver(*numbers) as received:
-            async for number in received:
-                if self._received is None:
-                    self._received = number
-                    self._worker.drain(f"stopped by {signal.Signals(number).name}")
-                else:
-                    self._worker.stop()
+        async for number in self._arriving:
+            if self._received is None:
+                self._received = number
+                self._worker.drain(f"stopped by {signal.Signals(number).name}")
+            else:
+                self._worker.stop()
 
     async def watch(self) -> None:
         """Cancel the body once a drain is over: a web server in it answers until then."""
