@@ -69,7 +69,7 @@ def cancel(store: str, instance_id: str) -> None:
 @store_option
 @instance_argument
 def pause(store: str, instance_id: str) -> None:
-    """Suspend an instance at its next boundary."""
+    """Suspend an instance at its next boundary; no worker takes it until a resume."""
     click.echo(operate(store, lambda op: op.pause(instance_id)).text)
 
 
@@ -77,5 +77,5 @@ def pause(store: str, instance_id: str) -> None:
 @store_option
 @instance_argument
 def resume(store: str, instance_id: str) -> None:
-    """Take back a pause that has not stopped the instance yet."""
+    """Put a paused run of a workflow back, or take a pause back that has not stopped it yet."""
     click.echo(operate(store, lambda op: op.resume(instance_id)).text)

@@ -89,8 +89,7 @@ def worker_command(
             versions=versions,
             drain_timeout=drain_timeout,
         ) as worker:
-            names = ", ".join(f"{one.name} {one.version}" for one in workflows)
-            click.echo(f"worker {worker.name} runs {names}", err=True)
+            click.echo(f"worker {worker.name} runs {worker.runs}", err=True)
             if health_port is None:
                 await trio.sleep_forever()
             await health.serve(worker, health_port)

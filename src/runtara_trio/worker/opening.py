@@ -6,9 +6,8 @@ import os
 import secrets
 import signal
 import socket
-import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import trio
@@ -16,7 +15,7 @@ import trio
 from ..clock import Seconds, check_seconds
 from ..codec import JSON, Codec
 from ..engine.services import SharedBackend
-from ..engine.stop import signal_numbers
+from ..engine.stop import STOP_SIGNALS, signal_numbers
 from ..errors import ConfigError
 from ..ids import check_name_of, check_tenant_id
 from ..interrupts import protected_manager
@@ -107,13 +106,14 @@ async def _opened(target: Target, settings: Settings) -> AsyncIterator[Worker]:
 @asynccontextmanager
 async def _working(shared: SharedBackend, settings: Settings) -> AsyncIterator[Worker]:
     worker = Worker(shared, settings)
-    ending = _Ending(worker, settings.stop_signals)
+    ending = _Ending(worker)
     left: BaseException | None = None
     ended: BaseException | None = None
-    with ending.hearing():  # before anybody can know of it
+    STOP_SIGNALS.join(settings.stop_signals, ending.hear)  # before anybody can know of it
+    try:
         await worker.begin()
         async with open_service_nursery() as services:
-            for service in (worker.serve, ending.listen, ending.watch):
+            for service in (worker.serve, ending.watch):
                 services.start_soon(service)
             try:
                 with ending.body:
@@ -124,6 +124,10 @@ async def _working(shared: SharedBackend, settings: Settings) -> AsyncIterator[W
                 ended = await ending.finish()
             except (trio.Cancelled, KeyboardInterrupt) as exc:
                 left = left or exc
+    finally:
+        number = STOP_SIGNALS.leave(ending.hear)
+    if number is not None:  # it was the last of the process that the signal ends
+        ended = ended or SystemExit(128 + number)
     try:
         if left is not None:
             raise left
@@ -136,33 +140,18 @@ async def _working(shared: SharedBackend, settings: Settings) -> AsyncIterator[W
 class _Ending:
     """The end of one worker's block."""
 
-    def __init__(self, worker: Worker, stop_signals: tuple[int, ...]) -> None:
+    def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._signals = stop_signals
-        self._received: int | None = None
-        self._arriving: AsyncIterator[int] | None = None
+        self._stopped = False
         self.body = trio.CancelScope()
 
-    @contextmanager
-    def hearing(self) -> Iterator[None]:
-        """Keep what arrives for :meth:`listen`."""
-        numbers = [one for one in self._signals if signal.getsignal(one) is signal.SIG_DFL]
-        if not numbers or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        with trio.open_signal_receiver(*numbers) as self._arriving:
-            yield
-
-    async def listen(self) -> None:
-        """Drain at a stop signal; cancel the runs at the second one."""
-        if self._arriving is None:
-            return
-        async for number in self._arriving:
-            if self._received is None:
-                self._received = number
-                self._worker.drain(f"stopped by {signal.Signals(number).name}")
-            else:
-                self._worker.stop()
+    def hear(self, reason: str) -> None:
+        """A stop signal: drain. A second one: cancel the runs."""
+        if self._stopped:
+            self._worker.stop()
+        else:
+            self._stopped = True
+            self._worker.drain(reason)
 
     async def watch(self) -> None:
         """Cancel the body once a drain is over: a web server in it answers until then."""
@@ -170,7 +159,7 @@ class _Ending:
         self.body.cancel()
 
     async def finish(self) -> BaseException | None:
-        """Drain, and wait for its end. What ends the process, if something does.
+        """Drain, and wait for its end. What a run raised to end the process, if one did.
 
         Cancelled, or at Ctrl-C, the runs are cancelled; it waits for their ends all the same.
         """
@@ -182,9 +171,7 @@ class _Ending:
             with trio.CancelScope(shield=True):
                 await self._worker.wait_ended()
             raise
-        if self._worker.ended_by is not None:
-            return self._worker.ended_by
-        return None if self._received is None else SystemExit(128 + self._received)
+        return self._worker.ended_by
 
 
 def _checked(

@@ -121,6 +121,11 @@ class Worker:
     def name(self) -> str:
         return self._settings.name
 
+    @property
+    def runs(self) -> str:
+        """The names and versions of its workflows, as a text."""
+        return ", ".join(f"{name} {version}" for name, version in self._settings.workflows)
+
     def health(self) -> WorkerHealth:
         """How it is now."""
         oldest = min(
@@ -144,10 +149,7 @@ class Worker:
     async def begin(self) -> None:
         """Say that it is there; the store's tables are made. Raises what the store raises."""
         await self._announce()
-        logs.worker_started(
-            worker=self.name,
-            workflow=", ".join(f"{name} {version}" for name, version in self._settings.workflows),
-        )
+        logs.worker_started(worker=self.name, workflow=self.runs)
 
     @trio.lowlevel.enable_ki_protection
     async def serve(self) -> None:
