@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from runtara_trio import Operator, StoreError, open_backend
+from runtara_trio import Operator, StoreError, open_backend, open_client
 from runtara_trio.cli.demo import run_demo
 from runtara_trio.demo import story
 from runtara_trio.demo.file import FILE, read_orders
@@ -68,7 +68,7 @@ async def test_the_story_as_it_is_printed(tmp_path: Path) -> None:
     applied = Counter((entry.effect, entry.order_id) for entry in entries if entry.applied)
     assert set(applied.values()) == {1}
     assert Counter(effect for effect, _ in applied)["charge"] == 187
-    assert {str(entry.pid) for entry in entries} == set(workers.values())
+    assert {str(entry.pid) for entry in entries} <= set(workers.values())
     again = re.search(r"attempted again +(\d+)", said)
     assert again is not None
     assert int(again[1]) == len(entries) - len(applied)
@@ -141,7 +141,7 @@ async def test_the_count_sees_what_is_wrong(tmp_path: Path) -> None:
     )
     lines = demo.ledger.read_text().splitlines(keepends=True)
     demo.ledger.write_text("".join([*lines[1:], lines[5]]))  # one missing, one twice
-    async with story.open_client(demo.store, tenant_id=story.TENANT) as client:
+    async with open_client(demo.store, tenant_id=story.TENANT) as client:
         wrong = await demo.count(client)
     assert (wrong.missing, wrong.twice) == (1, 1)
     assert not wrong.proved
