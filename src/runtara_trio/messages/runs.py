@@ -85,8 +85,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """Of the signals; see ``messages``."""
     more: bool
     """Others may be ready as well."""
-    due_ms: int | None
-    """When the next run is ready by its time, Unix ms."""
+    due_in_ms: int | None
+    """Milliseconds until the next run is ready by its time, by the store's clock."""
 
 
 class ClaimRuns(Request[Claimed], frozen=True, kw_only=True):
@@ -116,7 +116,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     suspect: bool
     dead: tuple[str, ...]
     """Owners that have leases and may be dead."""
-    due_ms: int | None
+    due_in_ms: int | None
+    """As of :class:`Claimed`; not positive: some are ready now."""
 
 
 class LookForWork(Request[Work], frozen=True, kw_only=True):

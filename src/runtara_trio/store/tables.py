@@ -351,7 +351,7 @@ class Tables(Protocol):
         """Make pending instances and their runs; for each what had the id already, or None."""
 
     async def promote(self) -> int | None:
-        """Make ready what is due. When the next run is due after that, Unix ms."""
+        """Make ready what is due. Milliseconds until the next run is due after that."""
 
     async def sublanes(
         self,

@@ -15,7 +15,6 @@ import msgspec
 import trio
 
 from .. import logs
-from ..clock import is_steady
 from ..codec import Codec
 from ..engine.services import SharedBackend
 from ..errors import SdkError
@@ -51,8 +50,8 @@ MARK = 1.0
 ANNOUNCE = 5.0
 """Seconds between two lines in the table of workers."""
 
-LONGEST_WAIT = 60.0
-"""Seconds after which a wait for what is due is checked against the wall clock."""
+SOONEST = 5
+"""Milliseconds before a claim of what is due, at least: what is due comes in batches."""
 
 
 class WorkerHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +106,7 @@ class Worker:
         self._suspects = False
         self._lost_claim = False
         self._turns: Mapping[tuple[str, ...], str] = {}
-        self._due_ms: int | None = None
+        self._due_at = math.inf
         self._last_look = self._last_turn = shared.clock.now()
         self._trouble = logs.Outage(logs.claim_failed, f"a claim of worker {settings.name}")
         self._blind = logs.Outage(logs.claim_failed, f"the look of worker {settings.name}")
@@ -221,7 +220,7 @@ class Worker:
                     self._lost_claim = self._may_be_ready = True
                     await self._wait(1.0)
             else:
-                await self._wait(self._until_due())
+                await self._wait(math.inf)
 
     async def _claim(self, runs: trio.Nursery, *, suspect: bool) -> None:
         self._may_be_ready = self._suspects = False
@@ -241,7 +240,7 @@ class Worker:
         self._last_look = self.shared.clock.now()
         self._lost_claim = False
         self._turns = reply.turns
-        self._due_ms = reply.due_ms
+        self._due_in(reply.due_in_ms)
         self._may_be_ready = self._may_be_ready or reply.more or suspect
         for claimed in reply.runs:
             if self.draining:
@@ -291,22 +290,20 @@ class Worker:
             self._alone = None
             self.slots.share()
 
-    def _until_due(self) -> float:
-        if self._due_ms is None or not self.slots.free:
-            return math.inf
-        left = self._due_ms / 1000 - self.shared.clock.now()
-        if left <= 0:
-            self._may_be_ready = True
-            return 0.0
-        return left if is_steady(self.shared.clock) else min(left, LONGEST_WAIT)
+    def _due_in(self, ms: int | None) -> None:
+        """The next run is due then, by the store's clock; it is waited for by Trio's."""
+        self._due_at = math.inf if ms is None else trio.current_time() + max(ms, SOONEST) / 1000
 
     async def _wait(self, seconds: float) -> None:
+        """Until something wakes the worker, or something is due."""
         if self.draining:
             return
-        with trio.move_on_after(seconds):
+        due = self._due_at if self.slots.free else math.inf
+        with trio.move_on_at(min(due, trio.current_time() + seconds)):
             await self._wake.wait()
             return
-        self._may_be_ready = self._may_be_ready or self._due_ms is not None
+        if trio.current_time() >= self._due_at:
+            self._may_be_ready = True
 
     # ---- services
 
@@ -340,10 +337,10 @@ class Worker:
             if found.count:
                 work = msgspec.structs.replace(work, ready=True)
         self._suspects = work.suspect and not self.draining
-        self._due_ms = work.due_ms
+        self._due_in(work.due_in_ms)
         if work.ready or work.suspect:
             self._may_be_ready = self._may_be_ready or work.ready
-            self._wake.set()
+        self._wake.set()
 
     async def _check_slots(self) -> None:
         """See which runs wait, unload what is too many, and let go what was alone."""

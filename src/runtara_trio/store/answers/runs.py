@@ -45,7 +45,7 @@ async def claim_runs(tx: Tables, message: ClaimRuns) -> Claimed:
     if tx.again or message.lost:
         for instance in await tx.strays():
             await tx.place_run(instance, Placing(state=RunState.READY))
-    due_ms = await tx.promote()
+    due_in_ms = await tx.promote()
     wanted: list[str]
     after: turns.Turns
     if message.suspect:
@@ -78,7 +78,7 @@ async def claim_runs(tx: Tables, message: ClaimRuns) -> Claimed:
         },
         version=tx.version,
         more=len(wanted) >= message.limit or len(taken) < len(wanted),
-        due_ms=due_ms,
+        due_in_ms=due_in_ms,
     )
 
 

@@ -57,8 +57,8 @@ WITH due AS (
     UPDATE runtara_trio_runs r SET state = 'ready', due_ms = NULL FROM due
     WHERE r.instance_id = due.instance_id
 )
-SELECT (SELECT due_ms FROM runtara_trio_runs WHERE state = 'timed' AND due_ms > {_NOW_MS}
-    ORDER BY due_ms LIMIT 1)
+SELECT (SELECT due_ms - {_NOW_MS} FROM runtara_trio_runs
+    WHERE state = 'timed' AND due_ms > {_NOW_MS} ORDER BY due_ms LIMIT 1)
 """
 
 _SERVED = "served AS (SELECT * FROM unnest($4::text[], $5::bigint[]) AS s (workflow, version))"
@@ -218,7 +218,7 @@ SELECT EXISTS (SELECT 1 FROM unnest($1::text[]) AS q (queue)
             AND r.queue = q.queue AND r.workflow = s.workflow AND r.version = s.version LIMIT 1
         ) one),
     EXISTS (SELECT 1 FROM runtara_trio_runs WHERE state = 'suspect'),
-    (SELECT min(due_ms) FROM runtara_trio_runs WHERE state = 'timed'),
+    (SELECT min(due_ms) FROM runtara_trio_runs WHERE state = 'timed') - {_NOW_MS},
     (SELECT string_agg(leasing.owner, ',') FROM leasing
         LEFT JOIN runtara_trio_owners o ON o.owner = leasing.owner
         WHERE leasing.owner IS NOT NULL AND leasing.owner <> $4
@@ -449,7 +449,7 @@ class PostgresRuns:
         return Work(
             ready=ready,
             suspect=suspect,
-            due_ms=None if due is None else int(due),
+            due_in_ms=None if due is None else int(due),
             dead=tuple(dead.split(",")) if dead else (),
         )
 

@@ -111,7 +111,7 @@ class SqliteRuns:
         found = self.db.execute(
             "SELECT due_ms FROM runtara_trio_runs WHERE state = 'timed' ORDER BY due_ms LIMIT 1"
         ).fetchone()
-        return None if found is None else found[0]
+        return None if found is None else found[0] - int(self.now * 1000)
 
     async def sublanes(
         self,
@@ -362,7 +362,12 @@ class SqliteRuns:
             and not self.leases.judge(owner, who, renewed_ms, lease_ms, now=self.now).alive
         ]
         *_, ready, suspect, due_ms = rows[-1]
-        return Work(ready=bool(ready), suspect=bool(suspect), dead=tuple(dead), due_ms=due_ms)
+        return Work(
+            ready=bool(ready),
+            suspect=bool(suspect),
+            dead=tuple(dead),
+            due_in_ms=None if due_ms is None else due_ms - int(self.now * 1000),
+        )
 
     async def announce(self, info: WorkerInfo) -> None:
         assert self.leases.owner is not None
