@@ -66,7 +66,8 @@ from .types import (
     WorkerInfo,
 )
 from .worker.opening import open_worker, run_worker
-from .worker.worker import Worker, WorkerHealth
+from .worker.settings import WorkerHealth
+from .worker.worker import Worker
 
 if __doc__ is not None:  # python -OO has none
     __doc__ = __doc__.format(layers=_drawn())

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from runtara_trio.cli.health import STALE, STUCK, answer_to
-from runtara_trio.worker.worker import WorkerHealth
+from runtara_trio.worker.settings import WorkerHealth
 
 from .test_cli import run
 

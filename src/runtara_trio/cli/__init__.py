@@ -5,6 +5,9 @@ options    what commands share
 reading    list, show, events, checkpoints
 steering   signal, cancel, pause, resume, prune
 running    run: a block around somebody's function
+working    worker, workers
+starting   start, result
+health     worker --health-port
 serving    serve: its options
 server     serve: the server
 demo       how the demo looks

@@ -12,7 +12,8 @@ import h11
 import msgspec
 import trio
 
-from ..worker.worker import Worker, WorkerHealth
+from ..worker.settings import WorkerHealth
+from ..worker.worker import Worker
 
 STALE = 10.0
 """Seconds since the last answer of the store after which a worker is not ready."""

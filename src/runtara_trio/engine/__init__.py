@@ -18,6 +18,8 @@ names       names of functions and types in ids
 uses        ids that are used once in a run
 sharing     tasks that make the same durable call share one run
 deadlines   what cancels once a replay has ended
+waits       what the tasks of a run wait for, and what its worker does with that
+ends        who waits for the ends of runs
 hints       who waits for a custom signal
 stop        SIGTERM and the like
 """

@@ -5,9 +5,11 @@ runtara_sdk     RuntaraSdk, the verbs
 facts           what it says of its instance
 manual          signals for programs that handle them themselves
 durable         @durable
+workflow        @workflow
+arguments       its arguments, as bytes and back
 keys            the checkpoint id of a durable call
 key_types       the types in it that JSON does not tell
-returning       its result, as bytes and back
+returning       a result, as bytes and back
 failing         its final failure, saved and raised again
 retry           its attempts
 parallel        nurseries and maps
@@ -16,5 +18,6 @@ waiting         durable sleeps, waits for signals, deadlines
 asyncio_bridge  coroutines of asyncio libraries
 results         CheckpointResult
 operator        Operator, for whoever runs the instances
+filters         which instances a list or a count is about
 current         current_sdk
 """

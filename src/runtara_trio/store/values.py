@@ -11,7 +11,7 @@ import msgspec
 from ..errors import ConfigError
 from ..messages import Result
 from ..types import EventType, InstanceStatus, RunInfo, RunState, Signal, SignalType
-from .tables import Listed, Orphan, Ready, Row, Run
+from .structs import Listed, Orphan, Ready, Row, Run
 
 
 def is_ours(status: InstanceStatus, same_start: object, *, leased: bool) -> bool:

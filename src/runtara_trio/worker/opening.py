@@ -22,7 +22,8 @@ from ..interrupts import protected_manager
 from ..opening import Target, check_on_trio, check_shareable, open_backend
 from ..sdk.workflow import AnyWorkflow, Workflow, check_version
 from ..tasks import open_service_nursery
-from .worker import Settings, Worker, workflows_of
+from .settings import Settings, workflows_of
+from .worker import Worker
 
 
 def open_worker(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..tables import Row, Tables
+from ..structs import Row
+from ..tables import Tables
 from . import rules
 
 

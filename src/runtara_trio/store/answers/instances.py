@@ -31,7 +31,8 @@ from ...messages import (
     TakeLease,
 )
 from ...types import InstanceStatus, RunState
-from ..tables import End, Holder, Placing, Row, Tables
+from ..structs import End, Holder, Placing, Row
+from ..tables import Tables
 from . import rules
 from .checks import leased, running
 

@@ -16,7 +16,8 @@ from ...messages import (
     ShowInstance,
 )
 from ...types import InstanceDetails, InstanceInfo, InstanceStatus, InstanceSummary
-from ..tables import Kind, Listed, Tables
+from ..structs import Kind, Listed
+from ..tables import Tables
 from . import rules
 from .checks import check_known
 

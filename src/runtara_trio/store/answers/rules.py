@@ -18,7 +18,7 @@ from ...errors import (
 from ...ids import TIMED_OUT, signal_record
 from ...messages import Existing, NewRun, Next, RecordOutcome, SendCustomSignal
 from ...types import InstanceStatus, RunState, Signal, SignalType
-from ..tables import End, Orphan, Placing, Run
+from ..structs import End, Orphan, Placing, Run
 
 CANCEL, PAUSE, RESUME = SignalType.CANCEL, SignalType.PAUSE, SignalType.RESUME
 

@@ -24,7 +24,8 @@ from ...messages import (
     Workers,
 )
 from ...types import RunState
-from ..tables import Doubtful, Holder, Lane, Orphan, Placing, Ready, Tables
+from ..structs import Holder, Lane, Orphan, Placing, Ready
+from ..tables import Doubtful, Tables
 from . import rules, turns
 
 BUSY_AGAIN_MS = 1000

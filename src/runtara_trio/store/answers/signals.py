@@ -17,7 +17,8 @@ from ...messages import (
     TakeSignal,
 )
 from ...types import InstanceStatus, RunState, Signal, SignalType
-from ..tables import Placing, Row, Tables
+from ..structs import Placing, Row
+from ..tables import Tables
 from . import rules
 from .checks import leased, running
 from .rules import Action, CustomAction

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..tables import Lane
+from ..structs import Lane
 
 Turns = Mapping[tuple[str, ...], str]
 """Path (nothing, a queue, or a queue and a tenant) to the one below it that was served last."""

@@ -8,7 +8,11 @@ transactions  messages in transactions: one, or many outcomes at once
 tables        the port: what answers ask
 rows          instances, locked and read
 outcomes      outcomes: many as one statement
-reading       pages of checkpoints, events and instances
+claims        runs of workflows: starting and claiming them
+runs          placing and recovering them, workers, ends
+starting      a start in a transaction of somebody else's
+lists         lists of instances, filtered
+reading       pages of checkpoints and events, one instance
 upkeep        heartbeats, and what clears up
 job           a message on its way
 pool          connections that are lent

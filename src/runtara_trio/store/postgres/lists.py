@@ -13,7 +13,7 @@ from typing import Any
 
 from ...messages import CountInstances, ListInstances
 from ...types import InstanceStatus
-from ..tables import Kind, Listed
+from ..structs import Kind, Listed
 from ..values import invalid_cursor, waiting_text
 from . import reading
 from .connection import Connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..tables import End
+from ..structs import End
 from .connection import Connection
 
 _RECORD = """

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...messages import CheckpointPage, EventPage, ListEvents, ReadCheckpoints
 from ...types import CheckpointRecord, Event, InstanceInfo
-from ..tables import Details, Listed
+from ..structs import Details, Listed
 from ..values import event_type, listed_of, run_info_of, status_of
 from .connection import Connection
 

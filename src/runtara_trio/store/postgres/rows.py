@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..tables import Row
+from ..structs import Row
 from ..values import row_of
 from .connection import Connection
 

@@ -9,10 +9,10 @@ import psycopg
 from ...errors import StoreError
 from ...messages import Existing, NewRun
 from ..driving import drive
-from .runs import PostgresRuns
+from .claims import PostgresClaims
 
 
-class _Runs(PostgresRuns):
+class _Runs(PostgresClaims):
     """The operations on runs, over a connection that waits."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:

@@ -18,7 +18,8 @@ from ...messages import (
     ReadCheckpoints,
 )
 from ...types import InstanceInfo, Signal
-from ..tables import Custom, Details, Doubtful, End, Holder, Kind, Listed, Row
+from ..structs import Custom, Details, End, Holder, Kind, Listed, Row
+from ..tables import Doubtful
 from ..values import signal_of
 from . import lists, outcomes, reading, rows, upkeep
 from .connection import Connection

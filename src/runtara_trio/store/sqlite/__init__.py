@@ -5,7 +5,11 @@ thread        runs its batches beside the Trio loop, or inline for ``:memory:``
 database      one commit a batch, and what is due between them
 file          the file: opening, the switch to WAL, whether it is still there
 tables        the port: what answers ask
-reading       pages of checkpoints, events and instances
+claims        runs of workflows: starting and claiming them
+runs          placing and recovering them, workers, ends
+starting      a start in a transaction of somebody else's
+lists         lists of instances, filtered
+reading       pages of checkpoints and events, one instance
 saving        checkpoints, the hot path
 rows          checkpoints under their ids
 leases        who has leased what

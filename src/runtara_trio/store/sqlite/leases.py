@@ -14,7 +14,7 @@ import socket
 import sqlite3
 from datetime import UTC, datetime
 
-from ..tables import Holder
+from ..structs import Holder
 from . import owners
 
 DEAD = -1

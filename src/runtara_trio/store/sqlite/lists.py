@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ...messages import CountInstances, ListInstances
-from ..tables import Kind, Listed
+from ..structs import Kind, Listed
 from ..values import invalid_cursor, waiting_text
 from . import reading
 from .schema import time_text

@@ -10,7 +10,7 @@ import msgspec
 
 from ...messages import CheckpointPage, EventPage, ListEvents, ReadCheckpoints
 from ...types import CheckpointRecord, Event, InstanceInfo
-from ..tables import Details, Listed
+from ..structs import Details, Listed
 from ..values import as_bytes, event_type, listed_of, run_info_of, status_of
 from .schema import parse_time
 

@@ -8,7 +8,7 @@ from ...errors import StoreError
 from ...messages import Existing, NewRun
 from ..driving import drive
 from . import schema
-from .runs import SqliteRuns
+from .claims import SqliteClaims
 
 
 def start(db: sqlite3.Connection, tenant_id: str, run: NewRun, now: float) -> Existing | None:
@@ -22,7 +22,7 @@ def start(db: sqlite3.Connection, tenant_id: str, run: NewRun, now: float) -> Ex
         raise StoreError(
             "this database has no tables of workflows yet; open a client or a worker on it once"
         )
-    tx = SqliteRuns()
+    tx = SqliteClaims()
     tx.db, tx.now = db, now
     (existing,) = drive(tx.insert_runs(tenant_id, [run]))
     return existing

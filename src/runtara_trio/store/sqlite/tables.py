@@ -17,12 +17,13 @@ from ...messages import (
     ReadCheckpoints,
 )
 from ...types import FINISHED, InstanceInfo, InstanceStatus, Signal
-from ..tables import Custom, Details, End, Holder, Kind, Listed, Row
+from ..structs import Custom, Details, End, Holder, Kind, Listed, Row
 from ..values import as_bytes, row_of, signal_of
 from . import lists, reading, rows
+from .claims import LOCK, OF_INSTANCE
 from .file import StoreFile
 from .leases import Leases
-from .runs import LOCK, OF_INSTANCE, SqliteRuns
+from .runs import SqliteRuns
 from .schema import started_text, time_text
 
 
