@@ -358,6 +358,28 @@ async def test_the_grace_of_a_drain(backend: SharedBackend, log: Log) -> None:
         assert run.state is RunState.READY
 
 
+async def test_an_error_while_a_drain_cancels_counts_no_attempt(
+    backend: SharedBackend, log: Log
+) -> None:
+    @workflow(max_attempts=2, retry_delay=1000)
+    async def job(sdk: RuntaraSdk) -> str:
+        log.did.append("ran")
+        if len(log.did) == 1:
+            log.began.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("in the clean-up")
+        return "done"
+
+    async with open_client(backend, tenant_id="t") as client:
+        handle = await client.start(job)
+        async with open_worker(backend, [job], drain_timeout=0.01):
+            await log.began.wait()
+        async with open_worker(backend, [job]):
+            assert await handle.result(timeout=30) == "done"
+
+
 async def test_a_deadline_of_the_whole(backend: SharedBackend) -> None:
     @workflow(timeout=0.1, max_attempts=5)
     async def slow(sdk: RuntaraSdk) -> None:

@@ -191,6 +191,7 @@ class Run:
                 self.has_slot = False
                 self._host.slots.give()
 
+    @trio.lowlevel.disable_ki_protection
     async def _body(self) -> bytes:
         run = run_workflow(self._workflow, self._sdk, self._host.codec, self._claimed.input)
         if self._workflow.timeout is None:
@@ -204,8 +205,8 @@ class Run:
 
     def _again(self, error: BaseException) -> Next | None:
         """What becomes of a run whose body raised; None: it has failed."""
-        if self.block.signals.scope.cancel_called and contains(error, trio.Cancelled):
-            return None
+        if self.block.scope.cancel_called:
+            return None  # what has cancelled it decides
         leaves = leaves_of(error)
         if leaves and all(_is_trouble(leaf) for leaf in leaves):
             return Next(state=RunState.TIMED, due_ms=self._in_ms(AGAIN_MS))

@@ -223,7 +223,7 @@ class Worker:
         self._wake.set()  # the slots may be full now
         runs.start_soon(self._run, run, name=f"run {claimed.instance_id}")
 
-    @trio.lowlevel.disable_ki_protection
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, run: Run) -> None:
         try:
             await run.run()
