@@ -106,6 +106,8 @@ class Orphan(msgspec.Struct, frozen=True, kw_only=True):
     """Its newest checkpoint, as a number, when its worker died before."""
     newest: int
     """The same now."""
+    checkpoint_id: str | None
+    """The id of the newest one."""
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):

@@ -109,7 +109,7 @@ def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
 
 
 def orphan_of(row: tuple[Any, ...]) -> Orphan:
-    instance, epoch, waits, recoveries, progress, newest = row
+    instance, epoch, waits, recoveries, progress, newest, checkpoint_id = row
     return Orphan(
         instance_id=instance,
         epoch=epoch,
@@ -117,6 +117,7 @@ def orphan_of(row: tuple[Any, ...]) -> Orphan:
         recoveries=recoveries,
         progress=progress,
         newest=newest,
+        checkpoint_id=checkpoint_id,
     )
 
 

@@ -15,7 +15,7 @@ from ...errors import (
     ServerError,
     SignalRefused,
 )
-from ...ids import TIMED_OUT, signal_record
+from ...ids import TIMED_OUT, signal_record, users_id
 from ...messages import Existing, NewRun, Next, RecordOutcome, SendCustomSignal
 from ...types import InstanceStatus, RunState, Signal, SignalType
 from ..structs import End, Orphan, Placing, Run
@@ -205,9 +205,10 @@ def after_death(orphan: Orphan, most: int) -> tuple[RunState, int]:
     return (RunState.SUSPECT if recoveries >= SUSPECT else RunState.READY), recoveries
 
 
-def parked_text(recoveries: int) -> str:
-    """What the history says of a run that was parked."""
-    return f"parked: its worker died {recoveries} times in a row without a new checkpoint"
+def parked_text(recoveries: int, checkpoint_id: str | None) -> str:
+    """What the history says of a run that was parked behind a checkpoint, if it has one."""
+    after = "" if checkpoint_id is None else f" after {users_id(checkpoint_id)}"
+    return f"parked: its worker died {recoveries} times in a row{after}"
 
 
 def is_same(existing: Existing, tenant_id: str, run: NewRun) -> bool:

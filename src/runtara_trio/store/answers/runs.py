@@ -147,7 +147,7 @@ async def recover_runs(tx: Tables, message: RecoverRuns) -> Recovered:
         for orphan in await tx.orphans(owner, message.limit - count):
             state, recoveries = rules.after_death(orphan, message.max_recoveries)
             if state is RunState.PARKED:
-                parked[orphan.instance_id] = rules.parked_text(recoveries)
+                parked[orphan.instance_id] = rules.parked_text(recoveries, orphan.checkpoint_id)
             placed.append((orphan, state, recoveries))
             count += 1
     if placed:

@@ -37,7 +37,8 @@ FROM input WHERE i.instance_id = input.instance_id AND counts = 1
 
 _ORPHANS = (
     "SELECT i.instance_id, l.epoch, r.waits, r.recoveries, r.progress,"
-    " COALESCE((SELECT max(c.id) FROM checkpoints c WHERE c.instance_id = i.instance_id), 0)"
+    " COALESCE((SELECT max(c.id) FROM checkpoints c WHERE c.instance_id = i.instance_id), 0),"
+    " i.checkpoint_id"
     " FROM runtara_trio_leases l"
     " JOIN runtara_trio_runs r USING (instance_id) JOIN instances i USING (instance_id)"
     " WHERE l.owner = $1 AND r.state = 'running' LIMIT $2::bigint"

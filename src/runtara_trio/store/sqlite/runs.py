@@ -57,8 +57,10 @@ class SqliteRuns(SqliteClaims):
         rows = self.db.execute(
             "SELECT r.instance_id, l.epoch, r.waits, r.recoveries, r.progress,"
             " COALESCE((SELECT MAX(c.id) FROM checkpoints c"
-            " WHERE c.instance_id = r.instance_id), 0) FROM runtara_trio_leases l"
+            " WHERE c.instance_id = r.instance_id), 0), i.checkpoint_id"
+            " FROM runtara_trio_leases l"
             " JOIN runtara_trio_runs r ON r.instance_id = l.instance_id"
+            " JOIN instances i ON i.instance_id = l.instance_id"
             " WHERE l.owner = ? AND r.state = 'running' LIMIT ?",
             (owner, limit),
         ).fetchall()
