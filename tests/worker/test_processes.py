@@ -3,6 +3,7 @@ places, and nothing that was saved is done again."""
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from functools import partial
@@ -232,6 +233,12 @@ async def test_workers_are_drained_again_and_again(shared: Shared, tmp_path: Pat
         results = await results_of(handles)
     assert len(fleet.ledger.lines("begin")) == len(fleet.ledger.lines("end")) == runs * steps
     fleet.ledger.check(results)
+
+
+async def test_a_stop_signal_at_the_first_moment(shared: Shared, tmp_path: Path) -> None:
+    options = json.dumps({"terminates": True})
+    async with start("runs.py", shared.url, tmp_path, options) as program:
+        assert await program.wait() == 128 + signal.SIGTERM
 
 
 # ---- leases

@@ -7,8 +7,8 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
@@ -110,16 +110,18 @@ async def _working(shared: SharedBackend, settings: Settings) -> AsyncIterator[W
     await worker.begin()
     ending = _Ending(worker, settings.stop_signals)
     left: BaseException | None = None
-    async with open_service_nursery() as services:
-        services.start_soon(worker.serve)
-        services.start_soon(ending.listen)
-        services.start_soon(ending.watch)
-        with ending.body:
-            try:
-                yield worker
-            except BaseException as exc:
-                left = exc
-        ended = await ending.finish()
+    # A signal that comes before the body has done anything drains as well.
+    with ending.receiving() as received:
+        async with open_service_nursery() as services:
+            services.start_soon(worker.serve)
+            services.start_soon(ending.listen, received)
+            services.start_soon(ending.watch)
+            with ending.body:
+                try:
+                    yield worker
+                except BaseException as exc:
+                    left = exc
+            ended = await ending.finish()
     if isinstance(left, trio.Cancelled) and ended is not None:
         left = None
     try:
@@ -140,18 +142,26 @@ class _Ending:
         self._received: int | None = None
         self.body = trio.CancelScope()
 
-    async def listen(self) -> None:
-        """Drain at a stop signal; cancel the runs at the second one."""
+    @contextmanager
+    def receiving(self) -> Iterator[AsyncIterator[int] | None]:
+        """The stop signals that come from here on. None: they are somebody else's."""
         numbers = [one for one in self._signals if signal.getsignal(one) is signal.SIG_DFL]
         if not numbers or threading.current_thread() is not threading.main_thread():
+            yield None
             return
         with trio.open_signal_receiver(*numbers) as received:
-            async for number in received:
-                if self._received is None:
-                    self._received = number
-                    self._worker.drain(f"stopped by {signal.Signals(number).name}")
-                else:
-                    self._worker.stop()
+            yield received
+
+    async def listen(self, received: AsyncIterator[int] | None) -> None:
+        """Drain at a stop signal; cancel the runs at the second one."""
+        if received is None:
+            return
+        async for number in received:
+            if self._received is None:
+                self._received = number
+                self._worker.drain(f"stopped by {signal.Signals(number).name}")
+            else:
+                self._worker.stop()
 
     async def watch(self) -> None:
         """Cancel the body once a drain is over: a web server in it answers until then."""
