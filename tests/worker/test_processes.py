@@ -282,16 +282,18 @@ async def test_a_worker_that_was_stopped_past_its_lease(shared: Shared, tmp_path
 
 async def test_a_worker_that_was_stopped_while_it_wrote(shared: Shared, tmp_path: Path) -> None:
     """It goes on while another one works on what it had, with writes that it has sent before."""
-    runs, steps = 60, 40
+    runs, steps = 40, 40
     async with (
         open_client(shared.url, tenant_id="t") as client,
         open_fleet(shared, tmp_path) as fleet,
     ):
-        handles = await start_steps(client, runs, steps, 0.0)
         first = await fleet.start(slots=30, lease_ms=500)
         second = await fleet.start(slots=5, lease_ms=500)
-        for times in range(1, 4):
-            await fleet.until_lines(times * runs * steps // 2)
+        handles = []
+        for times in range(3):
+            starts = [one_of(f"{times}r{number}", steps, 0.0) for number in range(runs)]
+            handles += await client.start_many("steps", starts, version=1)
+            await fleet.until(lambda: len(fleet.ledger.unfinished(first.pid, steps)) >= 10)
             fleet.ledger.note("stop", first)
             shared.stop(first)
             had = fleet.ledger.unfinished(first.pid, steps)
