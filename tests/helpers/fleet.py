@@ -90,7 +90,7 @@ class Ledger:
             if line.what == "saved":
                 assert line.token == results[line.instance][int(line.step)], line
             pids = owners.setdefault(line.instance, [line.pid])
-            if line.pid == stopped and line.pid in pids[:-1]:
+            if line.pid == stopped != pids[-1]:
                 if line.what == "begin":
                     assert line.instance not in late, line
                     late.add(line.instance)

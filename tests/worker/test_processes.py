@@ -3,6 +3,7 @@ places, and nothing that was saved is done again."""
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from functools import partial
@@ -234,6 +235,12 @@ async def test_workers_are_drained_again_and_again(shared: Shared, tmp_path: Pat
     fleet.ledger.check(results)
 
 
+async def test_a_stop_signal_at_the_first_moment(shared: Shared, tmp_path: Path) -> None:
+    options = json.dumps({"terminates": True})
+    async with start("runs.py", shared.url, tmp_path, options) as program:
+        assert await program.wait() == 128 + signal.SIGTERM
+
+
 # ---- leases
 
 
@@ -275,16 +282,18 @@ async def test_a_worker_that_was_stopped_past_its_lease(shared: Shared, tmp_path
 
 async def test_a_worker_that_was_stopped_while_it_wrote(shared: Shared, tmp_path: Path) -> None:
     """It goes on while another one works on what it had, with writes that it has sent before."""
-    runs, steps = 60, 40
+    runs, steps = 40, 40
     async with (
         open_client(shared.url, tenant_id="t") as client,
         open_fleet(shared, tmp_path) as fleet,
     ):
-        handles = await start_steps(client, runs, steps, 0.0)
         first = await fleet.start(slots=30, lease_ms=500)
         second = await fleet.start(slots=5, lease_ms=500)
-        for times in range(1, 4):
-            await fleet.until_lines(times * runs * steps // 2)
+        handles = []
+        for times in range(3):
+            starts = [one_of(f"{times}r{number}", steps, 0.0) for number in range(runs)]
+            handles += await client.start_many("steps", starts, version=1)
+            await fleet.until(lambda: len(fleet.ledger.unfinished(first.pid, steps)) >= 10)
             fleet.ledger.note("stop", first)
             shared.stop(first)
             had = fleet.ledger.unfinished(first.pid, steps)

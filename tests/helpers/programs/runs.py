@@ -1,6 +1,7 @@
 """runs.py URL FOLDER OPTIONS: a worker whose runs say in a ledger what they do.
 
-OPTIONS is JSON: ``lease_ms``, ``version``, and arguments of ``open_worker``. The ledger is a file
+OPTIONS is JSON: ``lease_ms``, ``version``, ``terminates`` (at the first moment of its block), and
+arguments of ``open_worker``. The ledger is a file
 in FOLDER, to which all processes append; other files there are gates, which the test opens by
 making them.
 """
@@ -19,6 +20,7 @@ from runtara_trio import RuntaraSdk, SdkConfig, durable, open_worker, workflow
 
 url, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 version = options.pop("version", 1)
+terminates = options.pop("terminates", False)
 config = SdkConfig(store=url, lease_ms=options.pop("lease_ms", 30_000))
 
 ledger = os.open(folder / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -105,6 +107,8 @@ async def poison(sdk: RuntaraSdk) -> str:
 async def main() -> None:
     workflows = [steps, job, blocks, asks, poison]
     async with open_worker(config, workflows, **options) as worker:
+        if terminates:
+            signal.raise_signal(signal.SIGTERM)
         print("working", flush=True)
         while not worker.draining:
             await trio.sleep(0.01)
