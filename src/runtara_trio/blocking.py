@@ -17,9 +17,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, TypeVarTuple, 
 
 from .client import client as on_trio
 from .client import handle as handle_on_trio
-from .client.client import IfExists
-from .client.portal import Portal, StartOptions
-from .client.starts import Start
+from .client.portal import Portal
+from .client.starts import IfExists, Start, StartOptions
 from .clock import Seconds
 from .codec import JSON, Codec
 from .config import SdkConfig

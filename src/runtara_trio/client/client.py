@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgspec
 import trio
@@ -25,7 +25,7 @@ from ..sdk.operator import Operator
 from ..sdk.workflow import AnyWorkflow, Workflow
 from ..types import InstanceStatus, WorkerInfo
 from .handle import InstanceHandle
-from .starts import Start, is_same, made
+from .starts import IfExists, Start, StartOptions, is_same, made
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -34,8 +34,6 @@ BATCH = 1000
 """Runs that are started in one commit."""
 
 BATCH_BYTES = 8 * 2**20
-
-IfExists = Literal["attach", "fail"]
 
 
 def open_client(
@@ -90,30 +88,14 @@ class Client:
         self,
         workflow: Workflow[*Ts, T],
         *args: *Ts,
-        id: str | None = None,
-        if_exists: IfExists = "attach",
-        queue: str | None = None,
-        priority: int = 0,
-        delay: Seconds | None = None,
-        at: datetime | None = None,
-        key: str | None = None,
-        attributes: Mapping[str, str | int | float | bool] | None = None,
-        version: int | None = None,
+        **options: Unpack[StartOptions],
     ) -> InstanceHandle[T]: ...
     @overload
     async def start(
         self,
         workflow: str,
         *args: Any,
-        id: str | None = None,
-        if_exists: IfExists = "attach",
-        queue: str | None = None,
-        priority: int = 0,
-        delay: Seconds | None = None,
-        at: datetime | None = None,
-        key: str | None = None,
-        attributes: Mapping[str, str | int | float | bool] | None = None,
-        version: int | None = None,
+        **options: Unpack[StartOptions],
     ) -> InstanceHandle[Any]: ...
     async def start(  # type: ignore[misc]  # a workflow of any arguments
         self,

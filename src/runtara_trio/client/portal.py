@@ -8,37 +8,21 @@ its own way, and nothing can cancel what it has begun.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import datetime
-from typing import Any, Generic, ParamSpec, TypedDict, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import trio
 
-from ..clock import Seconds
 from ..codec import Codec
 from ..config import SdkConfig
 from ..errors import ConfigError, SdkError
 from ..opening import check_shareable
-from .client import Client, IfExists, open_client
+from .client import Client, open_client
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class StartOptions(TypedDict, total=False):
-    """The options of :meth:`Client.start`."""
-
-    id: str | None
-    if_exists: IfExists
-    queue: str | None
-    priority: int
-    delay: Seconds | None
-    at: datetime | None
-    key: str | None
-    attributes: Mapping[str, str | int | float | bool] | None
-    version: int | None
 
 
 class Call(Generic[T]):

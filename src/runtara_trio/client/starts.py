@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Generic, TypeVarTuple
+from typing import Any, Generic, Literal, TypedDict, TypeVarTuple
 
 import msgspec
 
@@ -22,6 +22,8 @@ Ts = TypeVarTuple("Ts")
 
 MOST_ATTRIBUTES = 20
 
+IfExists = Literal["attach", "fail"]
+
 
 class Start(msgspec.Struct, Generic[*Ts], frozen=True, kw_only=True):
     """One of many starts of a workflow; see :meth:`Client.start`."""
@@ -34,6 +36,20 @@ class Start(msgspec.Struct, Generic[*Ts], frozen=True, kw_only=True):
     at: datetime | None = None
     key: str | None = None
     attributes: Mapping[str, str | int | float | bool] | None = None
+
+
+class StartOptions(TypedDict, total=False):
+    """The options of :meth:`Client.start`."""
+
+    id: str | None
+    if_exists: IfExists
+    queue: str | None
+    priority: int
+    delay: Seconds | None
+    at: datetime | None
+    key: str | None
+    attributes: Mapping[str, str | int | float | bool] | None
+    version: int | None
 
 
 def new_id() -> str:

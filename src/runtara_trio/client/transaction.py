@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack, overload
 
 from ..clock import Seconds
 from ..codec import JSON, Codec
@@ -15,8 +15,7 @@ from ..ids import check_tenant_id
 from ..messages import Existing, NewRun
 from ..sdk.workflow import Workflow
 from ..store.sqlite import starting as on_sqlite
-from .client import IfExists
-from .starts import Start, is_same, made
+from .starts import IfExists, Start, StartOptions, is_same, made
 
 if TYPE_CHECKING:
     import psycopg
@@ -33,15 +32,7 @@ def start_in(
     *args: *Ts,
     tenant_id: str,
     codec: Codec = JSON,
-    id: str | None = None,
-    if_exists: IfExists = "attach",
-    queue: str | None = None,
-    priority: int = 0,
-    delay: Seconds | None = None,
-    at: datetime | None = None,
-    key: str | None = None,
-    attributes: Mapping[str, str | int | float | bool] | None = None,
-    version: int | None = None,
+    **options: Unpack[StartOptions],
 ) -> str: ...
 @overload
 def start_in(
@@ -50,15 +41,7 @@ def start_in(
     *args: Any,
     tenant_id: str,
     codec: Codec = JSON,
-    id: str | None = None,
-    if_exists: IfExists = "attach",
-    queue: str | None = None,
-    priority: int = 0,
-    delay: Seconds | None = None,
-    at: datetime | None = None,
-    key: str | None = None,
-    attributes: Mapping[str, str | int | float | bool] | None = None,
-    version: int | None = None,
+    **options: Unpack[StartOptions],
 ) -> str: ...
 def start_in(  # type: ignore[misc]  # a workflow of any arguments
     connection: Any,
