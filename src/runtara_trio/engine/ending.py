@@ -178,6 +178,7 @@ class Ending:
                 unless_cancelled=verdict.outcome is not Outcome.CANCELLED and not state.manual,
                 next=self._next(verdict),
             )
+            state.recording = True
             try:
                 reply = await self._shared.uninterrupted(self._recorder.record, message)
             except LeaseLost:

@@ -19,6 +19,7 @@ class State:
         "lost",
         "manual",
         "pause_acknowledged",
+        "recording",
         "registered",
         "said",
         "saying",
@@ -44,6 +45,8 @@ class State:
         """What the body is recording itself."""
         self.said: Outcome | None = None
         """What it has recorded itself."""
+        self.recording = False
+        """Its outcome is on its way: the lease goes with it, and the answer tells the rest."""
         self.tried: tuple[InstanceStatus, ...] = ()
         """Outcomes that were sent, and may have arrived."""
         self.pause_acknowledged = False
@@ -94,7 +97,7 @@ class State:
 
     def lose(self, lease: int) -> None:
         """Another owner has a lease; unless it went with what the body said itself."""
-        perhaps_said = self.saying is not None or self.tried
+        perhaps_said = self.saying is not None or self.recording or self.tried
         if lease == self.lease and self.said is None and not perhaps_said:
             self.mark_lost()
 

@@ -15,7 +15,17 @@ import trio
 
 from ...backend import dispatch
 from ...errors import SdkError, StoreError
-from ...messages import OutcomeReply, Prune, RecordEvent, RecordOutcome, Request, SendSignal
+from ...messages import (
+    EndsSince,
+    GetResults,
+    LookForWork,
+    OutcomeReply,
+    Prune,
+    RecordEvent,
+    RecordOutcome,
+    Request,
+    SendSignal,
+)
 from ...types import SignalType
 from ..answers import ANSWERS
 from ..tables import Doubtful
@@ -29,6 +39,9 @@ from .pool import Pool
 from .preparing import Preparing
 from .tables import PostgresTables
 from .watch import CHANNEL, NEWS
+
+OF_ONE_STATEMENT = (EndsSince, GetResults, LookForWork)
+"""Questions that are asked all the time, each of one statement."""
 
 
 class _Unsure(Exception):
@@ -57,6 +70,8 @@ class Transactions:
         again = False
         while True:
             try:
+                if isinstance(message, OF_ONE_STATEMENT):
+                    return await self._by_itself(message)
                 return await self._in_transaction(message, again=again)
             except Doubtful:
                 patience.deadline = trio.current_time() + limits.AWAY  # the server answers
@@ -80,6 +95,12 @@ class Transactions:
         """The answer to a message that is no part of a transaction."""
         async with self._pool.lent() as connection:
             return await dispatch(ANSWERS, self._tables(connection), message)
+
+    async def _by_itself(self, message: Request[Any]) -> Any:
+        """The answer to a question of one statement, which needs no transaction around it."""
+        async with self._pool.lent() as connection:
+            with trio.fail_after(limits.ANSWER):
+                return await dispatch(ANSWERS, self._tables(connection), message)
 
     async def record(
         self, connection: Connection, messages: Sequence[RecordOutcome], *, again: bool
