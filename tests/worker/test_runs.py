@@ -512,6 +512,24 @@ async def test_turns(backend: SharedBackend, log: Log) -> None:
     assert [name for name in log.did if name.startswith("a")] == [f"a{n}" for n in range(6)]
 
 
+async def test_a_worker_of_one_tenant(backend: SharedBackend, log: Log) -> None:
+    """It finds its runs behind any number of those of others."""
+
+    @workflow
+    async def job(sdk: RuntaraSdk) -> None:
+        log.did.append(sdk.tenant_id)
+
+    async with open_client(backend, tenant_id="z") as mine:
+        for number in range(5):
+            async with open_client(backend, tenant_id=f"a{number}") as other:
+                await other.start(job)
+        handles = [await mine.start(job) for _ in range(3)]
+        async with open_worker(backend, [job], slots=1, tenant_ids=["z"]):
+            for handle in handles:
+                await handle.result(timeout=30)
+    assert log.did == ["z", "z", "z"]
+
+
 async def test_what_ends_the_process_drains(backend: SharedBackend, log: Log) -> None:
     @workflow
     async def leaves(sdk: RuntaraSdk) -> None:

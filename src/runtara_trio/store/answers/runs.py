@@ -86,13 +86,14 @@ async def claim_runs(tx: Tables, message: ClaimRuns) -> Claimed:
 async def _in_turns(tx: Tables, message: ClaimRuns) -> tuple[list[str], turns.Turns]:
     """The ids of the next runs, each lane's share of the limit."""
     limit, last = message.limit, message.turns
-    tenants = await tx.sublanes(
-        [(Lane(queue), last.get((queue,), "")) for queue in message.queues],
-        message.workflows,
-        limit,
-    )
-    if message.tenant_ids is not None:
-        tenants = [lane for lane in tenants if lane.tenant_id in message.tenant_ids]
+    if message.tenant_ids is None:
+        tenants = await tx.sublanes(
+            [(Lane(queue), last.get((queue,), "")) for queue in message.queues],
+            message.workflows,
+            limit,
+        )
+    else:
+        tenants = [Lane(queue, one) for queue in message.queues for one in message.tenant_ids]
     if not tenants:
         return [], last
     keys = await tx.sublanes(

@@ -37,7 +37,9 @@ def deal(
             tenants = queues.setdefault(lane.queue, {})
             keys = tenants.setdefault(lane.tenant_id or "", {})
             keys[lane.key or ""] = list(ids)
-    after = dict(turns)
+    here = {(lane.queue, lane.tenant_id) for lane, _ in lanes}
+    # Of a tenant that has nothing now nothing is kept: there may be any number of them.
+    after = {path: name for path, name in turns.items() if len(path) < 2 or path in here}
     dealt: list[str] = []
     while queues and len(dealt) < limit:
         queue = ordered(queues, after.get(()))[0]
