@@ -289,11 +289,17 @@ async def test_a_worker_that_was_stopped_while_it_wrote(shared: Shared, tmp_path
     ):
         first = await fleet.start(slots=30, lease_ms=500)
         second = await fleet.start(slots=5, lease_ms=500)
-        handles = []
-        for times in range(3):
-            starts = [one_of(f"{times}r{number}", steps, 0.0) for number in range(runs)]
-            handles += await client.start_many("steps", starts, version=1)
-            await fleet.until(lambda: len(fleet.ledger.unfinished(first.pid, steps)) >= 10)
+        handles: list[InstanceHandle[Any]] = []
+        for _ in range(3):
+            with trio.fail_after(LONG):  # the second may end a batch before the first is awake
+                while len(fleet.ledger.unfinished(first.pid, steps)) < 10:
+                    saved = {one.instance for one in fleet.ledger.lines("saved")}
+                    if len(handles) - len(saved) < runs:
+                        starts = [
+                            one_of(f"r{len(handles) + more}", steps, 0.0) for more in range(runs)
+                        ]
+                        handles += await client.start_many("steps", starts, version=1)
+                    await trio.sleep(0.005)
             fleet.ledger.note("stop", first)
             shared.stop(first)
             had = fleet.ledger.unfinished(first.pid, steps)

@@ -15,13 +15,14 @@ from ..engine.services import SharedBackend
 from ..engine.signals import Cause
 from ..engine.waits import Wait
 from ..errors import LeaseLost, OutcomeNotRecorded, StoreError, Unreachable
-from ..messages import ClaimedRun, MarkRuns, Next, Registered
+from ..messages import ClaimedRun, Next, Registered
 from ..sdk.current import make_current
 from ..sdk.retry import RetryPolicy
 from ..sdk.runtara_sdk import RuntaraSdk
 from ..sdk.waiting import deadline
 from ..sdk.workflow import AnyWorkflow, run_workflow
 from ..types import RunState
+from .marks import Mark, Marks
 from .slots import Slots
 
 AGAIN_MS = 1000
@@ -44,6 +45,7 @@ class Host(Protocol):
     shared: SharedBackend
     codec: Codec
     slots: Slots
+    marks: Marks
     pause_grace: float
     final_timeout: float
 
@@ -71,7 +73,8 @@ class Run:
             on_retry=None,
         )
         self._taking = trio.Lock()
-        self._seen_by_store = False
+        self.mark = Mark.UNTOLD
+        """Whether the store was told that it waits."""
         self.has_slot = True
         self.waits_since = math.inf
         """Since when it holds no slot, by Trio's clock."""
@@ -107,16 +110,8 @@ class Run:
                 await self._host.slots.take()
                 self.has_slot = True
                 self.waits_since = math.inf
-                if self._seen_by_store:
-                    self._seen_by_store = False
-                    await self._host.shared.request(MarkRuns(working=(self.instance_id,)))
-
-    def is_to_be_marked(self, since: float) -> bool:
-        """Whether the store should know that it waits, having done so since then."""
-        if self._seen_by_store or self.waits_since > since:
-            return False
-        self._seen_by_store = True
-        return True
+                if self.mark is not Mark.UNTOLD:
+                    await self._host.marks.remove(self)
 
     # ---- what ends it from outside
 

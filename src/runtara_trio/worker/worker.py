@@ -22,13 +22,13 @@ from ..messages import (
     ClaimedRun,
     ClaimRuns,
     LookForWork,
-    MarkRuns,
     Next,
     RecordOutcome,
     RecoverRuns,
 )
 from ..tasks import RepeatedEvent
 from ..types import InstanceStatus, RunState, WorkerInfo
+from .marks import Marks
 from .run import Run
 from .settings import Settings, WorkerHealth
 from .slots import Slots
@@ -38,6 +38,9 @@ BATCH = 100
 
 LOOK = 0.9
 """Seconds between two looks where nobody tells of news."""
+
+LOOK_AGAIN, MOST_DOUBTS = 0.3, 20
+"""The same while an owner may be dead, for so many looks at most."""
 
 CHECK_SLOTS = 0.05
 """Seconds between two looks at whether runs wait, while no slot is free or one run is alone: Trio
@@ -72,6 +75,7 @@ class Worker:
         self._lost_claim = False
         self._turns: Mapping[tuple[str, ...], str] = {}
         self._due_at = math.inf
+        self.marks = Marks(shared)
         self._last_look = self._last_turn = shared.clock.now()
         self._trouble = logs.Outage(logs.claim_failed, f"a claim of worker {settings.name}")
         self._blind = logs.Outage(logs.claim_failed, f"the look of worker {settings.name}")
@@ -276,21 +280,24 @@ class Worker:
         """Look for what nobody told of, and for the runs of dead owners."""
         if self.shared.alone:
             return
+        doubts = 0
         while True:
-            await trio.sleep(LOOK)
+            await trio.sleep(LOOK_AGAIN if 0 < doubts < MOST_DOUBTS else LOOK)
             self._last_turn = self.shared.clock.now()
             try:
-                await self._look_once()
+                doubts = doubts + 1 if await self._look_once() else 0
                 self._blind.over()
             except SdkError as exc:
                 self._blind.goes_on(str(exc))
 
-    async def _look_once(self) -> None:
+    async def _look_once(self) -> bool:
+        """True: the owner of some run may be dead, which will be known soon."""
         settings = self._settings
         work = await self.shared.request(
             LookForWork(queues=settings.queues, workflows=tuple(settings.workflows))
         )
         self._last_look = self.shared.clock.now()
+        recovered = False
         if work.dead:
             found = await self.shared.request(
                 RecoverRuns(dead=work.dead, max_recoveries=settings.max_recoveries)
@@ -299,13 +306,14 @@ class Worker:
                 logs.recovered(count=found.count)
             for instance in found.parked:
                 logs.run_parked(instance_id=instance)
+            recovered = bool(found.count or found.parked)
             if found.count:
                 work = msgspec.structs.replace(work, ready=True)
         self._suspects = work.suspect and not self.draining
         self._due_in(work.due_in_ms)
-        if work.ready or work.suspect:
-            self._may_be_ready = self._may_be_ready or work.ready
+        self._may_be_ready = self._may_be_ready or work.ready
         self._wake.set()
+        return bool(work.dead) and not recovered
 
     async def _check_slots(self) -> None:
         """See which runs wait, unload what is too many, and let go what was alone."""
@@ -337,21 +345,14 @@ class Worker:
         while True:
             await trio.sleep(MARK)
             try:
-                await self._mark()
+                since = trio.current_time() - MARK
+                await self.marks.add(one for one in self._runs.values() if one.waits_since <= since)
                 if trio.current_time() >= next_line or self.draining is not said_draining:
                     next_line = trio.current_time() + ANNOUNCE
                     said_draining = self.draining
                     await self._announce()
             except SdkError as exc:
                 self._blind.goes_on(str(exc))
-
-    async def _mark(self) -> None:
-        since = trio.current_time() - MARK
-        waiting = tuple(
-            one.instance_id for one in self._runs.values() if one.is_to_be_marked(since)
-        )
-        if waiting:
-            await self.shared.request(MarkRuns(waiting=waiting))
 
     async def _announce(self, *, leaves: bool = False) -> None:
         health, settings = self.health(), self._settings

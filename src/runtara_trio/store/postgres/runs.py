@@ -80,7 +80,9 @@ SELECT EXISTS (SELECT 1 FROM unnest($1::text[]) AS q (queue)
     (SELECT string_agg(leasing.owner, ',') FROM leasing
         LEFT JOIN runtara_trio_owners o ON o.owner = leasing.owner
         WHERE leasing.owner IS NOT NULL AND leasing.owner <> $4
-        AND (o.owner IS NULL OR NOT ({AGE} < lease_ms AND {LOCKED})))
+        AND (o.owner IS NULL OR NOT ({AGE} < lease_ms AND {LOCKED}))
+        AND EXISTS (SELECT 1 FROM runtara_trio_leases l JOIN runtara_trio_runs r USING (instance_id)
+            WHERE l.owner = leasing.owner AND r.state = 'running'))
 """
 
 

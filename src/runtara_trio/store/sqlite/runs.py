@@ -118,16 +118,20 @@ class SqliteRuns(SqliteClaims):
             " AND r.version = json_extract(w.value, '$[1]')),"
             " EXISTS (SELECT 1 FROM runtara_trio_runs WHERE state = 'suspect'),"
             " (SELECT MIN(due_ms) FROM runtara_trio_runs WHERE state = 'timed')"
+            ", EXISTS (SELECT 1 FROM runtara_trio_leases l JOIN runtara_trio_runs r"
+            " ON r.instance_id = l.instance_id WHERE l.owner = leasing.owner"
+            " AND r.state = 'running')"
             " FROM leasing LEFT JOIN runtara_trio_owners o ON o.owner = leasing.owner",
             (queues, workflows),
         ).fetchall()
         dead = [
             owner
-            for owner, who, renewed_ms, lease_ms, *_ in rows
+            for owner, who, renewed_ms, lease_ms, *_, has_runs in rows
             if owner is not None
+            and has_runs
             and not self.leases.judge(owner, who, renewed_ms, lease_ms, now=self.now).alive
         ]
-        *_, ready, suspect, due_ms = rows[-1]
+        *_, ready, suspect, due_ms, _ = rows[-1]
         return Work(
             ready=bool(ready),
             suspect=bool(suspect),
