@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from runtara_trio import (
     SharedBackend,
     SignalRefused,
     Start,
+    StoreError,
     open_backend,
     open_client,
     open_runtara,
@@ -30,6 +32,7 @@ from runtara_trio import (
 )
 from runtara_trio.messages import EndsSince, GetResults, StartRuns
 
+from ..helpers.places import served_place
 from ..helpers.support import Watched, store_of, until
 
 
@@ -251,10 +254,39 @@ def test_where_there_are_no_clients() -> None:
         open_client("sqlite:///x.db")
 
 
+async def test_a_server_has_no_runs() -> None:
+    async with (
+        served_place() as place,
+        open_client(place.backend, tenant_id="t") as client,
+    ):
+        with pytest.raises(NotSupported, match="StartRuns is no call"):
+            await client.start(double, 1)
+        with pytest.raises(NotSupported):
+            await client.get("i").result(timeout=30)
+        with pytest.raises(NotSupported):
+            async with open_worker(place.backend, [double]):
+                raise AssertionError("there is no worker")
+
+
+async def test_a_store_that_is_gone_is_told_to_who_waits(url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    async with open_client(url, tenant_id="t") as client:
+        handle = await client.start(double, 1)
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                with pytest.raises(StoreError, match="was deleted"):
+                    await handle.result(timeout=30)
+
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            path.unlink()
+            with pytest.raises(StoreError, match="was deleted"):
+                await client.start(double, 2)
+
+
 async def test_a_client_is_no_owner(url: str) -> None:
     """It takes no lease, and needs no file of its own beside the store."""
-    from pathlib import Path
-
     async with open_client(url, tenant_id="t") as client:
         await client.start(double, 1)
         folder = Path(url.removeprefix("sqlite:///")).parent

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+import outcome
 import trio
 
 from .. import logs
 from ..backend import Backend
-from ..errors import SdkError
+from ..errors import NotSupported, SdkError, StoreError
 from ..messages import EndsSince, GetResults, ReplyT, Request, Result
 from ..tasks import RepeatedEvent
 
@@ -70,10 +71,10 @@ class EndsOfRuns:
         try:
             yield waiter
         finally:
-            waiters = self._waiting[instance_id]
-            del waiters[waiter]
+            waiters = self._waiting.get(instance_id, {})
+            waiters.pop(waiter, None)
             if not waiters:
-                del self._waiting[instance_id]
+                self._waiting.pop(instance_id, None)
                 self._fresh.discard(instance_id)
 
     def tell(self) -> None:
@@ -92,7 +93,13 @@ class EndsOfRuns:
             self._told = False
             try:
                 await self._look()
-            except SdkError as exc:  # the store is away: who waits goes on waiting
+            except SdkError as exc:
+                if isinstance(exc, NotSupported) or (
+                    isinstance(exc, StoreError) and not exc.transient
+                ):
+                    self._fail(exc)
+                    continue
+                # The store is away: who waits goes on waiting.
                 trouble.goes_on(str(exc))
                 await trio.sleep(LOOK)
                 continue
@@ -127,6 +134,14 @@ class EndsOfRuns:
                     for waiter in list(self._waiting.get(instance, ())):
                         waiter.give(result)
 
+    def _fail(self, error: SdkError) -> None:
+        """Waiting helps nobody."""
+        for waiters in list(self._waiting.values()):
+            for waiter in list(waiters):
+                waiter.fail(error)
+        self._waiting.clear()
+        self._fresh.clear()
+
     async def _ask(self, message: Request[ReplyT]) -> ReplyT:
         return await self._shared.request(message)
 
@@ -134,21 +149,24 @@ class EndsOfRuns:
 class Waiter:
     """One who waits for a result."""
 
-    __slots__ = ("_event", "result")
+    __slots__ = ("_event", "_result")
 
     def __init__(self) -> None:
         self._event = trio.Event()
-        self.result: Result | None = None
+        self._result: outcome.Outcome[Result]
 
     def give(self, result: Result) -> None:
-        self.result = result
+        self._result = outcome.Value(result)
+        self._event.set()
+
+    def fail(self, error: SdkError) -> None:
+        self._result = outcome.Error(error)
         self._event.set()
 
     async def wait(self) -> Result:
-        """The result."""
+        """The result. Raises what keeps the store from giving it for good."""
         await self._event.wait()
-        assert self.result is not None
-        return self.result
+        return self._result.unwrap()
 
 
 class Numbers:

@@ -231,6 +231,8 @@ class Worker:
     async def _run(self, run: Run) -> None:
         try:
             await run.run()
+        except Exception as exc:  # a mistake of ours: the others must not suffer from it
+            logs.service_failed(exc_info=exc, task=f"run {run.instance_id}", error=str(exc))
         finally:
             if self._runs.get(run.instance_id) is run:
                 del self._runs[run.instance_id]
