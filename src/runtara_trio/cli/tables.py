@@ -26,6 +26,8 @@ from ..types import (
     WorkerInfo,
 )
 
+DEFAULT_QUEUE = "default"
+
 _COLOURS = {
     InstanceStatus.RUNNING: "green",
     InstanceStatus.SUSPENDED: "yellow",
@@ -84,18 +86,29 @@ def instances_table(
     instances: Iterable[InstanceSummary], now: datetime, workers: Iterable[WorkerInfo] = ()
 ) -> Table:
     """The list. Ages are of the newest that happened: the end, the start, the creation."""
-    table = listing("instance", "tenant", "status", "age", "last checkpoint", "note")
-    for one in instances:
+    rows = list(instances)
+    of_runs = ["workflow"] if any(one.run is not None for one in rows) else []
+    table = listing("instance", "tenant", *of_runs, "status", "age", "last checkpoint", "note")
+    for one in rows:
         newest = one.finished_at or one.started_at or one.created_at
         table.add_row(
             plain(one.instance_id),
             plain(one.tenant_id),
+            *([plain(_workflow(one.run))] if of_runs else []),
             _status(one.status),
             "" if newest is None else age(now, newest),
             plain(_last_checkpoint(one) or ""),
             note(one, now, workers),
         )
     return table
+
+
+def _workflow(run: RunInfo | None) -> str:
+    """The workflow of a run, and its queue where that is not the default."""
+    if run is None:
+        return ""
+    queue = "" if run.queue == DEFAULT_QUEUE else f" in {run.queue}"
+    return f"{run.workflow} {run.version}{queue}"
 
 
 def details_table(
