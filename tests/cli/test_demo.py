@@ -102,7 +102,7 @@ async def test_the_commands_that_it_prints(tmp_path: Path) -> None:
     assert re.search(r"workflow +order 1", said[2])
     assert re.search(r"output +\"shipped for 86112 cents", said[2])
     async with start_args("-m", "runtara_trio", *worker) as helping:
-        assert (await helping.line("worker ")).endswith("runs order 2")
+        assert (await helping.line("worker ")).endswith("runs order 2, order 1")
         helping.send(signal.SIGTERM)
         assert await helping.wait() == 128 + signal.SIGTERM
 
