@@ -192,9 +192,16 @@ def bench_postgres(session: nox.Session) -> None:
 
 @nox.session
 def bench_workers(session: nox.Session) -> None:
-    """Clients and workers, beside DBOS's queue; writes docs/benchmarks-workers.md."""
+    """Clients and workers, beside DBOS's queue, and Restate's server where npm is there; writes
+    docs/benchmarks-workers.md."""
     install(session, "bench")
-    session.run("python", "-m", "bench.workers", *session.posargs)
+    restate: list[str] = []
+    if shutil.which("npm"):
+        place = Path(session.create_tmp()).resolve() / "restate"
+        package = "@restatedev/restate-server"
+        session.run("npm", "install", "--no-audit", "--prefix", str(place), package, external=True)
+        restate = ["--restate", str(place / "node_modules/.bin/restate-server")]
+    session.run("python", "-m", "bench.workers", *restate, *session.posargs)
 
 
 @nox.session

@@ -281,11 +281,27 @@ def measure(name: str, url: str, place: str, options: argparse.Namespace) -> lis
     return rows
 
 
+def restate(server: str, tables: list[tuple[str, list[tuple[str, str]]]]) -> None:
+    """The same work through Restate's server, which keeps it on the disk as well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.restate_queue", server, "2000"],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    rate, p50 = map(float, done.stdout.split()[-2:])
+    rows = [
+        ("start → run → result, 2,000 at once, client, service and server", f"{rate:,.0f}/s"),
+        ("one at a time, p50", f"{p50:.1f} ms"),
+    ]
+    tables.append(("Restate's server, in the same run", rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--without-dbos", action="store_true")
+    parser.add_argument("--restate", help="the program restate-server")
     options = parser.parse_args()
     tables = []
     with tempfile.TemporaryDirectory() as folder:
@@ -295,6 +311,8 @@ def main() -> None:
 
         with running_postgres() as url:
             tables.append(("PostgreSQL", measure("PostgreSQL", url, url, options)))
+    if options.restate is not None:
+        restate(options.restate, tables)
     PAGE.write_text(page(tables))
 
 

@@ -20,6 +20,7 @@ from runtara_trio import (
     RunState,
     RuntaraSdk,
     SharedBackend,
+    Start,
     StoreError,
     Worker,
     durable,
@@ -566,6 +567,73 @@ async def test_a_cancelled_scope_around_the_worker(backend: SharedBackend, log: 
         run = (await handle.show()).summary.run
         assert run is not None
         assert run.state is RunState.READY
+
+
+async def test_a_mistake_in_a_service_ends_nothing(
+    backend: SharedBackend, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[str] = []
+
+    def fails(self: Worker) -> None:
+        failed.append("unload")
+        raise RuntimeError("a mistake of ours")
+
+    @workflow
+    async def asks(sdk: RuntaraSdk) -> str:
+        return (await sdk.wait_for_signal("answer")).decode()
+
+    monkeypatch.setattr(Worker, "_unload", fails)
+    async with working(backend, asks, max_loaded=1) as (_, client):
+        handles = [await client.start(asks) for _ in range(3)]
+        await until(lambda: bool(failed))
+        for handle in handles:
+            await handle.signal("answer", b"yes")
+        for handle in handles:
+            assert await handle.result(timeout=30) == "yes"
+
+
+async def test_a_worker_that_fails_fails_no_run(
+    backend: SharedBackend, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends its services unawares is no error of a run: another worker goes on with it."""
+
+    class Broken(BaseException):
+        pass
+
+    def fails(self: Worker) -> None:
+        raise Broken
+
+    @workflow
+    async def job(sdk: RuntaraSdk) -> str:
+        log.did.append("ran")
+        if len(log.did) == 1:
+            await sdk.wait_for_signal("never")
+        return "done"
+
+    async with open_client(backend, tenant_id="t") as client:
+        handle, _ = await client.start(job), await client.start(job)
+        with monkeypatch.context() as patched:
+            patched.setattr(Worker, "_unload", fails)
+            with pytest.raises(BaseExceptionGroup) as left:
+                async with open_worker(backend, [job], max_loaded=1, slots=1):
+                    await trio.sleep_forever()
+            assert left.group_contains(Broken)
+        async with open_worker(backend, [job]):
+            assert await handle.result(timeout=30) == "done"
+
+
+async def test_marks_while_runs_end(backend: SharedBackend) -> None:
+    """What is told of runs that wait is asked for when it is sent."""
+
+    @workflow
+    async def naps(sdk: RuntaraSdk, number: int) -> None:
+        await sdk.sleep(1 + number / 50, "nap")
+
+    async with working(backend, naps) as (worker, client):
+        handles = await client.start_many(naps, [Start(args=(n,)) for n in range(50)])
+        for handle in handles:
+            await handle.result(timeout=30)
+        assert worker.health().loaded == 0
 
 
 async def test_delays(backend: SharedBackend, log: Log) -> None:

@@ -6,7 +6,7 @@ The messages go one after the other: two that cross would leave a run that works
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import trio
@@ -43,10 +43,13 @@ class Marks:
         self._sending = trio.Lock()
         self._again: list[Marked] = []
 
-    async def add(self, waiting: Iterable[Marked]) -> None:
-        """Tell the store which runs wait. Raises what it raises: then they are told again."""
+    async def add(self, waiting: Callable[[], Iterable[Marked]]) -> None:
+        """Tell the store which runs wait. Raises what it raises: then they are told again.
+
+        ``waiting``: asked once nothing else is on its way.
+        """
         async with self._sending:
-            runs = [run for run in waiting if run.mark is not Mark.TOLD]
+            runs = [run for run in waiting() if run.mark is not Mark.TOLD]
             for run in runs:
                 run.mark = Mark.SENT
             if runs:

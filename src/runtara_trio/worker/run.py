@@ -173,12 +173,13 @@ class Run:
             raised = exc if raised is None or contains(raised, trio.Cancelled) else raised
             if not isinstance(raised, Exception) and _ends_the_process(raised):
                 self._host.end_with(raised)
+        around_cancelled = trio.current_effective_deadline() == -math.inf  # its worker has failed
         block.waits.turns = None
-        if isinstance(raised, (Exception, BaseExceptionGroup)):
+        if isinstance(raised, (Exception, BaseExceptionGroup)) and not around_cancelled:
             block.ending.again = self._again(raised)
             self._tell(raised)
         try:
-            await block.ending.finish(raised, around_cancelled=False)
+            await block.ending.finish(raised, around_cancelled=around_cancelled)
         except (LeaseLost, OutcomeNotRecorded):
             pass  # logged; who has it now goes on, or its next worker
         finally:

@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from .. import logs
-from ..engine.services import SharedBackend
+from ..engine.services import SharedBackend, keep_running
 from ..errors import SdkError
 from ..messages import (
     AnnounceWorker,
@@ -126,7 +126,7 @@ class Worker:
         try:
             async with trio.open_nursery() as services:
                 for service in (self._look, self._check_slots, self._tell):
-                    services.start_soon(service)
+                    services.start_soon(keep_running, service)
                 async with trio.open_nursery() as runs:
                     await self._claim_all(runs)
                 services.cancel_scope.cancel()
@@ -186,6 +186,10 @@ class Worker:
                     self._trouble.over()
                 except SdkError as exc:
                     self._trouble.goes_on(str(exc))
+                    self._lost_claim = self._may_be_ready = True
+                    await self._wait(1.0)
+                except Exception as exc:  # a mistake of ours: what runs must not suffer from it
+                    logs.service_failed(exc_info=exc, task="claim", error=str(exc))
                     self._lost_claim = self._may_be_ready = True
                     await self._wait(1.0)
             else:
@@ -347,14 +351,18 @@ class Worker:
         while True:
             await trio.sleep(MARK)
             try:
-                since = trio.current_time() - MARK
-                await self.marks.add(one for one in self._runs.values() if one.waits_since <= since)
+                await self.marks.add(self._waiting)
                 if trio.current_time() >= next_line or self.draining is not said_draining:
                     next_line = trio.current_time() + ANNOUNCE
                     said_draining = self.draining
                     await self._announce()
             except SdkError as exc:
                 self._blind.goes_on(str(exc))
+
+    def _waiting(self) -> list[Run]:
+        """The runs that have waited for a while."""
+        since = trio.current_time() - MARK
+        return [one for one in self._runs.values() if one.waits_since <= since]
 
     async def _announce(self, *, leaves: bool = False) -> None:
         health, settings = self.health(), self._settings
