@@ -1,7 +1,7 @@
 """Restate's server: ``python -m bench.restate_queue SERVER COUNT``.
 
 SERVER is the program ``restate-server``, of npm. A client in this process calls so many one-step
-workflows, all at once, which a service in another process runs. Prints the runs a second, and the
+workflows, 64 at once, which a service in another process runs. Prints the runs a second, and the
 milliseconds of one at a time (p50).
 """
 
@@ -22,8 +22,8 @@ import hypercorn.config
 import restate
 
 SERVICE, INGRESS, ADMIN, NODE = 19080, 18080, 19070, 15122
-AT_ONCE = 500
-"""Connections of the client."""
+AT_ONCE = 64
+"""Connections of the client: with 500 the server's answers did not come any more."""
 
 one = restate.Workflow("one")
 
