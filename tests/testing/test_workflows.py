@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -80,6 +82,27 @@ def test_what_only_workflows_have() -> None:
         check_every_boundary(plain, faults=[Fault.DRAIN])
     with pytest.raises(ConfigError, match="no option 'on_pause'; there are args and codec"):
         run(order, on_pause="hold")
+
+
+def test_a_worker_in_memory_looks_at_nothing_now_and_then() -> None:
+    @workflow
+    async def asks(sdk: RuntaraSdk) -> bytes:
+        return await sdk.wait_for_signal("answer")
+
+    async def main() -> None:
+        async with (
+            memory_backend() as backend,
+            open_worker(backend, [asks], stop_signals=()),
+            open_client(backend, tenant_id="t") as client,
+        ):
+            handle = await client.start(asks)
+            await trio.testing.wait_all_tasks_blocked()
+            statistics = trio.lowlevel.current_statistics()
+            assert statistics.seconds_to_next_deadline == math.inf
+            await handle.signal("answer", b"yes")
+            assert await handle.result() == b"yes"
+
+    trio.run(main, clock=MockClock())
 
 
 def test_a_worker_on_a_mocked_clock() -> None:

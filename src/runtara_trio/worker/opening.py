@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..ids import check_name_of, check_tenant_id
 from ..interrupts import protected_manager
 from ..opening import Target, check_on_trio, check_shareable, open_backend
-from ..sdk.workflow import AnyWorkflow, Workflow, check_version
+from ..sdk.workflow import DEFAULT_QUEUE, AnyWorkflow, Workflow, check_version
 from ..tasks import open_service_nursery
 from .settings import Settings, workflows_of
 from .worker import Worker
@@ -154,6 +154,7 @@ class _Ending:
             self._stopped = True
             self._worker.drain(reason)
 
+    @trio.lowlevel.enable_ki_protection
     async def watch(self) -> None:
         """Cancel the body once a drain is over: a web server in it answers until then."""
         await self._worker.wait_ended()
@@ -209,7 +210,7 @@ def _checked(
             check_version(number)
     if isinstance(queues, str) or isinstance(tenant_ids, str):
         raise ConfigError("queues and tenant_ids are lists of names, not one text")
-    wanted = {one.queue for one in workflows} | {"default"} if queues is None else set(queues)
+    wanted = {one.queue for one in workflows} | {DEFAULT_QUEUE} if queues is None else set(queues)
     if not wanted:
         raise ConfigError("queues is empty: name at least one, or leave it out")
     if name is None:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import msgspec
 import trio
 
 from .. import logs
@@ -125,8 +124,10 @@ class Worker:
         self.shared.on_news[self._hear] = None
         try:
             async with trio.open_nursery() as services:
-                for service in (self._look, self._check_slots, self._tell):
-                    services.start_soon(keep_running, service)
+                services.start_soon(keep_running, self._check_slots)
+                if not self.shared.alone:  # else nobody can change anything untold
+                    services.start_soon(keep_running, self._look)
+                    services.start_soon(keep_running, self._tell)
                 async with trio.open_nursery() as runs:
                     await self._claim_all(runs)
                 services.cancel_scope.cancel()
@@ -184,12 +185,11 @@ class Worker:
                     with trio.CancelScope(shield=True):
                         await self._claim(runs, suspect=suspect)
                     self._trouble.over()
-                except SdkError as exc:
-                    self._trouble.goes_on(str(exc))
-                    self._lost_claim = self._may_be_ready = True
-                    await self._wait(1.0)
-                except Exception as exc:  # a mistake of ours: what runs must not suffer from it
-                    logs.service_failed(exc_info=exc, task="claim", error=str(exc))
+                except Exception as exc:
+                    if isinstance(exc, SdkError):
+                        self._trouble.goes_on(str(exc))
+                    else:  # a mistake of ours: what runs must not suffer from it
+                        logs.service_failed(exc_info=exc, task="claim", error=str(exc))
                     self._lost_claim = self._may_be_ready = True
                     await self._wait(1.0)
             else:
@@ -243,6 +243,7 @@ class Worker:
             self._end_alone()
             self._wake.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def _give_back(self, claimed: ClaimedRun) -> None:
         """A run that came while the worker drains: another one takes it."""
         await self.shared.request(
@@ -284,8 +285,6 @@ class Worker:
 
     async def _look(self) -> None:
         """Look for what nobody told of, and for the runs of dead owners."""
-        if self.shared.alone:
-            return
         doubts = 0
         while True:
             await trio.sleep(LOOK_AGAIN if 0 < doubts < MOST_DOUBTS else LOOK)
@@ -303,7 +302,7 @@ class Worker:
             LookForWork(queues=settings.queues, workflows=tuple(settings.workflows))
         )
         self._last_look = self.shared.clock.now()
-        recovered = False
+        ready, recovered = work.ready, False
         if work.dead:
             found = await self.shared.request(
                 RecoverRuns(dead=work.dead, max_recoveries=settings.max_recoveries)
@@ -312,12 +311,11 @@ class Worker:
                 logs.recovered(count=found.count)
             for instance in found.parked:
                 logs.run_parked(instance_id=instance)
+            ready = ready or bool(found.count)
             recovered = bool(found.count or found.parked)
-            if found.count:
-                work = msgspec.structs.replace(work, ready=True)
         self._suspects = work.suspect and not self.draining
         self._due_in(work.due_in_ms)
-        self._may_be_ready = self._may_be_ready or work.ready
+        self._may_be_ready = self._may_be_ready or ready
         self._wake.set()
         return bool(work.dead) and not recovered
 
@@ -344,8 +342,6 @@ class Worker:
 
     async def _tell(self) -> None:
         """Say in the store how it is, and which runs wait."""
-        if self.shared.alone:
-            return
         next_line = trio.current_time() + ANNOUNCE
         said_draining = False
         while True:
