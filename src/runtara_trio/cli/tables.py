@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..ids import TIMED_OUT, own_record, users_id
+from ..sdk.workflow import DEFAULT_QUEUE
 from ..types import (
     CheckpointRecord,
     Event,
@@ -25,8 +26,6 @@ from ..types import (
     RunState,
     WorkerInfo,
 )
-
-DEFAULT_QUEUE = "default"
 
 _COLOURS = {
     InstanceStatus.RUNNING: "green",

@@ -15,7 +15,7 @@ from ..clock import Seconds
 from ..codec import JSON, Codec
 from ..config import VARIABLES, SdkConfig
 from ..engine.services import SharedBackend
-from ..errors import ConfigError, InstanceExists
+from ..errors import ConfigError
 from ..ids import check_instance_id, check_tenant_id
 from ..interrupts import protected_manager
 from ..messages import InstancePage, ListWorkers, NewRun, StartRuns
@@ -25,7 +25,7 @@ from ..sdk.operator import Operator
 from ..sdk.workflow import AnyWorkflow, Workflow
 from ..types import InstanceStatus, WorkerInfo
 from .handle import InstanceHandle
-from .starts import IfExists, Start, StartOptions, is_same, made
+from .starts import IfExists, Start, StartOptions, check_existing, check_start, made
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -178,10 +178,7 @@ class Client:
         All are checked before the first batch is written. See :meth:`start`; InstanceExists
         leaves the batches before it written.
         """
-        if if_exists not in ("attach", "fail"):
-            raise ConfigError(f"if_exists must be 'attach' or 'fail', not {if_exists!r}")
-        if not isinstance(workflow, (str, Workflow)):
-            raise ConfigError(f"workflow must be made by @workflow, or a name, not {workflow!r}")
+        check_start(workflow, if_exists)
         runs = [made(workflow, one, version=version, codec=self._codec) for one in starts]
         if isinstance(workflow, str) and version is None and runs:
             newest = await self._newest(workflow)
@@ -194,11 +191,7 @@ class Client:
     async def _start(self, batch: Sequence[NewRun], if_exists: IfExists) -> None:
         reply = await self._shared.request(StartRuns(tenant_id=self.tenant_id, runs=tuple(batch)))
         for run, existing in zip(batch, reply.existing, strict=True):
-            if existing is None:
-                continue
-            same = is_same(existing, run, self.tenant_id, self._codec)
-            if if_exists == "fail" or not same:
-                raise InstanceExists(run.instance_id, existing.workflow, same=same)
+            check_existing(existing, run, self.tenant_id, self._codec, if_exists)
 
     async def _newest(self, workflow: str) -> int:
         workers = (await self._shared.request(ListWorkers())).workers

@@ -13,10 +13,17 @@ import msgspec
 
 from ..clock import Seconds, check_seconds
 from ..codec import Codec
-from ..errors import CodecError, ConfigError
+from ..errors import CodecError, ConfigError, InstanceExists
 from ..ids import check_instance_id, check_name_of, check_text
 from ..messages import Existing, NewRun
-from ..sdk.workflow import AnyWorkflow, check_version, encode_any, encode_arguments
+from ..sdk.workflow import (
+    DEFAULT_QUEUE,
+    AnyWorkflow,
+    Workflow,
+    check_version,
+    encode_any,
+    encode_arguments,
+)
 
 Ts = TypeVarTuple("Ts")
 
@@ -72,7 +79,7 @@ def made(
     if start.delay is not None and start.at is not None:
         raise ConfigError("give delay or at, not both")
     if isinstance(workflow, str):
-        name, queue = check_name_of("workflow", workflow), "default"
+        name, queue = check_name_of("workflow", workflow), DEFAULT_QUEUE
         data = encode_any(codec, name, start.args)
         number = 1 if version is None else check_version(version)
     else:
@@ -92,6 +99,28 @@ def made(
         at_ms=None if start.at is None else _check_time(start.at),
         attributes=_check_attributes(start.attributes or {}),
     )
+
+
+def check_start(workflow: object, if_exists: object) -> None:
+    """What a start is of, and what it does where its id exists. Raises ConfigError."""
+    if if_exists not in ("attach", "fail"):
+        raise ConfigError(f"if_exists must be 'attach' or 'fail', not {if_exists!r}")
+    if not isinstance(workflow, (str, Workflow)):
+        raise ConfigError(f"workflow must be made by @workflow, or a name, not {workflow!r}")
+
+
+def check_existing(
+    existing: Existing | None, run: NewRun, tenant_id: str, codec: Codec, if_exists: IfExists
+) -> None:
+    """Whether a start may have what had its id already; None: nothing had it.
+
+    Raises:
+      InstanceExists: it is another's, or ``if_exists`` is "fail".
+    """
+    if existing is not None:
+        same = is_same(existing, run, tenant_id, codec)
+        if if_exists == "fail" or not same:
+            raise InstanceExists(run.instance_id, existing.workflow, same=same)
 
 
 def is_same(existing: Existing, run: NewRun, tenant_id: str, codec: Codec) -> bool:

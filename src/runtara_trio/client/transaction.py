@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack, overload
 
 from ..clock import Seconds
 from ..codec import JSON, Codec
-from ..errors import ConfigError, InstanceExists
+from ..errors import ConfigError
 from ..ids import check_tenant_id
 from ..messages import Existing, NewRun
 from ..sdk.workflow import Workflow
 from ..store.sqlite import starting as on_sqlite
-from .starts import IfExists, Start, StartOptions, is_same, made
+from .starts import IfExists, Start, StartOptions, check_existing, check_start, made
 
 if TYPE_CHECKING:
     import psycopg
@@ -83,17 +83,10 @@ def start_in(  # type: ignore[misc]  # a workflow of any arguments
         key=key,
         attributes=attributes,
     )
-    if if_exists not in ("attach", "fail"):
-        raise ConfigError(f"if_exists must be 'attach' or 'fail', not {if_exists!r}")
-    if not isinstance(workflow, (str, Workflow)):
-        raise ConfigError(f"workflow must be made by @workflow, or a name, not {workflow!r}")
+    check_start(workflow, if_exists)
     tenant = check_tenant_id(tenant_id)
     run = made(workflow, start, version=version, codec=codec)
-    existing = _started(connection, tenant, run)
-    if existing is not None:
-        same = is_same(existing, run, tenant, codec)
-        if if_exists == "fail" or not same:
-            raise InstanceExists(run.instance_id, existing.workflow, same=same)
+    check_existing(_started(connection, tenant, run), run, tenant, codec, if_exists)
     return run.instance_id
 
 

@@ -22,6 +22,8 @@ from .runtara_sdk import RuntaraSdk
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
+DEFAULT_QUEUE = "default"
+
 LARGEST_VERSION = 2**31 - 1
 
 
@@ -114,7 +116,7 @@ def workflow(
 def workflow(
     *,
     name: str | None = None,
-    queue: str = "default",
+    queue: str = DEFAULT_QUEUE,
     version: int = 1,
     max_attempts: int = 1,
     retry_delay: Seconds = 1.0,
@@ -125,7 +127,7 @@ def workflow(
     /,
     *,
     name: str | None = None,
-    queue: str = "default",
+    queue: str = DEFAULT_QUEUE,
     version: int = 1,
     max_attempts: int = 1,
     retry_delay: Seconds = 1.0,

@@ -98,7 +98,6 @@ class Orphan(msgspec.Struct, frozen=True, kw_only=True):
     """A run whose owner is dead."""
 
     instance_id: str
-    epoch: int | None
     waits: bool
     """It held no slot."""
     recoveries: int

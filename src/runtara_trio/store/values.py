@@ -109,10 +109,9 @@ def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
 
 
 def orphan_of(row: tuple[Any, ...]) -> Orphan:
-    instance, epoch, waits, recoveries, progress, newest, checkpoint_id = row
+    instance, waits, recoveries, progress, newest, checkpoint_id = row
     return Orphan(
         instance_id=instance,
-        epoch=epoch,
         waits=bool(waits),
         recoveries=recoveries,
         progress=progress,

@@ -28,11 +28,6 @@ class Slots:
             return 0
         return max(0, self.total - self.held - len(self._waiting))
 
-    @property
-    def is_alone(self) -> bool:
-        """Whether one run has all of them."""
-        return self._alone
-
     def begin(self, *, alone: bool = False) -> None:
         """A run begins in a slot that is free; ``alone``: no other works until :meth:`share`."""
         self.held += 1

@@ -36,7 +36,7 @@ FROM input WHERE i.instance_id = input.instance_id AND counts = 1
 """
 
 _ORPHANS = (
-    "SELECT i.instance_id, l.epoch, r.waits, r.recoveries, r.progress,"
+    "SELECT i.instance_id, r.waits, r.recoveries, r.progress,"
     " COALESCE((SELECT max(c.id) FROM checkpoints c WHERE c.instance_id = i.instance_id), 0),"
     " i.checkpoint_id"
     " FROM runtara_trio_leases l"

@@ -55,7 +55,7 @@ class SqliteRuns(SqliteClaims):
 
     async def orphans(self, owner: str, limit: int) -> list[Orphan]:
         rows = self.db.execute(
-            "SELECT r.instance_id, l.epoch, r.waits, r.recoveries, r.progress,"
+            "SELECT r.instance_id, r.waits, r.recoveries, r.progress,"
             " COALESCE((SELECT MAX(c.id) FROM checkpoints c"
             " WHERE c.instance_id = r.instance_id), 0), i.checkpoint_id"
             " FROM runtara_trio_leases l"
