@@ -95,6 +95,23 @@ async def test_filters(backend: SharedBackend, operator: Operator) -> None:
             assert await client.count(no_live_worker=True) == 0
 
 
+async def test_no_worker_of_a_tenant(backend: SharedBackend, operator: Operator) -> None:
+    """Workers of some tenants serve a kind for these alone."""
+    async with (
+        open_client(backend, tenant_id="served") as served,
+        open_client(backend, tenant_id="forgotten") as forgotten,
+        open_worker(backend, [order], tenant_ids=["served", "nobody"]),
+    ):
+        await (await served.start(order, id="s-1")).result(timeout=30)
+        await served.start(order, id="s-2", delay=3600)
+        await forgotten.start(order, id="f-1")
+        await sql(backend, "UPDATE runtara_trio_runs SET state = 'ready' WHERE state = 'timed'")
+        found = await operator.list(no_live_worker=True)
+        assert [one.instance_id for one in found.instances] == ["f-1"]
+        assert await served.count(no_live_worker=True) == 0
+        assert await forgotten.count(no_live_worker=True) == 1
+
+
 async def test_pages(backend: SharedBackend, operator: Operator) -> None:
     async with open_client(backend, tenant_id="t") as client:
         await client.start_many(order, [Start(args=(), id=f"o-{n}") for n in range(7)])

@@ -92,6 +92,8 @@ class Kind(msgspec.Struct, frozen=True):
     queue: str
     workflow: str
     version: int
+    but_for: tuple[str, ...] = ()
+    """Tenants of whom it serves this all the same."""
 
 
 class Orphan(msgspec.Struct, frozen=True, kw_only=True):

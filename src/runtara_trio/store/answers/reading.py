@@ -60,15 +60,22 @@ async def count_instances(tx: Tables, message: CountInstances) -> Counted:
 
 
 async def _unserved(tx: Tables, living: set[str]) -> list[Kind]:
-    """The kinds of ready runs that no living worker takes."""
-    workers = [one for one in await tx.workers() if one.owner in living and not one.draining]
-    served = {
-        Kind(queue, name, version)
-        for one in workers
-        for queue in one.queues
-        for name, version in one.workflows
-    }
-    return [kind for kind in await tx.ready_kinds() if kind not in served]
+    """The kinds of ready runs that no living worker takes, or takes only of some tenants."""
+    served: dict[Kind, set[str] | None] = {}
+    for one in await tx.workers():
+        if one.owner not in living or one.draining:
+            continue
+        for kind in (Kind(queue, *which) for queue in one.queues for which in one.workflows):
+            tenants = served.setdefault(kind, set())
+            if one.tenant_ids is None or tenants is None:
+                served[kind] = None
+            else:
+                tenants.update(one.tenant_ids)
+    return [
+        Kind(kind.queue, kind.workflow, kind.version, tuple(sorted(tenants)))
+        for kind in await tx.ready_kinds()
+        if (tenants := served.get(kind, set())) is not None
+    ]
 
 
 async def show_instance(tx: Tables, message: ShowInstance) -> InstanceDetails:

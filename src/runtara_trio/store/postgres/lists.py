@@ -127,6 +127,16 @@ def _wanted(message: ListInstances | CountInstances, kinds: Sequence[Kind] | Non
             [one.workflow for one in kinds],
             [one.version for one in kinds],
         )
+        served = [(one, tenant) for one in kinds for tenant in one.but_for]
+        if served:
+            wanted.add(
+                "(o.queue, o.workflow, o.version, o.tenant_id) NOT IN (SELECT * FROM"
+                " unnest({}::text[], {}::text[], {}::bigint[], {}::text[]))",
+                [one.queue for one, _ in served],
+                [one.workflow for one, _ in served],
+                [one.version for one, _ in served],
+                [tenant for _, tenant in served],
+            )
     return wanted
 
 

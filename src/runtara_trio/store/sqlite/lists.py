@@ -85,12 +85,14 @@ def _wanted(
         wanted.append(("r.state = 'parked'", ()))
     if kinds is not None:
         values = msgspec.json.encode([msgspec.structs.astuple(kind) for kind in kinds]).decode()
-        parts = ", ".join(f"json_extract(value, '$[{number}]')" for number in range(3))
+        parts = ", ".join(f"json_extract(k.value, '$[{number}]')" for number in range(3))
         wanted.append(
             (
                 "r.state = 'ready' AND (r.queue, r.workflow, r.version) IN"
-                f" (SELECT {parts} FROM json_each(?))",
-                (values,),
+                f" (SELECT {parts} FROM json_each(?) k) AND NOT EXISTS (SELECT 1 FROM json_each(?) k"
+                " CROSS JOIN json_each(k.value, '$[3]') t WHERE (r.queue, r.workflow, r.version,"
+                f" r.tenant_id) = ({parts}, t.value))",
+                (values, values),
             )
         )
     return ("r" if filter.of_runs else "i"), wanted
