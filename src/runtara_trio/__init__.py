@@ -9,7 +9,6 @@ message → backend → reply.
 from .backend import Backend
 from .client.client import Client, open_client
 from .client.handle import InstanceHandle
-from .client.starts import Start
 from .client.transaction import start_in
 from .clock import Clock, SystemClock
 from .codec import JSON, Codec
@@ -48,6 +47,7 @@ from .sdk.parallel import DurableNursery
 from .sdk.results import CheckpointResult
 from .sdk.retry import Retry
 from .sdk.runtara_sdk import RuntaraSdk
+from .sdk.starts import Start
 from .sdk.workflow import Workflow, workflow
 from .types import (
     CheckpointRecord,

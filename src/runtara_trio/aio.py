@@ -24,10 +24,10 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, TypeVarTuple, 
 from .client import client as on_trio
 from .client import handle as handle_on_trio
 from .client.portal import Portal
-from .client.starts import IfExists, Start, StartOptions
 from .clock import Seconds
 from .codec import JSON, Codec
 from .config import SdkConfig
+from .sdk.starts import IfExists, Start, StartOptions
 from .sdk.workflow import Workflow
 
 __all__ = ["Client", "InstanceHandle", "open_client"]

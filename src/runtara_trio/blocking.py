@@ -18,11 +18,11 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, TypeVarTuple, 
 from .client import client as on_trio
 from .client import handle as handle_on_trio
 from .client.portal import Portal
-from .client.starts import IfExists, Start, StartOptions
 from .clock import Seconds
 from .codec import JSON, Codec
 from .config import SdkConfig
 from .errors import SdkError
+from .sdk.starts import IfExists, Start, StartOptions
 from .sdk.workflow import Workflow
 from .tasks import runs_on_trio
 

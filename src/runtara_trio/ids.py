@@ -6,6 +6,9 @@ program that runs on SQLite does not fail on its first day on PostgreSQL.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+
 from .errors import ConfigError
 
 MAX_INSTANCE_ID = 512
@@ -97,6 +100,21 @@ def escape_slashes(part: str) -> str:
     return part.replace("%", "%25").replace("/", "%2F")
 
 
+def shortened(text: str, most: int = MAX_CHECKPOINT_ID) -> str:
+    """An id that fits every backend: one that is too long keeps its start, and gets ``~`` and
+    its SHA-256."""
+    data = text.encode()
+    if len(data) <= most:
+        return text
+    digest = f"~{hashlib.sha256(data).hexdigest()}"
+    return data[: most - len(digest)].decode(errors="ignore") + digest
+
+
+def child_id(parent_id: str, parts: Iterable[str]) -> str:
+    """The id of a child: its parent's, a slash, and the parts of its path, escaped already."""
+    return shortened(f"{parent_id}/{'::'.join(parts)}", MAX_INSTANCE_ID)
+
+
 def step_key(instance_id: str, checkpoint_id: str) -> str:
     """One text for an instance and a checkpoint id; two different pairs never share one."""
     return f"{escape(instance_id)}/{checkpoint_id}"
@@ -173,6 +191,15 @@ def timeout_id(checkpoint_id: str) -> str:
 def deadline_id(checkpoint_id: str) -> str:
     """Where a deadline is stored: 8 bytes, Unix ms, big-endian."""
     return f"{RESERVED}deadline::{checkpoint_id}"
+
+
+WORKFLOW_TIMEOUT = f"{RESERVED}workflow"
+"""The id of the deadline of a whole workflow."""
+
+
+def started_id(path: str) -> str:
+    """Where it is stored that an instance of its own right was started: its id."""
+    return f"{RESERVED}started::{path}"
 
 
 def acknowledgement_id(number: int) -> str:

@@ -127,6 +127,10 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The ids of the signals that it waits for, while it is not loaded."""
     recoveries: int = 0
     """How often in a row its worker died without a new checkpoint."""
+    parent_id: str | None = None
+    """The instance that it is a child of."""
+    waiting_for_children: bool = False
+    """It waits for the end of children, while it is not loaded."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):

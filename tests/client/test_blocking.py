@@ -32,7 +32,7 @@ from runtara_trio import (
     blocking,
     workflow,
 )
-from runtara_trio.client.starts import StartOptions
+from runtara_trio.sdk.starts import StartOptions
 
 from ..helpers.support import until
 from ..helpers.working import Forever, threads_of, waits_for_a_future, working

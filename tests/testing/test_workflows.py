@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from runtara_trio import (
     ConfigError,
+    InstanceFailed,
     InstanceStatus,
     Operator,
     RuntaraSdk,
@@ -80,7 +81,7 @@ def test_what_only_workflows_have() -> None:
 
     with pytest.raises(ConfigError, match="drain is a fault of workflows"):
         check_every_boundary(plain, faults=[Fault.DRAIN])
-    with pytest.raises(ConfigError, match="no option 'on_pause'; there are args and codec"):
+    with pytest.raises(ConfigError, match="no option 'on_pause'; there are args, codec"):
         run(order, on_pause="hold")
 
 
@@ -125,3 +126,68 @@ def test_a_worker_on_a_mocked_clock() -> None:
                 assert await handle.result() == "a year"
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@durable
+async def pack(parcel: str) -> str:
+    return effect(current_sdk().step_key, f"packed {parcel}")
+
+
+@workflow
+async def ship(sdk: RuntaraSdk, parcel: str) -> str:
+    await pack(parcel)
+    await sdk.sleep(60, "dry")
+    return parcel.upper()
+
+
+@workflow
+async def ship_all(sdk: RuntaraSdk, parcels: list[str]) -> list[str]:
+    async with sdk.open_children() as children:
+        labels = [await children.start(ship, parcel, name=parcel) for parcel in parcels]
+        found = [await label.result() for label in labels]
+    await pack("the lot")
+    return [*found, await sdk.call(ship, "extra"), await sdk.start(ship, "later")]
+
+
+def test_every_boundary_of_a_parent_and_its_children() -> None:
+    went = check_every_boundary(ship_all, args=(["a", "b"],), workflows=[ship])
+    assert went.result == ["A", "B", "EXTRA", "test/start:0"]
+    assert "checkpoint 'durable::pack::a' of 'test/children:0::a'" in went.boundaries
+    assert "start 'test/children:0::a'" in went.boundaries
+    assert "end of 'test/call:0'" in went.boundaries
+
+
+@workflow
+async def late(sdk: RuntaraSdk) -> None:
+    await sdk.sleep(3600, "long")
+    await pack("never")
+
+
+@workflow
+async def breaks(sdk: RuntaraSdk) -> None:
+    await pack("broken")
+    raise ValueError("broken parcel")
+
+
+@workflow
+async def in_time(sdk: RuntaraSdk) -> str:
+    """One child fails, another is cancelled by a deadline: neither leaves anything half done."""
+    try:
+        async with sdk.open_children("first") as children:
+            await children.start(late, name="late")
+            await children.start(breaks, name="breaks")
+    except* ValueError:
+        raise
+    except* InstanceFailed as group:
+        await pack(f"known: {len(group.exceptions)}")
+    async with sdk.deadline("limit", 10) as scope, sdk.open_children("second") as children:
+        await children.start(late, name="late")
+    assert scope.cancelled_caught
+    return "well"
+
+
+def test_every_boundary_of_blocks_that_are_cancelled() -> None:
+    went = check_every_boundary(in_time, workflows=[late, breaks])
+    assert went.result == "well"
+    assert "cancel 'first'" in went.boundaries
+    assert "cancel 'second'" in went.boundaries

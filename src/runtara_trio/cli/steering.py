@@ -61,21 +61,26 @@ def prune(store: str, older_than: float, vacuum: bool) -> None:
 @store_option
 @instance_argument
 def cancel(store: str, instance_id: str) -> None:
-    """Cancel an instance. Nothing takes a cancel back."""
+    """Cancel an instance, and its children. Nothing takes a cancel back."""
     click.echo(operate(store, lambda op: op.cancel(instance_id)).text)
 
 
+tree_option = click.option("--tree", is_flag=True, help="Its children, too, and theirs.")
+
+
 @click.command()
 @store_option
 @instance_argument
-def pause(store: str, instance_id: str) -> None:
+@tree_option
+def pause(store: str, instance_id: str, tree: bool) -> None:
     """Suspend an instance at its next boundary; no worker takes it until a resume."""
-    click.echo(operate(store, lambda op: op.pause(instance_id)).text)
+    click.echo(operate(store, lambda op: op.pause(instance_id, tree=tree)).text)
 
 
 @click.command()
 @store_option
 @instance_argument
-def resume(store: str, instance_id: str) -> None:
+@tree_option
+def resume(store: str, instance_id: str, tree: bool) -> None:
     """Put a paused run of a workflow back, or take a pause back that has not stopped it yet."""
-    click.echo(operate(store, lambda op: op.resume(instance_id)).text)
+    click.echo(operate(store, lambda op: op.resume(instance_id, tree=tree)).text)

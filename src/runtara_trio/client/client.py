@@ -22,10 +22,18 @@ from ..messages import InstancePage, ListWorkers, NewRun, StartRuns
 from ..opening import Target, check_on_trio, check_shareable, open_backend
 from ..sdk.filters import Filters
 from ..sdk.operator import Operator
+from ..sdk.starts import (
+    IfExists,
+    Start,
+    StartOptions,
+    check_existing,
+    check_start,
+    made,
+    newest_version,
+)
 from ..sdk.workflow import AnyWorkflow, Workflow
 from ..types import InstanceStatus, WorkerInfo
 from .handle import InstanceHandle
-from .starts import IfExists, Start, StartOptions, check_existing, check_start, made
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -181,7 +189,7 @@ class Client:
         check_start(workflow, if_exists)
         runs = [made(workflow, one, version=version, codec=self._codec) for one in starts]
         if isinstance(workflow, str) and version is None and runs:
-            newest = await self._newest(workflow)
+            newest = await newest_version(self._shared, workflow)
             runs = [msgspec.structs.replace(one, version=newest) for one in runs]
         for batch in _batches(runs):
             await self._start(batch, if_exists)
@@ -192,13 +200,6 @@ class Client:
         reply = await self._shared.request(StartRuns(tenant_id=self.tenant_id, runs=tuple(batch)))
         for run, existing in zip(batch, reply.existing, strict=True):
             check_existing(existing, run, self.tenant_id, self._codec, if_exists)
-
-    async def _newest(self, workflow: str) -> int:
-        workers = (await self._shared.request(ListWorkers())).workers
-        return max(
-            (version for one in workers for name, version in one.workflows if name == workflow),
-            default=1,
-        )
 
     @overload
     def get(self, id: str) -> InstanceHandle[Any]: ...

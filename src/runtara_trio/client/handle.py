@@ -94,19 +94,21 @@ class InstanceHandle(Generic[T]):
         return await self._operator.events(self.id, after=after, limit=limit)
 
     async def cancel(self) -> SignalAnswer:
-        """Cancel it; nothing takes a cancel back. Raises SignalRefused."""
+        """Cancel it, and its children; nothing takes a cancel back. Raises SignalRefused."""
         await self._check()
         return await self._operator.cancel(self.id)
 
-    async def pause(self) -> SignalAnswer:
-        """Suspend it at its next boundary, until a resume. Raises SignalRefused."""
+    async def pause(self, *, tree: bool = False) -> SignalAnswer:
+        """Suspend it at its next boundary, until a resume; ``tree``: its children, too, and
+        theirs. Raises SignalRefused."""
         await self._check()
-        return await self._operator.pause(self.id)
+        return await self._operator.pause(self.id, tree=tree)
 
-    async def resume(self) -> SignalAnswer:
-        """Put it back into its queue, or take back a pause. Raises SignalRefused."""
+    async def resume(self, *, tree: bool = False) -> SignalAnswer:
+        """Put it back into its queue, or take back a pause; ``tree``: its children, too, and
+        theirs. Raises SignalRefused."""
         await self._check()
-        return await self._operator.resume(self.id)
+        return await self._operator.resume(self.id, tree=tree)
 
     async def signal(
         self, checkpoint_id: str, payload: Any = b"", *, replace: bool = False

@@ -13,9 +13,9 @@ from ..codec import JSON, Codec
 from ..errors import ConfigError
 from ..ids import check_tenant_id
 from ..messages import Existing, NewRun
+from ..sdk.starts import IfExists, Start, StartOptions, check_existing, check_start, made
 from ..sdk.workflow import Workflow
 from ..store.sqlite import starting as on_sqlite
-from .starts import IfExists, Start, StartOptions, check_existing, check_start, made
 
 if TYPE_CHECKING:
     import psycopg

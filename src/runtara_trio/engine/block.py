@@ -107,6 +107,7 @@ class Block(Watched):
             logs.taken_over(
                 instance_id=self.instance_id, lease=reply.lease, taken_from=reply.taken_from
             )
+        self.state.has_children = reply.resumed
         self.past.begins(resumed=reply.resumed, skips=skips, generation=reply.generation)
         self.deliver(reply.signal, reply.version)
 

@@ -92,7 +92,7 @@ class Boundary:
 
     def ask(self, grace: float | None = None) -> None:
         """A pause came; or a drain, whose ``grace`` may be shorter."""
-        if self._closed or self._is_cancelled():
+        if self._closed or self.is_cancelled():
             return
         if not self.pause_requested:
             self.pause_requested = True
@@ -106,7 +106,7 @@ class Boundary:
 
     async def check_steps(self) -> None:
         """Settle a pause that nothing else would; ends with the pause or the scope."""
-        while self.pause_requested and not self._is_cancelled():
+        while self.pause_requested and not self.is_cancelled():
             # Also while it is held: a scope around the block tells shielded tasks nothing.
             await trio.sleep(CHECK_HELD if self.settled else CHECK_STEPS)
             self._settle()
@@ -140,7 +140,7 @@ class Boundary:
             await trio.lowlevel.cancel_shielded_checkpoint()  # a resume may be here already
             logs.parked(instance_id=self._instance_id, running=len(self._steps))
             with self.waiting():
-                while self.pause_requested and not self._is_cancelled():
+                while self.pause_requested and not self.is_cancelled():
                     with trio.move_on_at(self._scope.deadline):
                         await self._changed.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -156,7 +156,7 @@ class Boundary:
             try:
                 await self.reach()
             except trio.Cancelled:
-                if self._is_cancelled():
+                if self.is_cancelled():
                     raise
 
     @contextmanager
@@ -223,7 +223,7 @@ class Boundary:
 
     # ----
 
-    def _is_cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether the body's scope is cancelled, by itself or by one around the block.
 
         Of the latter Trio tells only tasks that are not shielded from it, so its own

@@ -28,6 +28,10 @@ SETTLED = 0.05
 """The same, once a task has come to something new."""
 
 
+NEVER_MS = 2**63 - 1
+"""The time of one that something else than a clock ends."""
+
+
 class Deadline:
     """One deadline of a run."""
 
@@ -54,6 +58,11 @@ class Deadline:
         """Whether the program has set the scope's deadline itself: from then on it is its own."""
         return self.scope.deadline != self._at
 
+    def pass_now(self) -> None:
+        """It has passed, as an earlier run knew: it ends the replay of that."""
+        self.over = True
+        self.cancel_at(trio.current_time() + IDLE)
+
     def cancel_at(self, time: float) -> None:
         """Have the scope cancelled at this time of Trio's clock."""
         if not self.moved:
@@ -78,7 +87,8 @@ def leave(before: tuple[Deadline, ...]) -> None:
 
 def earliest_ms() -> int | None:
     """When the first durable deadline around the calling task passes, Unix ms."""
-    return min((one.until_ms for one in _around.get() if not one.moved), default=None)
+    known = (one.until_ms for one in _around.get() if not one.moved)
+    return min((ms for ms in known if ms != NEVER_MS), default=None)
 
 
 def scopes() -> Iterator[trio.CancelScope]:

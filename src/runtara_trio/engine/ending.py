@@ -99,6 +99,7 @@ class Ending:
             status=status,
             payload=payload,
             signal=signal or state.signals.pause,
+            children=state.has_children,
         )
         state.saying = status
         try:
@@ -177,6 +178,7 @@ class Ending:
                 signal=self._carried_out_by(verdict.outcome),
                 unless_cancelled=verdict.outcome is not Outcome.CANCELLED and not state.manual,
                 next=self._next(verdict),
+                children=state.has_children,
             )
             state.recording = True
             try:

@@ -51,7 +51,7 @@ class EndsOfRuns:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._waiting: dict[str, dict[Waiter, None]] = {}
+        self._waiting: dict[str, dict[Waits, None]] = {}
         self._fresh: set[str] = set()
         self._more = RepeatedEvent()
         self._started = False
@@ -62,20 +62,28 @@ class EndsOfRuns:
     def waiting(self, instance_id: str) -> Iterator[Waiter]:
         """Around a wait for the result of an instance."""
         waiter = Waiter()
+        self.add(instance_id, waiter)
+        try:
+            yield waiter
+        finally:
+            self.remove(instance_id, waiter)
+
+    def add(self, instance_id: str, waiter: Waits) -> None:
+        """Tell a waiter of the end of an instance, once, until :meth:`remove`."""
         self._waiting.setdefault(instance_id, {})[waiter] = None
         self._fresh.add(instance_id)
         if not self._started:
             self._started = True
             self._shared.start_service(self)
         self._more.set()
-        try:
-            yield waiter
-        finally:
-            waiters = self._waiting.get(instance_id, {})
-            waiters.pop(waiter, None)
-            if not waiters:
-                self._waiting.pop(instance_id, None)
-                self._fresh.discard(instance_id)
+
+    def remove(self, instance_id: str, waiter: Waits) -> None:
+        """It wants to hear no more; one that was not added is fine."""
+        waiters = self._waiting.get(instance_id, {})
+        waiters.pop(waiter, None)
+        if not waiters:
+            self._waiting.pop(instance_id, None)
+            self._fresh.discard(instance_id)
 
     def tell(self) -> None:
         """Some may have ended."""
@@ -129,10 +137,13 @@ class EndsOfRuns:
             except BaseException:
                 self._fresh.update(one for one in ids if one in self._waiting)
                 raise
-            for instance, result in found.items():
-                if result.status.finished:
-                    for waiter in list(self._waiting.get(instance, ())):
+            for instance in ids:
+                result = found.get(instance)
+                for waiter in list(self._waiting.get(instance, ())):
+                    if result is not None and result.status.finished:
                         waiter.give(result)
+                    else:
+                        waiter.not_yet()
 
     def _fail(self, error: SdkError) -> None:
         """Waiting helps nobody."""
@@ -144,6 +155,19 @@ class EndsOfRuns:
 
     async def _ask(self, message: Request[ReplyT]) -> ReplyT:
         return await self._shared.request(message)
+
+
+class Waits(Protocol):
+    """One who is told of an end."""
+
+    def give(self, result: Result) -> None:
+        """It has ended."""
+
+    def not_yet(self) -> None:
+        """It has not, as of now."""
+
+    def fail(self, error: SdkError) -> None:
+        """The store cannot tell."""
 
 
 class Waiter:
@@ -158,6 +182,9 @@ class Waiter:
     def give(self, result: Result) -> None:
         self._result = outcome.Value(result)
         self._event.set()
+
+    def not_yet(self) -> None:
+        pass
 
     def fail(self, error: SdkError) -> None:
         self._result = outcome.Error(error)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ..errors import InstanceCancelled, InstancePaused, message_of
+from ..errors import InstanceCancelled, InstancePaused, StoreError, Unreachable, message_of
 from ..ids import storable
 from ..types import InstanceStatus, Outcome
 
@@ -164,6 +164,14 @@ def failure_text(error: BaseException) -> str:
 
 
 _LONGEST_TEXT = 1 << 20
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Whether a store that is away has ended a body, and not a mistake of its own."""
+    return all(
+        isinstance(leaf, Unreachable) or (isinstance(leaf, StoreError) and leaf.transient)
+        for leaf in leaves_of(error)
+    )
 
 
 def _first(error: BaseException | None, wanted: type[BaseException]) -> BaseException | None:

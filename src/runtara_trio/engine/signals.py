@@ -40,7 +40,7 @@ class SignalScope:
         hold: Callable[[], None] | None = None,
     ) -> None:
         self._instance_id = instance_id
-        self._final_timeout = final_timeout
+        self.final_timeout = final_timeout
         self.saves: set[trio.CancelScope] = set()
         """The shields of saves that are on their way."""
         self.scope = trio.CancelScope()
@@ -90,7 +90,7 @@ class SignalScope:
         first = not self.scope.cancel_called
         if first:
             self._cause = cause
-            latest = trio.current_time() + self._final_timeout
+            latest = trio.current_time() + self.final_timeout
             for save in self.saves:
                 save.deadline = min(save.deadline, latest)
         self.scope.cancel()
@@ -101,7 +101,7 @@ class SignalScope:
     def patience(self, timeout: float) -> float:
         """Seconds that a save waits for its answer: no longer than for the outcome, once the
         body is to end."""
-        return min(timeout, self._final_timeout) if self.scope.cancel_called else timeout
+        return min(timeout, self.final_timeout) if self.scope.cancel_called else timeout
 
     @property
     def cause(self) -> Cause | None:

@@ -14,10 +14,12 @@ class State:
 
     __slots__ = (
         "ended",
+        "has_children",
         "instance_id",
         "lease",
         "lost",
         "manual",
+        "parent_id",
         "pause_acknowledged",
         "recording",
         "registered",
@@ -57,6 +59,9 @@ class State:
         """What says so, where it is an error."""
         self.ended = False
         """The body has ended."""
+        self.parent_id: str | None = None
+        self.has_children = False
+        """It may have children that have not ended."""
 
     def check_open(self) -> None:
         """Raises SdkError after the block's end, and in code that does not run on Trio."""

@@ -27,6 +27,12 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
     """When it ends, Unix ms; None: at a signal alone."""
     signal: str | None = None
     """The id that it waits for."""
+    child: str | None = None
+    """The id of the child whose end it waits for."""
+    block: str | None = None
+    """The block of children that it waits for: all of them."""
+    failing: str | None = None
+    """The block of children of which one that fails ends the wait."""
     can_unload: bool = True
     """False: its worker must keep it loaded."""
 
@@ -55,19 +61,16 @@ class Waits:
         """The task that runs the body."""
 
     @contextmanager
-    def one(
-        self, *, until_ms: int | None = None, signal: str | None = None, short: bool = False
-    ) -> Iterator[None]:
+    def one(self, wait: Wait, *, short: bool = False) -> Iterator[None]:
         """Around a wait. ``short``: it is between two tries of something."""
         if self.turns is None:
             yield
             return
         task = trio.lowlevel.current_task()
-        durable = deadlines.earliest_ms()
-        until = min((one for one in (until_ms, durable) if one is not None), default=None)
-        self._waiting[task] = Wait(
-            until_ms=until,
-            signal=signal,
+        times = (wait.until_ms, deadlines.earliest_ms())
+        self._waiting[task] = msgspec.structs.replace(
+            wait,
+            until_ms=min((one for one in times if one is not None), default=None),
             can_unload=not short and not self._is_hurried(task),
         )
         try:

@@ -57,6 +57,7 @@ from .operator import (
 )
 from .runs import (
     AnnounceWorker,
+    CancelChildren,
     Claimed,
     ClaimedRun,
     ClaimRuns,
@@ -73,6 +74,7 @@ from .runs import (
     Result,
     Results,
     Started,
+    Starter,
     StartRuns,
     Work,
     Workers,
@@ -81,6 +83,7 @@ from .runs import (
 __all__ = [
     "AcknowledgeSignal",
     "AnnounceWorker",
+    "CancelChildren",
     "Checkpoint",
     "CheckpointPage",
     "CheckpointReply",
@@ -137,6 +140,7 @@ __all__ = [
     "SleepReply",
     "StartRuns",
     "Started",
+    "Starter",
     "StopWaiting",
     "StoredState",
     "TakeLease",

@@ -68,6 +68,12 @@ class Next(msgspec.Struct, frozen=True, kw_only=True):
     """When it is ready in any case, Unix ms."""
     waiting_for: tuple[str, ...] = ()
     """The ids of the signals that make it ready."""
+    children: tuple[str, ...] = ()
+    """The ids of the children whose end does."""
+    blocks: tuple[str, ...] = ()
+    """Blocks of children: the end of the last one in each does."""
+    failing: tuple[str, ...] = ()
+    """Blocks of children: the first one that fails does."""
     counts: bool = False
     """An attempt has failed: the next one is counted, and saved failures are forgotten."""
 
@@ -89,6 +95,16 @@ class RecordOutcome(Request[OutcomeReply], frozen=True, kw_only=True):
     unless_cancelled: bool = False
     next: Next | None = None
     """Of a suspended run of a workflow. None: it waits for a resume."""
+    children: bool = False
+    """It may have children that have not ended."""
+
+    @property
+    def concerns_children(self) -> bool:
+        """Whether they are cancelled with it, tried again, or waited for."""
+        ends = self.status in (InstanceStatus.FAILED, InstanceStatus.CANCELLED)
+        waits = self.next is not None and (self.next.children or self.next.blocks)
+        tried_again = self.next is not None and self.next.counts
+        return bool(waits or (self.children and (ends or tried_again)))
 
     @property
     def asked(self) -> str:

@@ -31,6 +31,8 @@ class SendSignal(Request[SignalAnswer], frozen=True, kw_only=True):
     instance_id: str
     type: SignalType
     payload: bytes
+    tree: bool = False
+    """A pause or resume goes to its children and theirs, too; a cancel always does."""
 
     @property
     def asked(self) -> str:

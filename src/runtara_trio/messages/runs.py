@@ -31,6 +31,18 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     attributes: Mapping[str, str | int | float | bool] = {}
 
 
+class Starter(msgspec.Struct, frozen=True, kw_only=True):
+    """The running instance that starts others."""
+
+    instance_id: str
+    lease: int
+    block: str | None = None
+    """Of children: the block of them that they are in. None: they are instances of their own
+    right."""
+    saved_as: str | None = None
+    """Of the latter: the checkpoint that says that they were started."""
+
+
 class Existing(msgspec.Struct, frozen=True, kw_only=True):
     """An instance that had the id already."""
 
@@ -38,11 +50,14 @@ class Existing(msgspec.Struct, frozen=True, kw_only=True):
     workflow: str | None
     """None: no client has started it."""
     input: bytes
+    parent_id: str | None = None
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     existing: tuple[Existing | None, ...]
     """For each run, in order. None: it was made now."""
+    before: bool = False
+    """All were started by an earlier run of the instance that asks."""
 
 
 class StartRuns(Request[Started], frozen=True, kw_only=True):
@@ -52,6 +67,21 @@ class StartRuns(Request[Started], frozen=True, kw_only=True):
     makes: ClassVar[bool] = True
     tenant_id: str
     runs: tuple[NewRun, ...]
+    by: Starter | None = None
+    """None: a client. Else refused with LeaseLost, TooManyChildren."""
+
+    @property
+    def instance_id(self) -> str | None:
+        return None if self.by is None else self.by.instance_id
+
+
+class CancelChildren(Request[Done], frozen=True, kw_only=True):
+    """Cancel the children in a block that have not ended, and theirs."""
+
+    verb: ClassVar[str] = "cancel"
+    instance_id: str
+    lease: int
+    block: str
 
 
 # ---- claiming
@@ -75,6 +105,9 @@ class ClaimedRun(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     """Of the whole function, from 1."""
     recoveries: int
+    parent_id: str | None
+    children: bool
+    """It has had children."""
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +243,17 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     workflow: str | None
     output: bytes | None
     error: str | None
+    number: int | None = None
+    """Of its end, in the order of ends."""
+    ended_ms: int | None = None
+    """When that was, Unix ms."""
+    by_parent: bool = False
+    """The block of its parent has cancelled it."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed its parent: not where that has cancelled it."""
+        return self.status is not InstanceStatus.COMPLETED and not self.by_parent
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):

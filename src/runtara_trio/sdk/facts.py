@@ -26,6 +26,11 @@ class Facts:
         return self._block.tenant_id
 
     @property
+    def parent_id(self) -> str | None:
+        """The id of the instance that this one is a child of; None: it is not a child."""
+        return self._block.state.parent_id
+
+    @property
     def checkpoint_id(self) -> str | None:
         """The checkpoint that the start named to resume from; None: it named no checkpoint."""
         return self._checkpoint_id

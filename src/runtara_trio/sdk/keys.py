@@ -10,7 +10,6 @@ since, or 0.1 stored it, which knew no types. Its work must not be done again.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 import string
@@ -21,7 +20,7 @@ import msgspec
 
 from ..codec import check_finite
 from ..errors import ConfigError, message_of
-from ..ids import DURABLE, MAX_CHECKPOINT_ID, check_text, escape, escape_slashes
+from ..ids import DURABLE, check_text, escape, escape_slashes, shortened
 from .key_types import TypeAt, types_in
 
 Key = str | Callable[..., str] | None
@@ -187,13 +186,3 @@ def _refuse_attempt(name: str, key: str) -> None:
             f"key of {name} is {key!r}, which ends as the record of a retry does; put something "
             "behind it"
         )
-
-
-def shortened(checkpoint_id: str) -> str:
-    """An id that fits every backend: one that is too long keeps its start, and gets ``~`` and
-    its SHA-256."""
-    data = checkpoint_id.encode()
-    if len(data) <= MAX_CHECKPOINT_ID:
-        return checkpoint_id
-    digest = f"~{hashlib.sha256(data).hexdigest()}"
-    return data[: MAX_CHECKPOINT_ID - len(digest)].decode(errors="ignore") + digest

@@ -54,33 +54,38 @@ class Operator:
         """Cancel an instance; nothing takes a cancel back.
 
         A running instance is told, and ends by itself. An instance that does not run is
-        cancelled at once.
+        cancelled at once. So are its children, and theirs.
 
         Raises:
           SignalRefused: unknown or finished.
         """
         return await self._signal(SignalType.CANCEL, instance_id, payload)
 
-    async def pause(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
+    async def pause(
+        self, instance_id: str, payload: bytes = b"", *, tree: bool = False
+    ) -> SignalAnswer:
         """Suspend an instance at its next boundary; its program goes on when started again.
 
-        A worker's run is out of its queue until a resume.
+        A worker's run is out of its queue until a resume. Its children go on, unless ``tree``
+        takes them along, and theirs.
 
         Raises:
           SignalRefused: unknown, finished, or a cancel stands.
         """
-        return await self._signal(SignalType.PAUSE, instance_id, payload)
+        return await self._signal(SignalType.PAUSE, instance_id, payload, tree=tree)
 
-    async def resume(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
+    async def resume(
+        self, instance_id: str, payload: bytes = b"", *, tree: bool = False
+    ) -> SignalAnswer:
         """Take back a pause that has not stopped the instance yet.
 
         A worker's run that is paused or parked is ready again. To go on with another suspended
-        instance, start its program; the answer says so.
+        instance, start its program; the answer says so. ``tree``: its children, too, and theirs.
 
         Raises:
           SignalRefused: unknown, finished, or a cancel stands.
         """
-        return await self._signal(SignalType.RESUME, instance_id, payload)
+        return await self._signal(SignalType.RESUME, instance_id, payload, tree=tree)
 
     async def send_signal(
         self, instance_id: str, checkpoint_id: str, payload: Any = b"", *, replace: bool = False
@@ -219,7 +224,9 @@ class Operator:
         """
         return await self._backend.request(Vacuum())
 
-    async def _signal(self, kind: SignalType, instance_id: str, payload: bytes) -> SignalAnswer:
+    async def _signal(
+        self, kind: SignalType, instance_id: str, payload: bytes, *, tree: bool = False
+    ) -> SignalAnswer:
         if not isinstance(payload, builtins.bytes):
             raise ConfigError(f"payload must be bytes, not {type(payload).__name__}")
         return await self._backend.request(
@@ -228,6 +235,7 @@ class Operator:
                 type=kind,
                 # A token of its own, so that an acknowledgement means this very signal.
                 payload=encode(JSON, "payload", payload) or secrets.token_hex(8).encode(),
+                tree=tree,
             )
         )
 

@@ -19,6 +19,7 @@ from .. import logs
 from ..clock import check_seconds
 from ..engine.block import Block
 from ..engine.outcome import leaves_of
+from ..engine.waits import Wait
 from ..errors import ConfigError, NonRetryable, SdkError, message_of
 from ..ids import retry_id, storable
 from ..messages import RecordRetry
@@ -202,7 +203,7 @@ async def _wait(
         await waiting.sleep(block, seconds, retry_id(checkpoint_id, number), b"")
     else:
         with block.boundary.waiting():
-            with block.waits.one(short=True):
+            with block.waits.one(Wait(), short=True):
                 await trio.sleep(0 if resumed else seconds)
             await block.waits.go_on()
         await block.boundary.reach()

@@ -34,7 +34,7 @@ from ..messages import (
 from ..types import EventType, InstanceInfo, InstanceStatus
 from . import waiting
 from .asyncio_bridge import AsyncioLoop
-from .facts import Facts
+from .children import Starting
 from .manual import ManualSignals
 from .parallel import DurableNursery, ItemT, Results, ResultT, map_items, open_nursery
 from .paths import Path, check_name, current_path, joined, scope
@@ -44,7 +44,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class RuntaraSdk(Facts, ManualSignals):
+class RuntaraSdk(Starting, ManualSignals):
     """The durable side of one instance; ``open_runtara`` gives it.
 
     Every method that takes a ``checkpoint_id`` refuses one that is longer than 1,024 bytes
@@ -55,7 +55,7 @@ class RuntaraSdk(Facts, ManualSignals):
     """
 
     def __init__(self, block: Block, codec: Codec, checkpoint_id: str | None) -> None:
-        Facts.__init__(self, block, checkpoint_id)
+        Starting.__init__(self, block, checkpoint_id)
         ManualSignals.__init__(self, block)
         self._codec = codec
         self._root = Path(block)

@@ -12,6 +12,7 @@ from ..clock import Clock, is_steady, milliseconds
 from ..engine import deadlines
 from ..engine.block import Block
 from ..engine.deadlines import Deadline
+from ..engine.waits import Wait
 from ..errors import StoreError
 from ..ids import deadline_id, ended_id, timeout_id
 from ..messages import SignalTaken, Sleep, TakeSignal
@@ -45,7 +46,7 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
         await deadlines.wait_over(reply.wake_at_ms)
     with block.boundary.waiting():
         if left > 0:
-            with block.waits.one(until_ms=reply.wake_at_ms):
+            with block.waits.one(Wait(until_ms=reply.wake_at_ms)):
                 while (left := _left(clock, reply.wake_at_ms)) > 0:  # noqa: ASYNC110
                     await trio.sleep(_next_look(clock, left))
             await block.waits.go_on()
@@ -71,7 +72,7 @@ async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | Non
                     if not waited:
                         logs.waiting(instance_id=block.instance_id, checkpoint_id=checkpoint_id)
                     waited = True
-                    with block.waits.one(until_ms=until, signal=checkpoint_id):
+                    with block.waits.one(Wait(until_ms=until, signal=checkpoint_id)):
                         await _hint_or_time(block, hinted, until)
                     await block.waits.go_on()
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, TypeVarTuple, overload
 
 from ..clock import Seconds, check_seconds
 from ..codec import Codec, encode
@@ -17,7 +17,9 @@ from ..errors import ConfigError
 from ..ids import check_name_of
 from .arguments import Arguments
 from .returning import Returns
-from .runtara_sdk import RuntaraSdk
+
+if TYPE_CHECKING:
+    from .runtara_sdk import RuntaraSdk
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")

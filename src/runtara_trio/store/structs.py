@@ -9,12 +9,42 @@ import msgspec
 from ..types import InstanceStatus, RunInfo, RunState, Signal, SignalType
 
 
+class Awaited(msgspec.Struct, frozen=True):
+    """The children that a run waits for, while it is not loaded."""
+
+    children: tuple[str, ...] = ()
+    """Ids; the end of each one makes it ready."""
+    blocks: tuple[str, ...] = ()
+    """Blocks: the end of the last child in each one does."""
+    failing: tuple[str, ...] = ()
+    """Blocks: the first child that fails does."""
+
+
+class ChildEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """A child has ended."""
+
+    instance_id: str
+    parent_id: str
+    block: str
+    failed: bool
+    """It has failed its parent."""
+
+
 class Run(msgspec.Struct, frozen=True):
     """Where the run of a workflow stands."""
 
     state: RunState
     waiting_for: tuple[str, ...] = ()
     """The ids of the signals that make it ready."""
+    awaited: Awaited | None = None
+    """The children whose end does."""
+    parent_id: str | None = None
+    block: str | None = None
+    """Of children, the one that it is in."""
+    by_parent: bool = False
+    """The block of its parent cancels it."""
+    children: int = 0
+    """How many it has had."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +86,7 @@ class Placing(msgspec.Struct, frozen=True, kw_only=True):
     after_ms: int | None = None
     """It is due after that, instead of at a time."""
     waiting_for: tuple[str, ...] = ()
+    awaited: Awaited | None = None
     counts: bool = False
     """An attempt has failed: the next one is counted."""
     anew: bool = False
@@ -76,6 +107,15 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     recoveries: int
     resumed: bool
     """It was started before."""
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child is made with."""
+
+    instance_id: str
+    block: str
+    depth: int
+    """Of the child: 1 below an instance that has no parent."""
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -125,6 +165,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     """The pending signal that goes with it."""
     run: Placing | None = None
     """Where its run stands from then on, if a client has started it."""
+    has_children: bool = False
+    """The ends of children may change where it stands at the same time."""
 
 
 class Custom(msgspec.Struct, frozen=True):

@@ -31,7 +31,22 @@ from ..types import (
     Signal,
     WorkerInfo,
 )
-from .structs import Custom, Details, End, Holder, Kind, Lane, Listed, Orphan, Placing, Ready, Row
+from .structs import (
+    Awaited,
+    ChildEnd,
+    Custom,
+    Details,
+    End,
+    Holder,
+    Kind,
+    Lane,
+    Listed,
+    Orphan,
+    Parent,
+    Placing,
+    Ready,
+    Row,
+)
 
 
 class Doubtful(Exception):
@@ -48,6 +63,9 @@ class Tables(Protocol):
     @property
     def again(self) -> bool:
         """The message was sent before, and the answer to that was lost."""
+
+    child_ends: list[ChildEnd]
+    """The children that have ended in this transaction; see ``answers.tell_parents``."""
 
     # ---- instances
 
@@ -189,7 +207,9 @@ class Tables(Protocol):
 
     # ---- runs of workflows
 
-    async def insert_runs(self, tenant_id: str, runs: Sequence[NewRun]) -> list[Existing | None]:
+    async def insert_runs(
+        self, tenant_id: str, runs: Sequence[NewRun], parent: Parent | None = None
+    ) -> list[Existing | None]:
         """Make pending instances and their runs; for each what had the id already, or None."""
 
     async def promote(self) -> int | None:
@@ -254,6 +274,39 @@ class Tables(Protocol):
 
     async def results(self, instance_ids: Sequence[str]) -> dict[str, Result]:
         """What instances ended with."""
+
+    # ---- children
+
+    async def depth_of(self, instance_id: str) -> tuple[int, int]:
+        """How deep an instance is below one without a parent, and how many children it has had."""
+
+    async def lock_many(self, instance_ids: Iterable[str]) -> dict[str, Row]:
+        """Lock those that exist, in the order in which all lock them."""
+
+    async def lock_runs(self, instance_ids: Iterable[str]) -> None:
+        """Nobody else changes where these runs stand. After their instances are locked, never
+        before."""
+
+    async def awaited_by(self, instance_ids: Iterable[str]) -> dict[str, Awaited]:
+        """The children that those of these runs wait for that are not loaded."""
+
+    async def is_there(self, instance_id: str, awaited: Awaited) -> bool:
+        """Whether some of what a run waits for of its children has come."""
+
+    async def unended_below(self, instance_id: str, block: str | None) -> list[str]:
+        """The descendants that have not ended; ``block``: only children in it, and theirs."""
+
+    async def failed_below(self, instance_id: str) -> list[str]:
+        """The descendants that have failed or were cancelled, under parents that did as well."""
+
+    async def mark_by_parent(self, instance_id: str, block: str) -> None:
+        """Note of the unended children in a block that it cancels them."""
+
+    async def cancel_many(self, told: Sequence[str], ended: Sequence[str]) -> None:
+        """Leave a cancel for those that run, and end the others as cancelled."""
+
+    async def run_again(self, instance_ids: Sequence[str]) -> None:
+        """Make finished instances pending: ends, signals and numbers of attempts go."""
 
     # ---- upkeep
 

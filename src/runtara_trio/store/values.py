@@ -11,7 +11,7 @@ import msgspec
 from ..errors import ConfigError
 from ..messages import Result
 from ..types import EventType, InstanceStatus, RunInfo, RunState, Signal, SignalType
-from .structs import Listed, Orphan, Ready, Row, Run
+from .structs import Awaited, Listed, Orphan, Ready, Row, Run
 
 
 def is_ours(status: InstanceStatus, same_start: object, *, leased: bool) -> bool:
@@ -66,6 +66,11 @@ def row_of(
     ended: int | None = None,
     run_state: str | None = None,
     waiting_for: str | None = None,
+    waits_children: str | None = None,
+    parent_id: str | None = None,
+    block: str | None = None,
+    by_parent: object = False,
+    children: int = 0,
 ) -> Row:
     """What decides about an instance, of columns in this order."""
     known = status_of(status)
@@ -79,7 +84,17 @@ def row_of(
         output=output,
         error=error,
         ended=ended,
-        run=None if run_state is None else Run(RunState(run_state), waiting_of(waiting_for)),
+        run=None
+        if run_state is None
+        else Run(
+            RunState(run_state),
+            waiting_of(waiting_for),
+            awaited_of(waits_children),
+            parent_id,
+            block,
+            bool(by_parent),
+            children,
+        ),
     )
 
 
@@ -93,12 +108,25 @@ def waiting_of(text: str | None) -> tuple[str, ...]:
     return () if text is None else msgspec.json.decode(text, type=tuple[str, ...])
 
 
+def awaited_text(awaited: Awaited | None) -> str | None:
+    """The children that a run waits for, as a column has them."""
+    return None if awaited is None else msgspec.json.encode(awaited).decode()
+
+
+def awaited_of(text: str | None) -> Awaited | None:
+    return None if text is None else msgspec.json.decode(text, type=Awaited)
+
+
+_OF_ROW = 17
+"""Columns of :func:`row_of`."""
+
+
 def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
     """A row of what decides, and behind that what a claim needs."""
-    workflow, version, given, attempt, recoveries, resumed = row[12:]
+    workflow, version, given, attempt, recoveries, resumed = row[_OF_ROW:]
     return Ready(
         instance_id=instance_id,
-        row=row_of(*row[:12]),
+        row=row_of(*row[:_OF_ROW]),
         workflow=workflow,
         version=version,
         input=given or b"",
@@ -121,9 +149,19 @@ def orphan_of(row: tuple[Any, ...]) -> Orphan:
 
 
 def result_of(
-    status: str, tenant_id: str, workflow: str | None, output: bytes | None, error: str | None
+    status: str,
+    tenant_id: str,
+    workflow: str | None,
+    output: bytes | None,
+    error: str | None,
+    number: int | None,
+    ended_ms: int | None,
+    by_parent: object,
 ) -> Result:
     return Result(
+        number=number,
+        ended_ms=ended_ms,
+        by_parent=bool(by_parent),
         status=status_of(status),
         tenant_id=tenant_id,
         workflow=workflow,
@@ -173,6 +211,8 @@ def run_info_of(
     due_ms: int | None,
     waiting_for: str | None,
     recoveries: int,
+    parent_id: str | None,
+    waits_children: str | None,
 ) -> RunInfo | None:
     """A run in a list, of columns in this order; None: there is no such row."""
     if workflow is None:
@@ -187,6 +227,8 @@ def run_info_of(
         due_at=None if due_ms is None else datetime.fromtimestamp(due_ms / 1000, UTC),
         waiting_for=waiting_of(waiting_for),
         recoveries=recoveries,
+        parent_id=parent_id,
+        waiting_for_children=waits_children is not None,
     )
 
 

@@ -45,8 +45,8 @@ def check_every_boundary(
     """Run a program undisturbed, and then once for every boundary and every fault there.
 
     A boundary is what the program writes: a checkpoint, a durable call's save, a sleep, a
-    wait, an event, a recorded retry, its end. At one of them the process crashes before or
-    after the save, the reply is lost, an operator cancels or pauses, or a scope around the
+    wait, an event, a recorded retry, a start of children, its end; and what its children
+    write. At one of them the process crashes before or after the save, the reply is lost, an operator cancels or pauses, or a scope around the
     block stops it. A workflow runs in a worker, which also drains, or is taken for dead while
     another has the run. Then the program is started again, until it has ended. It must end as it
     does undisturbed: with the same status, result, output and effects (:func:`effect`), no effect
@@ -64,7 +64,7 @@ def check_every_boundary(
       may_fail: the program may fail undisturbed; in every case it must then fail with the
         same text. False: what it raises undisturbed is raised.
       options: for ``open_runtara``: ``signals``, ``on_pause``, ``pause_grace``, ``codec``; of a
-        workflow ``args`` and ``codec``.
+        workflow ``args``, ``codec``, and ``workflows``: those of its children.
 
     Returns:
       The undisturbed run.

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
 import trio
 
 from ..backend import Backend, SignalBatch
-from ..errors import RequestTimeout
+from ..errors import RequestTimeout, SignalRefused
 from ..ids import own_record
 from ..messages import (
     AcknowledgeSignal,
     AnnounceWorker,
+    CancelChildren,
     Checkpoint,
     CheckpointReply,
     Claimed,
     ClaimRuns,
     Done,
+    Ends,
+    EndsSince,
     FreeLease,
+    GetResults,
     GoOn,
     Hold,
     MarkRuns,
@@ -33,8 +38,10 @@ from ..messages import (
     Registered,
     ReplyT,
     Request,
+    Results,
     SendSignal,
     Sleep,
+    StartRuns,
     StopWaiting,
     TakeSignal,
 )
@@ -81,6 +88,8 @@ _VERBS: dict[type[Request[Any]], str] = {
     RecordRetry: "retry",
     RecordEvent: "event",
     RecordOutcome: "end",
+    StartRuns: "start",
+    CancelChildren: "cancel",
 }
 """The messages that are boundaries: what a program, or its end, writes."""
 
@@ -97,21 +106,30 @@ boundary in every run, in whichever order Trio lets tasks run."""
 class Boundaries:
     """Gives every boundary of a case a name, the same in every run."""
 
-    def __init__(self) -> None:
+    def __init__(self, instance_id: str) -> None:
+        """``instance_id``: of the program; its children's are named as well."""
+        self._instance_id = instance_id
         self._seen: Counter[str] = Counter()
         self.names: list[str] = []
 
     def name(self, message: Request[Any]) -> str | None:
         """The name of a message; None: it is not a boundary."""
         verb = _VERBS.get(type(message))
-        if verb is None:
+        instance = getattr(message, "instance_id", None)
+        if verb is None or instance is None:
             return None
         kind, named = own_record(getattr(message, "checkpoint_id", ""))
         if isinstance(message, RecordRetry):
             named = f"{named}, {message.attempt}"
         elif isinstance(message, RecordEvent):
             named = message.subtype or message.type
+        elif isinstance(message, StartRuns):
+            named = message.runs[0].instance_id
+        elif isinstance(message, CancelChildren):
+            named = message.block
         what = f"{kind or verb} {named!r}" if named or kind else verb
+        if instance != self._instance_id:
+            what += f" of {instance!r}"
         self._seen[what] += 1
         name = what if self._seen[what] == 1 else f"{what}, time {self._seen[what]}"
         self.names.append(name)
@@ -134,7 +152,7 @@ class Process:
         self._boundaries = boundaries
         self._case = case
         self._world = world
-        self._lease = 0
+        self._leases: dict[str, int] = {}
         self._claim: ClaimRuns | None = None
         self.scope = trio.CancelScope()
         """Around the program: what a local stop cancels, and a crash."""
@@ -173,16 +191,19 @@ class Process:
                 self.drain()
             case Fault.TAKEOVER:
                 with trio.CancelScope(shield=True):
-                    await self._take_over()
+                    await self._take_over(getattr(message, "instance_id"))  # noqa: B009
         return await self._pass(message)
 
     async def _pass(self, message: Request[ReplyT]) -> ReplyT:
         reply = await self._store.request(message)
         if isinstance(reply, Registered):
-            self._lease = reply.lease
+            self._leases[self._instance_id] = reply.lease
         if isinstance(reply, Claimed) and isinstance(message, ClaimRuns) and reply.runs:
-            self._lease = reply.runs[0].lease
+            taken = {one.instance_id: one.lease for one in reply.runs}
+            self._leases.update(taken)
             self._claim = message
+            if self.dead:  # it died meanwhile, and with it what it had taken
+                await self._free(taken)
         if isinstance(message, Hold) and self.fired:  # by the pause of the case
             await self._signal(SignalType.RESUME)
         return reply
@@ -192,30 +213,36 @@ class Process:
         self._world.alive = False
         self.scope.cancel()
         with trio.CancelScope(shield=True):
-            await self._free(self._lease)
+            await self._free(dict(self._leases))
         raise Crash
 
-    async def _free(self, lease: int) -> None:
-        """The one who has this lease is dead; a workflow's run is found by a sweep."""
-        await self._store.request(FreeLease(instance_id=self._instance_id, lease=lease))
+    async def _free(self, leases: Mapping[str, int]) -> None:
+        """The one who has these leases is dead; a workflow's runs are found by a sweep."""
+        for instance, lease in leases.items():
+            await self._store.request(FreeLease(instance_id=instance, lease=lease))
         if self._claim is not None:
             await self._store.request(RecoverRuns(dead=("",), max_recoveries=MOST_RECOVERIES))
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, instance_id: str) -> None:
         """Another worker takes the run, and dies before it has done anything."""
         assert self._claim is not None
-        waits = MarkRuns(waiting=(self._instance_id,))  # so that no death is counted
+        waits = MarkRuns(waiting=(instance_id,))  # so that no death is counted
         await self._store.request(waits)
-        await self._free(self._lease)
+        await self._free({instance_id: self._leases[instance_id]})
         reply = await self._store.request(self._claim)
         if reply.runs:  # else its own worker was faster: the run is another one all the same
-            await self._store.request(waits)
-            await self._free(reply.runs[0].lease)
+            taken = {one.instance_id: one.lease for one in reply.runs}
+            await self._store.request(MarkRuns(waiting=tuple(taken)))
+            await self._free(taken)
 
     def _of_the_dead(self, message: Request[ReplyT]) -> ReplyT:
         """Services end quietly; whoever else asks is dead as well."""
         if isinstance(message, RecordOutcome):
             return cast(ReplyT, OutcomeReply(cancel=None))
+        if isinstance(message, GetResults):
+            return cast(ReplyT, Results(results={}))
+        if isinstance(message, EndsSince):
+            return cast(ReplyT, Ends(last=0, ended=()))
         if isinstance(message, _OF_SERVICES):
             return cast(ReplyT, Done())
         raise Crash
@@ -233,7 +260,7 @@ class Process:
         return again
 
     async def _signal(self, kind: SignalType) -> None:
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True), suppress(SignalRefused):  # what it has started goes on
             await self._store.request(
                 SendSignal(instance_id=self._instance_id, type=kind, payload=b"of the test")
             )

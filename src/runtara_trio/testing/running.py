@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -13,7 +13,6 @@ from trio.testing import MockClock
 
 from ..backend import Backend
 from ..client.client import Client, open_client
-from ..client.starts import Start, made
 from ..clock import TrioClock
 from ..codec import JSON, Codec
 from ..config import SdkConfig
@@ -27,16 +26,17 @@ from ..errors import (
     RequestTimeout,
     SdkError,
 )
-from ..messages import GetStatus, StartRuns
+from ..messages import CountInstances, GetStatus, StartRuns
 from ..opening import open_backend
 from ..sdk.block import open_runtara
 from ..sdk.durable import run_in_thread
 from ..sdk.operator import Operator
 from ..sdk.runtara_sdk import RuntaraSdk
+from ..sdk.starts import Start, made
 from ..sdk.workflow import AnyWorkflow, Workflow
 from ..store.location import locate
 from ..store.sqlite.backend import open_sqlite
-from ..types import InstanceStatus, RunState
+from ..types import FINISHED, InstanceStatus, RunState
 from ..worker.opening import open_worker
 from . import world as worlds
 from .faults import Boundaries, Case, Process
@@ -49,6 +49,8 @@ LONGEST = 1e10
 
 WALL = 1767225600.0
 """Where the wall clock starts: 2026-01-01 UTC, in every run the same."""
+
+UNFINISHED = frozenset(InstanceStatus) - FINISHED
 
 Program = Callable[[RuntaraSdk], Awaitable[Any]] | AnyWorkflow
 Script = Callable[[Operator], Awaitable[Any]]
@@ -104,7 +106,8 @@ def run(
         sleeps, and sends signals to the instance ``"test"``. It is not disturbed by faults,
         and what it is refused because of them is left out.
       case: a fault at a boundary, once.
-      options: for ``open_runtara``; of a workflow ``args``, a tuple, and ``codec``.
+      options: for ``open_runtara``; of a workflow ``args``, a tuple, ``codec``, and
+        ``workflows``: those of its children.
 
     Raises whatever a program raises that is not recorded as its failure.
     """
@@ -134,7 +137,7 @@ class _Running:
         self._case = case
         self._options = options
         self._world = World()
-        self._boundaries = Boundaries()
+        self._boundaries = Boundaries(INSTANCE)
         self._result: Any = None
         self._returned = False
         self._raised: Exception | None = None
@@ -183,8 +186,8 @@ class _Running:
             self._world.alive = True
             await self._one_start(process)
             self._fired = self._fired or process.fired
-            status = (await store.request(GetStatus(instance_id=INSTANCE))).status
-            if status.finished and not self._revive:
+            left = await store.request(CountInstances(statuses=UNFINISHED))
+            if not left.count and not self._revive:
                 return start
         raise SdkError(f"the program was started {MOST_STARTS} times, and has not ended")
 
@@ -243,15 +246,16 @@ class _Working(_Running):
         case: Case | None,
         options: dict[str, Any],
     ) -> None:
-        unknown = set(options) - {"args", "codec"}
+        unknown = set(options) - {"args", "codec", "workflows"}
         if unknown:
             raise ConfigError(
-                f"a workflow has no option {min(unknown)!r}; there are args and codec"
+                f"a workflow has no option {min(unknown)!r}; there are args, codec and workflows"
             )
         super().__init__(program, operator, case, options)
         self._workflow = program
         self._codec: Codec = options.get("codec", JSON)
         self._args: tuple[Any, ...] = options.get("args", ())
+        self._workflows = list({program: None, **dict.fromkeys(options.get("workflows", ()))})
 
     async def _begin(self, store: Backend) -> None:
         new = made(
@@ -268,7 +272,7 @@ class _Working(_Running):
                 async with (
                     open_backend(process, config=config) as shared,
                     open_worker(
-                        shared, [self._workflow], stop_signals=(), codec=self._codec
+                        shared, self._workflows, stop_signals=(), codec=self._codec
                     ) as worker,
                     open_client(shared, tenant_id="test", codec=self._codec) as client,
                     trio.open_nursery() as nursery,
@@ -290,6 +294,10 @@ class _Working(_Running):
             self._returned = True
         except InstanceFailed as exc:
             self._raised = exc
+        while left := (await client.list(statuses=UNFINISHED)).instances:  # what it has started
+            for one in left:
+                with suppress(InstanceFailed):
+                    await client.get(one.instance_id).result()
         over.cancel()
 
     async def _resume(self, client: Client) -> None:

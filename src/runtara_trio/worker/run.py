@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Protocol
 
 import trio
@@ -10,11 +11,12 @@ import trio
 from .. import logs
 from ..codec import Codec
 from ..engine.block import Block
-from ..engine.outcome import contains, leaves_of
+from ..engine.outcome import contains, is_trouble, leaves_of
 from ..engine.services import SharedBackend
 from ..engine.signals import Cause
 from ..engine.waits import Wait
-from ..errors import LeaseLost, OutcomeNotRecorded, StoreError, Unreachable
+from ..errors import InstanceFailed, LeaseLost, OutcomeNotRecorded, SdkError
+from ..ids import WORKFLOW_TIMEOUT
 from ..messages import ClaimedRun, Next, Registered
 from ..sdk.current import make_current
 from ..sdk.retry import RetryPolicy
@@ -30,9 +32,6 @@ AGAIN_MS = 1000
 
 LONGEST_DELAY = 3600.0
 """Seconds between two attempts at most."""
-
-TIMEOUT = "runtara_trio::workflow"
-"""The checkpoint id of the deadline of a whole workflow."""
 
 
 class TimedOut(Exception):
@@ -68,7 +67,7 @@ class Run:
             delay=workflow.retry_delay,
             max_delay=LONGEST_DELAY,
             jitter=False,
-            retry_on=None,
+            retry_on=_may_pass,
             timeout=None,
             on_retry=None,
         )
@@ -139,9 +138,15 @@ class Run:
     def unload(self, waits: list[Wait]) -> None:
         """Have the body unwind; the run is ready again when something of this is there."""
         due = min((one.until_ms for one in waits if one.until_ms is not None), default=None)
-        signals = tuple(sorted({one.signal for one in waits if one.signal is not None}))
         state = RunState.WAITING if due is None else RunState.TIMED
-        place = Next(state=state, due_ms=due, waiting_for=signals)
+        place = Next(
+            state=state,
+            due_ms=due,
+            waiting_for=_all(one.signal for one in waits),
+            children=_all(one.child for one in waits),
+            blocks=_all(one.block for one in waits),
+            failing=_all(one.failing for one in waits),
+        )
         self.block.ending.after_stop = lambda: place
         self.block.signals.end(Cause.UNLOAD)
 
@@ -159,8 +164,11 @@ class Run:
                 taken_from=claimed.taken_from,
             )
         )
+        block.state.parent_id = claimed.parent_id
+        block.state.has_children = claimed.children
         block.waits.root, block.waits.turns = trio.lowlevel.current_task(), self
         make_current(self._sdk)
+        self._sdk._root.mine()  # made in the task that has claimed it
         raised: BaseException | None = None
         try:
             with block.scope:
@@ -193,7 +201,7 @@ class Run:
         if self._workflow.timeout is None:
             return await run
         try:
-            async with deadline(self.block, TIMEOUT, self._workflow.timeout):
+            async with deadline(self.block, WORKFLOW_TIMEOUT, self._workflow.timeout):
                 return await run
         finally:
             run.close()
@@ -204,7 +212,7 @@ class Run:
         if self.block.scope.cancel_called:
             return None  # what has cancelled it decides
         leaves = leaves_of(error)
-        if leaves and all(_is_trouble(leaf) for leaf in leaves):
+        if is_trouble(error):
             return Next(state=RunState.TIMED, due_ms=self._in_ms(AGAIN_MS))
         how, attempt = self._how, self._claimed.attempt
         if not isinstance(error, Exception) or how.is_last(attempt - 1) or not how.retries(error):
@@ -227,9 +235,16 @@ class Run:
             )
 
 
-def _is_trouble(error: BaseException) -> bool:
-    """Whether a store that is away has ended a body, and not a mistake of its own."""
-    return isinstance(error, Unreachable) or (isinstance(error, StoreError) and error.transient)
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt may go better: its failed children are tried again with it."""
+    return not any(
+        isinstance(leaf, SdkError) and not isinstance(leaf, InstanceFailed)
+        for leaf in leaves_of(error)
+    )
+
+
+def _all(names: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(sorted({one for one in names if one is not None}))
 
 
 def _ends_the_process(error: BaseException) -> bool:

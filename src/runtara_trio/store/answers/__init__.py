@@ -9,6 +9,7 @@ checks      what most answers check first
 instances   an instance's life, its work, its history
 signals     signals, the instance's side and the operator's
 runs        workflows: starts, claims, recoveries, ends
+children    what the end of one sets off in its parent and its children
 turns       whose turn it is, between queues, tenants and keys
 reading     questions
 upkeep      what clears up
@@ -21,12 +22,14 @@ from typing import Any
 from ...backend import Handlers
 from ...messages import Done, Request, StopWaiting
 from ..tables import Tables
-from . import instances, reading, runs, signals, upkeep
+from . import children, instances, reading, runs, signals, upkeep
+from .children import tell_parents as tell_parents
 
 ANSWERS: Handlers[Tables] = {
     **instances.ANSWERS,
     **signals.ANSWERS,
     **runs.ANSWERS,
+    **children.ANSWERS,
     **reading.ANSWERS,
     **upkeep.ANSWERS,
 }

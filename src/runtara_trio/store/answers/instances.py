@@ -12,7 +12,7 @@ from ...errors import (
     RegistrationError,
     StoreError,
 )
-from ...ids import FAILURES, RETRY, is_attempt, is_failure, wake_id
+from ...ids import wake_id
 from ...messages import (
     Done,
     FreeLease,
@@ -33,7 +33,7 @@ from ...messages import (
 from ...types import InstanceStatus, RunState
 from ..structs import End, Holder, Placing, Row
 from ..tables import Tables
-from . import rules
+from . import children, rules
 from .checks import leased, running
 
 
@@ -95,13 +95,7 @@ async def _dead_holder(tx: Tables, instance: str, row: Row, replaces: int) -> Ho
 async def _forget_the_end(tx: Tables, instance: str) -> None:
     """What a revive removes: the end, the pending signal, recorded attempts, saved failures."""
     await tx.clear_end(instance)
-    await _forget_failures(tx, instance)
-
-
-async def _forget_failures(tx: Tables, instance: str) -> None:
-    """Remove recorded attempts and saved failures: the next run makes them anew."""
-    found = await tx.ids_with(instance, RETRY, FAILURES)
-    await tx.remove(instance, [one for one in found if is_attempt(one) or is_failure(one)])
+    await children.forget_failures(tx, instance)
 
 
 async def record_outcome(tx: Tables, message: RecordOutcome) -> OutcomeReply:
@@ -115,9 +109,13 @@ async def record_outcome(tx: Tables, message: RecordOutcome) -> OutcomeReply:
         end = rules.end_of(message, pending, row.run)
         if end.run is not None:
             end = await _past_what_waits(tx, end)
-            if end.run is not None and end.run.counts:
-                await _forget_failures(tx, message.instance_id)
+        if end.run is not None and end.run.counts:
+            await children.forget_failures(tx, end.instance_id)
+            await children.run_children_again(tx, end.instance_id)
+        elif message.concerns_children and end.status.finished:
+            await children.cascade(tx, end.instance_id)
         await tx.record_end(end)
+        children.note_end(tx, end.instance_id, row.run, end.status)
     return OutcomeReply(cancel=cancel)
 
 
@@ -127,6 +125,10 @@ async def _past_what_waits(tx: Tables, end: End) -> End:
     for checkpoint_id in end.run.waiting_for:
         known = await tx.custom_signal(end.instance_id, checkpoint_id)
         if known.waiting is not None or known.taken is not None:
+            return msgspec.structs.replace(end, run=Placing(state=RunState.READY))
+    if end.run.awaited is not None:
+        await tx.lock_runs([end.instance_id])  # who ends a child comes before or behind this
+        if await tx.is_there(end.instance_id, end.run.awaited):
             return msgspec.structs.replace(end, run=Placing(state=RunState.READY))
     return end
 

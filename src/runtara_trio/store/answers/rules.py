@@ -18,7 +18,7 @@ from ...errors import (
 from ...ids import TIMED_OUT, signal_record, users_id
 from ...messages import Existing, NewRun, Next, RecordOutcome, SendCustomSignal
 from ...types import InstanceStatus, RunState, Signal, SignalType
-from ..structs import End, Orphan, Placing, Run
+from ..structs import Awaited, End, Orphan, Placing, Run
 
 CANCEL, PAUSE, RESUME = SignalType.CANCEL, SignalType.PAUSE, SignalType.RESUME
 
@@ -183,9 +183,15 @@ def place_after(
         state=next_.state,
         due_ms=next_.due_ms,
         waiting_for=next_.waiting_for,
+        awaited=_awaited(next_),
         counts=next_.counts,
         anew=next_.counts,
     )
+
+
+def _awaited(next_: Next) -> Awaited | None:
+    awaited = Awaited(next_.children, next_.blocks, next_.failing)
+    return None if awaited == Awaited() else awaited
 
 
 SUSPECT = 2
@@ -318,6 +324,7 @@ def end_of(message: RecordOutcome, pending: Signal | None, run: Run | None = Non
         error=error,
         signal=pending if gone or _is_carried_out(placing, pending) else None,
         run=placing,
+        has_children=run is not None and run.children > 0,
     )
 
 

@@ -26,13 +26,15 @@ from ...messages import (
 from ...types import RunState
 from ..structs import Holder, Lane, Orphan, Placing, Ready
 from ..tables import Doubtful, Tables
-from . import rules, turns
+from . import children, rules, turns
 
 BUSY_AGAIN_MS = 1000
 """Milliseconds after which a run that somebody else has is looked at again."""
 
 
 async def start_runs(tx: Tables, message: StartRuns) -> Started:
+    if message.by is not None:
+        return await children.start(tx, message)
     existing = await tx.insert_runs(message.tenant_id, message.runs)
     if tx.again:  # the answer to it was lost: what is the same was made by it
         existing = [
@@ -71,6 +73,8 @@ async def claim_runs(tx: Tables, message: ClaimRuns) -> Claimed:
                 taken_from=None if dead is None else dead.who,
                 attempt=one.attempt,
                 recoveries=one.recoveries,
+                parent_id=None if one.row.run is None else one.row.run.parent_id,
+                children=one.row.run is not None and one.row.run.children > 0,
             )
             for one, dead in taken
         ),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ...backend import Handlers
-from ...errors import SdkError
+from ...errors import SdkError, SignalRefused
 from ...ids import TIMED_OUT, refused_id, signal_id, signal_payload, signal_record
 from ...messages import (
     AcknowledgeSignal,
@@ -19,7 +21,7 @@ from ...messages import (
 from ...types import InstanceStatus, RunState, Signal, SignalType
 from ..structs import Placing, Row
 from ..tables import Tables
-from . import rules
+from . import children, rules
 from .checks import leased, running
 from .rules import Action, CustomAction
 
@@ -65,11 +67,24 @@ async def take(
 
 
 async def send_signal(tx: Tables, message: SendSignal) -> SignalAnswer:
-    instance, asked = message.instance_id, message.type
+    instance = message.instance_id
     row = await _known(tx, instance)
-    status = row.status
+    status, text = await _signalled(tx, message, instance, row)
+    if message.tree and message.type is not SignalType.CANCEL:  # a cancel goes to all of them
+        below = await tx.unended_below(instance, None)
+        for one, its_row in (await tx.lock_many(below)).items():
+            with suppress(SignalRefused):  # it has ended, or is to be cancelled
+                await _signalled(tx, message, one, its_row)
+    return SignalAnswer(status=status, text=text)
+
+
+async def _signalled(
+    tx: Tables, message: SendSignal, instance: str, row: Row
+) -> tuple[InstanceStatus, str]:
+    """What becomes of a signal to one instance: its status, and the words of the answer."""
+    status, asked = row.status, message.type
     if tx.again and asked is SignalType.CANCEL and status is InstanceStatus.CANCELLED:
-        return SignalAnswer(status=status, text="cancelled")  # the answer to it was lost
+        return status, "cancelled"  # the answer to it was lost
     alive = row.ours and row.owner is not None and (await tx.holder(row.owner)).alive
     pending = None if row.signal is None else row.signal.type
     stands = rules.standing(status, alive=alive, ours=row.ours, run=row.run)
@@ -78,7 +93,9 @@ async def send_signal(tx: Tables, message: SendSignal) -> SignalAnswer:
         await tx.put_signal(instance, Signal(asked, message.payload))
     if action in (Action.CARRY_OUT, Action.MARK):
         status = InstanceStatus.CANCELLED
+        await children.cascade(tx, instance)
         await tx.set_cancelled(instance)
+        children.note_end(tx, instance, row.run, status)
     if action is Action.CARRY_OUT:
         await tx.drop_lease(instance)
     if action in (Action.CARRY_OUT, Action.WITHDRAW, Action.PUT_BACK):
@@ -86,7 +103,7 @@ async def send_signal(tx: Tables, message: SendSignal) -> SignalAnswer:
     placing = rules.PLACED_BY.get(action)
     if row.run is not None and placing is not None:
         await tx.place_run(instance, placing)
-    return SignalAnswer(status=status, text=text)
+    return status, text
 
 
 async def send_custom_signal(tx: Tables, message: SendCustomSignal) -> Done:

@@ -44,7 +44,7 @@ from .job import Job
 from .owner import Owner
 from .pool import Pool
 from .preparing import Preparing
-from .queue import BATCHED, Queue
+from .queue import Queue, is_batched
 from .transactions import Transactions
 from .watch import Watch
 
@@ -101,7 +101,7 @@ class PostgresStore:
         if isinstance(message, Checkpoint):
             self._saves[message.instance_id] += 1
         waits = isinstance(message, _AFTER_CHECKPOINTS) and message.instance_id in self._saves
-        if isinstance(message, BATCHED) and self._preparing.is_ready and not waits:
+        if is_batched(message) and self._preparing.is_ready and not waits:
             self._queue.add([job])
         else:
             self._nursery.start_soon(self._carry_out, job)
@@ -136,7 +136,7 @@ class PostgresStore:
                 await self._preparing.prepare_for(job, patience)
                 if isinstance(job.message, _AFTER_CHECKPOINTS):
                     await self._until_saved(job.message.instance_id)
-                if isinstance(job.message, BATCHED):
+                if is_batched(job.message):
                     self._queue.add([job])
                     return
                 if isinstance(job.message, Vacuum):

@@ -13,7 +13,7 @@ import msgspec
 
 from ...messages import Existing, NewRun
 from ...types import RunState
-from ..structs import Holder, Kind, Lane, Ready
+from ..structs import Holder, Kind, Lane, Parent, Ready
 from ..values import ready_of
 from . import rows
 from .connection import Connection
@@ -39,11 +39,12 @@ WITH input AS MATERIALIZED (
     ON CONFLICT DO NOTHING RETURNING instance_id
 )
 INSERT INTO runtara_trio_runs (instance_id, tenant_id, workflow, version, queue, key, priority,
-    state, due_ms, ready_us)
+    state, due_ms, ready_us, parent_id, block, depth)
 SELECT input.instance_id, $1, workflow, version, queue, key, priority,
     CASE WHEN due > {NOW_MS} THEN 'timed' ELSE 'ready' END,
     CASE WHEN due > {NOW_MS} THEN due END,
-    CASE WHEN due > {NOW_MS} THEN due * 1000 ELSE {NOW_US} + n END
+    CASE WHEN due > {NOW_MS} THEN due * 1000 ELSE {NOW_US} + n END,
+    NULLIF($11, ''), NULLIF($12, ''), $13::bigint
 FROM input JOIN made ON made.instance_id = input.instance_id
 RETURNING instance_id
 """
@@ -130,7 +131,7 @@ _LOCK_READY = (
     " FOR NO KEY UPDATE OF i, r SKIP LOCKED"
 )
 _READ_READY = (
-    f"SELECT {rows.COLUMNS}, r.state, r.waiting_for, r.workflow, r.version, i.input, i.attempt,"
+    f"SELECT {rows.COLUMNS}{rows.RUN_COLUMNS}, r.workflow, r.version, i.input, i.attempt,"
     f" r.recoveries, i.started_at IS NOT NULL{rows.OF_INSTANCE.format(runs=rows.OF_RUN)}"
 )
 
@@ -153,7 +154,7 @@ WITH input AS MATERIALIZED (
     ON CONFLICT (instance_id) DO UPDATE SET started_at = excluded.started_at
 ), placed AS (
     UPDATE runtara_trio_runs r SET state = 'running', due_ms = NULL, waiting_for = NULL,
-        waits = false
+        waits_children = NULL, waits = false
     FROM input WHERE r.instance_id = input.instance_id
 )
 SELECT instance_id, epoch FROM leased
@@ -193,7 +194,9 @@ class PostgresClaims:
 
     # ---- starting
 
-    async def insert_runs(self, tenant_id: str, runs: Sequence[NewRun]) -> list[Existing | None]:
+    async def insert_runs(
+        self, tenant_id: str, runs: Sequence[NewRun], parent: Parent | None = None
+    ) -> list[Existing | None]:
         ids = [run.instance_id for run in runs]
         made = await self._run(
             _INSERT,
@@ -207,22 +210,35 @@ class PostgresClaims:
             [run.input for run in runs],
             [run.delay_ms for run in runs],
             [run.at_ms or 0 for run in runs],
+            "" if parent is None else parent.instance_id,
+            "" if parent is None else parent.block,
+            0 if parent is None else parent.depth,
         )
         new = {instance for (instance,) in made}
         if new:
             self.runs_changed = True
             await self._insert_attributes([run for run in runs if run.instance_id in new])
+        if new and parent is not None:
+            await self._run(
+                "UPDATE runtara_trio_runs SET children = children + $2::bigint"
+                " WHERE instance_id = $1",
+                parent.instance_id,
+                len(new),
+            )
         old: dict[str, Existing] = {}
         if len(new) < len(runs):
             found = await self._run(
-                "SELECT i.instance_id, i.tenant_id, r.workflow, i.input FROM instances i"
+                "SELECT i.instance_id, i.tenant_id, r.workflow, i.input, r.parent_id"
+                " FROM instances i"
                 " LEFT JOIN runtara_trio_runs r USING (instance_id)"
                 " WHERE i.instance_id = ANY ($1::text[])",
                 ids,
             )
             old = {
-                instance: Existing(tenant_id=tenant, workflow=workflow, input=given or b"")
-                for instance, tenant, workflow, given in found
+                instance: Existing(
+                    tenant_id=tenant, workflow=workflow, input=given or b"", parent_id=parent_id
+                )
+                for instance, tenant, workflow, given, parent_id in found
             }
         existing: list[Existing | None] = []
         for instance in ids:

@@ -79,8 +79,9 @@ class Preparing:
 
     async def find_runs(self, connection: Connection, *, make: bool) -> None:
         """Look for the tables of workflows; a store of 0.1 gets them now, where this role may."""
-        self.has_runs = await schema.has_runs(connection, self._name)
-        if make and not self.has_runs:
+        version = await schema.runs_version(connection, self._name)
+        self.has_runs = version == schema.RUNS_VERSION
+        if (make or version > 0) and not self.has_runs:
             with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
-                await schema.create_runs(connection)
+                await schema.create_runs(connection, self._name)
                 self.has_runs = True

@@ -12,7 +12,14 @@ from typing import Any
 import outcome
 import trio
 
-from ...messages import Checkpoint, CheckpointReply, GetCheckpoint, OutcomeReply, RecordOutcome
+from ...messages import (
+    Checkpoint,
+    CheckpointReply,
+    GetCheckpoint,
+    OutcomeReply,
+    RecordOutcome,
+    Request,
+)
 from ...tasks import RepeatedEvent
 from . import limits, saving, settings
 from .connection import Connection
@@ -20,7 +27,13 @@ from .failures import is_lost, no_answer, translated
 from .job import Job
 from .pool import Pool
 
-BATCHED = (Checkpoint, GetCheckpoint, RecordOutcome)
+
+def is_batched(message: Request[Any]) -> bool:
+    """Whether a message goes out with others. An outcome that locks the instances of children as
+    well goes alone: the locks of many are taken in one order."""
+    if isinstance(message, RecordOutcome):
+        return not message.concerns_children
+    return isinstance(message, (Checkpoint, GetCheckpoint))
 
 
 class Queue:

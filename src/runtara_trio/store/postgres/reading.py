@@ -23,7 +23,7 @@ _LISTED = (
 )
 _RUN = (
     ", r.workflow, r.version, r.queue, r.key, r.priority, r.state, r.due_ms, r.waiting_for,"
-    " r.recoveries"
+    " r.recoveries, r.parent_id, r.waits_children"
 )
 _OF_RUN = " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
 

@@ -27,9 +27,13 @@ OF_INSTANCE = (
     " LEFT JOIN pending_signals s ON s.instance_id = i.instance_id AND s.acknowledged_at IS NULL"
     "{runs} WHERE i.instance_id = ANY ($1::text[])"
 )
+RUN_COLUMNS = (
+    ", r.state, r.waiting_for, r.waits_children, r.parent_id, r.block, r.by_parent, r.children"
+)
+"""Behind those, where the tables of workflows are there."""
 OF_RUN = " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
 _READ = {
-    True: f"SELECT {COLUMNS}, r.state, r.waiting_for{OF_INSTANCE.format(runs=OF_RUN)}",
+    True: f"SELECT {COLUMNS}{RUN_COLUMNS}{OF_INSTANCE.format(runs=OF_RUN)}",
     False: f"SELECT {COLUMNS}{OF_INSTANCE.format(runs='')}",
 }
 

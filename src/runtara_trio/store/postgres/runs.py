@@ -13,7 +13,7 @@ import msgspec
 from ...messages import Ends, EndsSince, LookForWork, Result, Work
 from ...types import RunState, WorkerInfo
 from ..structs import Orphan, Placing
-from ..values import orphan_of, result_of, waiting_text
+from ..values import awaited_text, orphan_of, result_of, waiting_text
 from .claims import NOW_MS, NOW_US, PostgresClaims, columns
 from .liveness import AGE, LOCKED
 
@@ -21,14 +21,16 @@ _PLACE = f"""
 WITH input AS MATERIALIZED (
     SELECT t.*, CASE WHEN after_ms > 0 THEN {NOW_MS} + after_ms ELSE NULLIF(at_ms, 0) END AS due
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[],
-        $7::bigint[], $8::bigint[])
-    AS t (instance_id, state, at_ms, after_ms, waiting_for, counts, anew, forgives)
+        $7::bigint[], $8::bigint[], $9::text[])
+    AS t (instance_id, state, at_ms, after_ms, waiting_for, counts, anew, forgives, awaited)
 ), placed AS (
     UPDATE runtara_trio_runs r SET state = input.state, due_ms = due,
-        waiting_for = NULLIF(input.waiting_for, ''), waits = false,
+        waiting_for = NULLIF(input.waiting_for, ''), waits_children = NULLIF(awaited, ''),
+        waits = false,
         ready_us = CASE WHEN anew = 1 THEN COALESCE(due * 1000, {NOW_US}) ELSE ready_us END,
         recoveries = CASE WHEN forgives = 1 THEN 0 ELSE recoveries END,
-        ended = CASE WHEN input.state = 'ended' THEN nextval('runtara_trio_ends') END
+        ended = CASE WHEN input.state = 'ended' THEN nextval('runtara_trio_ends') END,
+        ended_ms = CASE WHEN input.state = 'ended' THEN {NOW_MS} END
     FROM input WHERE r.instance_id = input.instance_id
 )
 UPDATE instances i SET attempt = attempt + 1, max_attempts = GREATEST(max_attempts, attempt + 1)
@@ -122,9 +124,13 @@ class PostgresRuns(PostgresClaims):
 
     async def mark_runs(self, waiting: Sequence[str], working: Sequence[str]) -> None:
         await self._run(
-            "UPDATE runtara_trio_runs r SET waits = r.instance_id = ANY ($1::text[])"
-            " FROM runtara_trio_leases l WHERE l.instance_id = r.instance_id AND l.owner = $3"
-            " AND r.instance_id = ANY ($1::text[] || $2::text[])",
+            # in the order in which all lock them, see ``answers/children.py``
+            "WITH mine AS MATERIALIZED (SELECT r.instance_id FROM runtara_trio_runs r"
+            " JOIN runtara_trio_leases l USING (instance_id) WHERE l.owner = $3"
+            " AND r.instance_id = ANY ($1::text[] || $2::text[])"
+            " ORDER BY r.instance_id FOR NO KEY UPDATE OF r)"
+            " UPDATE runtara_trio_runs r SET waits = r.instance_id = ANY ($1::text[])"
+            " FROM mine WHERE mine.instance_id = r.instance_id",
             list(waiting),
             list(working),
             self._owner.name,
@@ -186,8 +192,9 @@ class PostgresRuns(PostgresClaims):
 
     async def results(self, instance_ids: Sequence[str]) -> dict[str, Result]:
         found = await self._run(
-            "SELECT i.instance_id, i.status::text, i.tenant_id, r.workflow, i.output, i.error"
-            " FROM instances i LEFT JOIN runtara_trio_runs r USING (instance_id)"
+            "SELECT i.instance_id, i.status::text, i.tenant_id, r.workflow, i.output, i.error,"
+            " r.ended, r.ended_ms, r.by_parent FROM instances i"
+            " LEFT JOIN runtara_trio_runs r USING (instance_id)"
             " WHERE i.instance_id = ANY ($1::text[])",
             list(instance_ids),
         )
@@ -204,4 +211,5 @@ def _placed(instance_id: str, placing: Placing) -> tuple[Any, ...]:
         int(placing.counts),
         int(placing.anew),
         int(placing.forgives),
+        awaited_text(placing.awaited) or "",
     )

@@ -184,8 +184,7 @@ INSERT INTO runtara_trio_schema SELECT 2
     WHERE NOT EXISTS (SELECT 1 FROM runtara_trio_schema);
 """
 
-RUNS_VERSION = 1
-RUN_TABLES = f"""
+_RUN_TABLES = f"""
 CREATE TABLE IF NOT EXISTS runtara_trio_runs_schema (
     version INTEGER NOT NULL
 );
@@ -236,24 +235,43 @@ CREATE TABLE IF NOT EXISTS runtara_trio_workers (
     info TEXT NOT NULL,
     PRIMARY KEY (owner, name)
 );
-INSERT INTO runtara_trio_runs_schema SELECT {RUNS_VERSION}
+INSERT INTO runtara_trio_runs_schema SELECT 1
     WHERE NOT EXISTS (SELECT 1 FROM runtara_trio_runs_schema);
 """
-"""Those of workflows, with a version of their own: 0.1 refuses a newer one of the others."""
+_CHILDREN = """
+ALTER TABLE runtara_trio_runs
+    ADD COLUMN IF NOT EXISTS depth INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS block TEXT,
+    ADD COLUMN IF NOT EXISTS children INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS by_parent BOOLEAN NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS waits_children TEXT,
+    ADD COLUMN IF NOT EXISTS ended_ms BIGINT;
+DROP INDEX IF EXISTS runtara_trio_children;
+CREATE INDEX IF NOT EXISTS runtara_trio_children_of ON runtara_trio_runs
+    (parent_id, block, ended) WHERE parent_id IS NOT NULL;
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN)
+"""The tables of workflows, which have a version of their own: 0.1 refuses a newer one of the
+others. The number of a step is the version that it makes."""
+RUNS_VERSION = len(RUN_STEPS)
 
 
-async def has_runs(connection: Connection, name: str) -> bool:
-    """Whether the tables of workflows are there. Raises StoreError: of a newer version."""
+async def runs_version(connection: Connection, name: str) -> int:
+    """The version of the tables of workflows; 0: they are not there.
+
+    Raises:
+      StoreError: a newer version.
+    """
     ((there,),) = await connection.run("SELECT to_regclass('runtara_trio_runs_schema') IS NOT NULL")
     if not there:
-        return False
+        return 0
     ((version,),) = await connection.run("SELECT version FROM runtara_trio_runs_schema")
     if version > RUNS_VERSION:
         raise StoreError(
             f"{name} is of a newer runtara-trio (workflows {version}, this one knows "
             f"{RUNS_VERSION}); upgrade runtara-trio"
         )
-    return True
+    return int(version)
 
 
 async def is_ready(connection: Connection, name: str) -> bool:
@@ -322,15 +340,19 @@ def from_ms(ms: int) -> str:
     return datetime.fromtimestamp(min(ms, last) / 1000, UTC).isoformat()
 
 
-async def create_runs(connection: Connection) -> None:
-    """Make the tables of workflows. First starts may race."""
+async def create_runs(connection: Connection, name: str) -> None:
+    """Make the tables of workflows, or bring them to this version. First starts may race."""
     await connection.run(f"SELECT pg_advisory_lock({LOCK})")
     try:
         ((collation,),) = await connection.run(
             "SELECT attcollation::regcollation::text FROM pg_attribute"
             " WHERE attrelid = 'instances'::regclass AND attname = 'instance_id'"
         )
-        await connection.script(RUN_TABLES.format(id=ID if '"C"' in collation else "TEXT"))
+        steps = RUN_STEPS[await runs_version(connection, name) :]
+        made = "".join(steps).format(id=ID if '"C"' in collation else "TEXT")
+        await connection.script(
+            f"{made}UPDATE runtara_trio_runs_schema SET version = {RUNS_VERSION};"
+        )
     finally:
         if not connection.broken:
             await connection.run(f"SELECT pg_advisory_unlock({LOCK})")

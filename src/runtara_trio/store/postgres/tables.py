@@ -18,18 +18,18 @@ from ...messages import (
     ReadCheckpoints,
 )
 from ...types import InstanceInfo, Signal
-from ..structs import Custom, Details, End, Holder, Kind, Listed, Row
+from ..structs import ChildEnd, Custom, Details, End, Holder, Kind, Listed, Row
 from ..tables import Doubtful
 from ..values import signal_of
 from . import lists, outcomes, reading, rows, upkeep
+from .children import PostgresChildren
 from .connection import Connection
 from .liveness import ALIVE, LIVING, LOCKED, Liveness
 from .owner import Owner
-from .runs import PostgresRuns
 from .schema import NEXT_EPOCH, from_ms
 
 
-class PostgresTables(PostgresRuns):
+class PostgresTables(PostgresChildren):
     """A transaction; see :class:`runtara_trio.store.tables.Tables`."""
 
     def __init__(
@@ -54,6 +54,7 @@ class PostgresTables(PostgresRuns):
         self.announces = False
         """Once it has committed, those who listen for signals are told."""
         self.runs_changed = False
+        self.child_ends: list[ChildEnd] = []
         self._has_runs = runs
         self.leased: list[tuple[str, int | None]] = []
         """Leases taken, and given up (None), once it has committed."""
@@ -76,6 +77,9 @@ class PostgresTables(PostgresRuns):
     async def flush(self) -> None:
         """Write the outcomes that were recorded. They are one statement, however many."""
         if self._ends:
+            if self.child_ends or any(end.has_children for end in self._ends):
+                parents = [end.parent_id for end in self.child_ends]
+                await self.lock_runs([*(end.instance_id for end in self._ends), *parents])
             await outcomes.record(self._connection, self._ends)
             await self.place_runs(
                 [(end.instance_id, end.run) for end in self._ends if end.run is not None]
@@ -384,7 +388,7 @@ class PostgresTables(PostgresRuns):
         await upkeep.heartbeat(self._connection, self._owner.name, instance_ids)
 
     async def prune(self, before_ms: int, limit: int) -> int:
-        return await upkeep.prune(self._connection, before_ms, limit)
+        return await upkeep.prune(self._connection, before_ms, limit, runs=self._has_runs)
 
     async def size(self) -> int:
         return await upkeep.size(self._connection)

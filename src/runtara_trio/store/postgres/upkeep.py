@@ -21,6 +21,13 @@ _SIZES = " + ".join(f"pg_total_relation_size('{name}')" for name in _TABLES)
 _SIZE = f"SELECT {_SIZES}"
 
 
+_NO_PARENT = (  # a replay of a parent that has not ended needs its children
+    " AND NOT EXISTS (SELECT 1 FROM runtara_trio_runs r JOIN instances p"
+    " ON p.instance_id = r.parent_id WHERE r.instance_id = instances.instance_id"
+    " AND p.status NOT IN ({finished}))"
+)
+
+
 async def heartbeat(
     connection: Connection, owner: str | None, instance_ids: tuple[str, ...]
 ) -> None:
@@ -43,7 +50,8 @@ async def heartbeat(
     )
 
 
-async def prune(connection: Connection, before_ms: int, limit: int) -> int:
+async def prune(connection: Connection, before_ms: int, limit: int, *, runs: bool) -> int:
+    """``runs``: the tables of workflows are there."""
     finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
     ended = "COALESCE(finished_at, started_at, created_at)"  # a core's cancel leaves it empty
     await connection.run(PLAN_FOR_VALUES)
@@ -51,7 +59,8 @@ async def prune(connection: Connection, before_ms: int, limit: int) -> int:
         # Locked where it is looked at: one that is revived meanwhile is not removed.
         "DELETE FROM instances WHERE instance_id = ANY (ARRAY(SELECT instance_id FROM instances"
         f" WHERE status IN ({finished}) AND {ended} < $1::text::timestamptz"
-        f" ORDER BY {ended} LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1",
+        + (_NO_PARENT.format(finished=finished) if runs else "")
+        + f" ORDER BY {ended} LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1",
         from_ms(before_ms),
         limit,
     )

@@ -10,7 +10,7 @@ import msgspec
 
 from ...messages import Existing, NewRun
 from ...types import RunState
-from ..structs import Holder, Kind, Lane, Ready
+from ..structs import Holder, Kind, Lane, Parent, Ready
 from ..values import ready_of
 from .leases import Leases
 from .schema import started_text, time_text
@@ -20,7 +20,8 @@ PROMOTED = 1000
 
 LOCK = (
     "SELECT i.tenant_id, i.status, l.epoch, l.owner, b.started_at = i.started_at,"
-    " s.signal_type, s.payload, i.output, i.error, NULL, r.state, r.waiting_for"
+    " s.signal_type, s.payload, i.output, i.error, NULL, r.state, r.waiting_for,"
+    " r.waits_children, r.parent_id, r.block, r.by_parent, r.children"
 )
 OF_INSTANCE = (
     " FROM instances i"
@@ -50,7 +51,9 @@ class SqliteClaims:
 
     # ---- starting
 
-    async def insert_runs(self, tenant_id: str, runs: Sequence[NewRun]) -> list[Existing | None]:
+    async def insert_runs(
+        self, tenant_id: str, runs: Sequence[NewRun], parent: Parent | None = None
+    ) -> list[Existing | None]:
         created = time_text(int(self.now))
         existing: list[Existing | None] = []
         for number, run in enumerate(runs):
@@ -61,25 +64,36 @@ class SqliteClaims:
             ).rowcount
             existing.append(None if made == 1 else self._existing(run.instance_id))
             if made == 1:
-                self._insert_run(tenant_id, run, self._now_us + number)
+                self._insert_run(tenant_id, run, self._now_us + number, parent)
                 self.runs_changed = True
+        if parent is not None:
+            self.db.execute(
+                "UPDATE runtara_trio_runs SET children = children + ? WHERE instance_id = ?",
+                (existing.count(None), parent.instance_id),
+            )
         return existing
 
     def _existing(self, instance_id: str) -> Existing:
         found = self.db.execute(
-            "SELECT i.tenant_id, r.workflow, i.input FROM instances i LEFT JOIN runtara_trio_runs r"
-            " ON r.instance_id = i.instance_id WHERE i.instance_id = ?",
+            "SELECT i.tenant_id, r.workflow, i.input, r.parent_id FROM instances i"
+            " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
+            " WHERE i.instance_id = ?",
             (instance_id,),
         ).fetchone()
-        return Existing(tenant_id=found[0], workflow=found[1], input=found[2] or b"")
+        return Existing(
+            tenant_id=found[0], workflow=found[1], input=found[2] or b"", parent_id=found[3]
+        )
 
-    def _insert_run(self, tenant_id: str, run: NewRun, ready_us: int) -> None:
+    def _insert_run(
+        self, tenant_id: str, run: NewRun, ready_us: int, parent: Parent | None
+    ) -> None:
         now_ms = int(self.now * 1000)
         due = run.at_ms if run.at_ms is not None else now_ms + run.delay_ms
         waits = due > now_ms
         self.db.execute(
             "INSERT INTO runtara_trio_runs (instance_id, tenant_id, workflow, version, queue, key,"
-            " priority, state, due_ms, ready_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " priority, state, due_ms, ready_us, parent_id, block, depth)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 run.instance_id,
                 tenant_id,
@@ -91,6 +105,9 @@ class SqliteClaims:
                 (RunState.TIMED if waits else RunState.READY).value,
                 due if waits else None,
                 due * 1000 if waits else ready_us,
+                None if parent is None else parent.instance_id,
+                None if parent is None else parent.block,
+                0 if parent is None else parent.depth,
             ),
         )
         for name, value in run.attributes.items():
@@ -244,7 +261,7 @@ class SqliteClaims:
         )
         self.db.executemany(
             "UPDATE runtara_trio_runs SET state = 'running', due_ms = NULL, waiting_for = NULL,"
-            " waits = 0 WHERE instance_id = ?",
+            " waits_children = NULL, waits = 0 WHERE instance_id = ?",
             [(instance,) for instance in leases],
         )
         for dead in {one.owner for _, one in taken if one is not None}:

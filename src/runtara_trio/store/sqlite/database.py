@@ -24,7 +24,7 @@ from ...errors import StoreError
 from ...messages import Checkpoint, GetCheckpoint, Request, Vacuum
 from ...tasks import Answer
 from ...types import Signal
-from ..answers import ANSWERS
+from ..answers import ANSWERS, tell_parents
 from ..driving import drive
 from ..location import Location
 from ..values import signal_of
@@ -368,7 +368,9 @@ def _answer(tx: SqliteTables, saving: Saving, message: Request[Any]) -> Any:
         return saving.checkpoint(message)
     if isinstance(message, GetCheckpoint):
         return saving.get(message)
-    return drive(dispatch(ANSWERS, tx, message))
+    reply = drive(dispatch(ANSWERS, tx, message))
+    drive(tell_parents(tx))
+    return reply
 
 
 class _Undo(Exception):

@@ -68,6 +68,7 @@ class StoreFile:
                     "or start a program on it first"
                 )
             self._identity = None if self.path is None else _identity(self.path)
+            schema.upgrade_runs(self.db)
             self._stand_ins = has_tables and not self._has_all()
             if self._stand_ins:
                 schema.stand_in(self.db)
@@ -82,7 +83,7 @@ class StoreFile:
             self._drop_stand_ins()
 
     def _has_all(self) -> bool:
-        return schema.has_ours(self.db) and schema.has_runs(self.db)
+        return schema.has_ours(self.db) and schema.runs_version(self.db) > 0
 
     def make_ready(self, now: float) -> None:
         """What a register needs, outside of a transaction: no core at work, and WAL.

@@ -89,7 +89,8 @@ def _wanted(
         wanted.append(
             (
                 "r.state = 'ready' AND (r.queue, r.workflow, r.version) IN"
-                f" (SELECT {parts} FROM json_each(?) k) AND NOT EXISTS (SELECT 1 FROM json_each(?) k"
+                f" (SELECT {parts} FROM json_each(?) k)"
+                " AND NOT EXISTS (SELECT 1 FROM json_each(?) k"
                 " CROSS JOIN json_each(k.value, '$[3]') t WHERE (r.queue, r.workflow, r.version,"
                 f" r.tenant_id) = ({parts}, t.value))",
                 (values, values),

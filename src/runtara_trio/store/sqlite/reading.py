@@ -18,7 +18,7 @@ _LISTED = (
     "SELECT i.rowid, i.instance_id, i.tenant_id, i.status, i.checkpoint_id, i.created_at,"
     " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type,"
     " b.started_at = i.started_at, r.workflow, r.version, r.queue, r.key, r.priority, r.state,"
-    " r.due_ms, r.waiting_for, r.recoveries FROM instances i"
+    " r.due_ms, r.waiting_for, r.recoveries, r.parent_id, r.waits_children FROM instances i"
     " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
     " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
     " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"

@@ -10,7 +10,7 @@ import msgspec
 from ...messages import Ends, EndsSince, LookForWork, Result, Work
 from ...types import RunState, WorkerInfo
 from ..structs import Orphan, Placing
-from ..values import orphan_of, result_of, waiting_text
+from ..values import awaited_text, orphan_of, result_of, waiting_text
 from .claims import SqliteClaims
 from .schema import time_text
 
@@ -25,19 +25,23 @@ class SqliteRuns(SqliteClaims):
         if placing.after_ms is not None:
             due = int(self.now * 1000) + placing.after_ms
         self.db.execute(
-            "UPDATE runtara_trio_runs SET state = ?, due_ms = ?, waiting_for = ?, waits = 0,"
+            "UPDATE runtara_trio_runs SET state = ?, due_ms = ?, waiting_for = ?,"
+            " waits_children = ?, waits = 0,"
             " ready_us = CASE WHEN ? THEN COALESCE(? * 1000, ?) ELSE ready_us END,"
             " recoveries = CASE WHEN ? THEN 0 ELSE recoveries END, ended = CASE WHEN ? THEN"
-            " (SELECT ended + 1 FROM runtara_trio_runs_schema) END WHERE instance_id = ?",
+            " (SELECT ended + 1 FROM runtara_trio_runs_schema) END, ended_ms = ?"
+            " WHERE instance_id = ?",
             (
                 placing.state.value,
                 due,
                 waiting_text(placing.waiting_for),
+                awaited_text(placing.awaited),
                 placing.anew,
                 due,
                 self._now_us,
                 placing.forgives,
                 ended,
+                int(self.now * 1000) if ended else None,
                 instance_id,
             ),
         )
@@ -104,7 +108,7 @@ class SqliteRuns(SqliteClaims):
     # ---- looking, workers, ends
 
     async def look(self, message: LookForWork) -> Work:
-        queues, workflows = _json(message.queues), _json(message.workflows)
+        queues, workflows = as_json(message.queues), as_json(message.workflows)
         rows = self.db.execute(
             "WITH RECURSIVE leasing (owner) AS (SELECT MIN(owner) FROM runtara_trio_leases"
             " UNION ALL SELECT (SELECT MIN(l.owner) FROM runtara_trio_leases l"
@@ -174,13 +178,14 @@ class SqliteRuns(SqliteClaims):
 
     async def results(self, instance_ids: Sequence[str]) -> dict[str, Result]:
         rows = self.db.execute(
-            "SELECT i.instance_id, i.status, i.tenant_id, r.workflow, i.output, i.error"
+            "SELECT i.instance_id, i.status, i.tenant_id, r.workflow, i.output, i.error, r.ended,"
+            " r.ended_ms, r.by_parent"
             " FROM json_each(?) j JOIN instances i ON i.instance_id = j.value"
             " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id",
-            (_json(instance_ids),),
+            (as_json(instance_ids),),
         )
         return {row[0]: result_of(*row[1:]) for row in rows.fetchall()}
 
 
-def _json(values: Iterable[Any]) -> str:
+def as_json(values: Iterable[Any]) -> str:
     return msgspec.json.encode(list(values)).decode()

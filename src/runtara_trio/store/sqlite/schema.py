@@ -155,9 +155,7 @@ OUR_NAMES = (
     "runtara_trio_starts",
 )
 
-RUNS_VERSION = 1
-
-RUN_TABLES = """
+_RUN_TABLES = """
 CREATE {temp} TABLE IF NOT EXISTS runtara_trio_runs_schema (
     version INTEGER NOT NULL,
     ended INTEGER NOT NULL
@@ -208,6 +206,20 @@ CREATE {temp} TABLE IF NOT EXISTS runtara_trio_workers (
     PRIMARY KEY (owner, name)
 )
 """
+_CHILDREN = """
+ALTER TABLE {schema}.runtara_trio_runs ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.runtara_trio_runs ADD COLUMN block TEXT;
+ALTER TABLE {schema}.runtara_trio_runs ADD COLUMN children INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.runtara_trio_runs ADD COLUMN by_parent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.runtara_trio_runs ADD COLUMN waits_children TEXT;
+ALTER TABLE {schema}.runtara_trio_runs ADD COLUMN ended_ms INTEGER;
+DROP INDEX IF EXISTS {schema}.runtara_trio_children;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_children_of ON runtara_trio_runs
+    (parent_id, block, ended) WHERE parent_id IS NOT NULL
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN)
+"""The tables of workflows; the number of a step is the version that it makes."""
+RUNS_VERSION = len(RUN_STEPS)
 RUN_NAMES = (
     "runtara_trio_runs_schema",
     "runtara_trio_runs",
@@ -228,9 +240,12 @@ def has_ours(db: sqlite3.Connection) -> bool:
     return "runtara_trio_schema" in tables(db)
 
 
-def has_runs(db: sqlite3.Connection) -> bool:
-    """Whether the tables of workflows are there, too: 0.1 made none."""
-    return "runtara_trio_runs_schema" in tables(db)
+def runs_version(db: sqlite3.Connection) -> int:
+    """The version of the tables of workflows; 0: they are not there, 0.1 made none."""
+    if "runtara_trio_runs_schema" not in tables(db):
+        return 0
+    (version,) = db.execute("SELECT version FROM main.runtara_trio_runs_schema").fetchone()
+    return int(version)
 
 
 def check_version(db: sqlite3.Connection, path: str) -> bool:
@@ -256,13 +271,12 @@ def check_version(db: sqlite3.Connection, path: str) -> bool:
                 f"{path} is of a newer runtara-trio (schema {version}, this one knows "
                 f"{VERSION}); upgrade runtara-trio"
             )
-    if "runtara_trio_runs_schema" in names:
-        (version,) = db.execute("SELECT version FROM main.runtara_trio_runs_schema").fetchone()
-        if version > RUNS_VERSION:
-            raise StoreError(
-                f"{path} is of a newer runtara-trio (workflows {version}, this one knows "
-                f"{RUNS_VERSION}); upgrade runtara-trio"
-            )
+    version = runs_version(db)
+    if version > RUNS_VERSION:
+        raise StoreError(
+            f"{path} is of a newer runtara-trio (workflows {version}, this one knows "
+            f"{RUNS_VERSION}); upgrade runtara-trio"
+        )
     return True
 
 
@@ -277,20 +291,38 @@ def create(db: sqlite3.Connection) -> None:
             [(version, what, bytes.fromhex(digest)) for version, what, digest in CORE_MIGRATIONS],
         )
     references = "REFERENCES instances (instance_id) ON DELETE CASCADE"
-    if not has_runs(db):
-        _script(db, RUN_TABLES.format(temp="", schema="main", references=references))
-        db.execute(
-            "INSERT INTO runtara_trio_runs_schema (version, ended) VALUES (?, 0)", (RUNS_VERSION,)
-        )
+    _make_runs(db, references)
     if not has_ours(db):
         _script(db, OUR_TABLES.format(temp="", schema="main", references=references))
         db.execute("INSERT INTO runtara_trio_schema (version, epoch) VALUES (?, 0)", (VERSION,))
 
 
+def upgrade_runs(db: sqlite3.Connection) -> None:
+    """Bring tables of workflows that are there to this version; in a transaction of its own."""
+    if 0 < runs_version(db) < RUNS_VERSION:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            _make_runs(db, "REFERENCES instances (instance_id) ON DELETE CASCADE")
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+
+
+def _make_runs(db: sqlite3.Connection, references: str) -> None:
+    version = runs_version(db)
+    for step in RUN_STEPS[version:]:
+        _script(db, step.format(temp="", schema="main", references=references))
+    if version == 0:
+        db.execute("INSERT INTO runtara_trio_runs_schema (version, ended) VALUES (0, 0)")
+    db.execute("UPDATE runtara_trio_runs_schema SET version = ?", (RUNS_VERSION,))
+
+
 def stand_in(db: sqlite3.Connection) -> None:
     """Empty temporary tables in place of ours, so that an operator's statements read a
     database that only a core has used, or a program of 0.1, and leave it as it is."""
-    for there, statements in ((has_ours(db), OUR_TABLES), (has_runs(db), RUN_TABLES)):
+    ours, runs = has_ours(db), runs_version(db) > 0
+    for there, statements in ((ours, OUR_TABLES), *((runs, step) for step in RUN_STEPS)):
         if not there:
             _script(db, statements.format(temp="TEMP", schema="temp", references=""))
 

@@ -18,9 +18,10 @@ def start(db: sqlite3.Connection, tenant_id: str, run: NewRun, now: float) -> Ex
       StoreError: the database has no tables of runs.
       sqlite3.Error: as SQLite says.
     """
-    if not schema.has_runs(db):
+    if schema.runs_version(db) != schema.RUNS_VERSION:
         raise StoreError(
-            "this database has no tables of workflows yet; open a client or a worker on it once"
+            "this database has no tables of workflows of this version yet; open a client or a "
+            "worker on it once"
         )
     tx = SqliteClaims()
     tx.db, tx.now = db, now

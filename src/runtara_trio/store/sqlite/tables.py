@@ -17,17 +17,17 @@ from ...messages import (
     ReadCheckpoints,
 )
 from ...types import FINISHED, InstanceInfo, InstanceStatus, Signal
-from ..structs import Custom, Details, End, Holder, Kind, Listed, Row
+from ..structs import ChildEnd, Custom, Details, End, Holder, Kind, Listed, Row
 from ..values import as_bytes, row_of, signal_of
 from . import lists, reading, rows
+from .children import SqliteChildren
 from .claims import LOCK, OF_INSTANCE
 from .file import StoreFile
 from .leases import Leases
-from .runs import SqliteRuns
 from .schema import started_text, time_text
 
 
-class SqliteTables(SqliteRuns):
+class SqliteTables(SqliteChildren):
     """A batch's view of the store; see :class:`runtara_trio.store.tables.Tables`."""
 
     again = False
@@ -43,6 +43,7 @@ class SqliteTables(SqliteRuns):
         """Leases taken, and given up (None), in this order, once it has committed."""
         self.dead_files: list[str] = []
         """Side files to be removed then."""
+        self.child_ends: list[ChildEnd] = []
         self.signals_changed = False
         self.runs_changed = False
         self._file = file
@@ -328,10 +329,14 @@ class SqliteTables(SqliteRuns):
     async def prune(self, before_ms: int, limit: int) -> int:
         finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
         return self.db.execute(
-            "DELETE FROM instances WHERE instance_id IN (SELECT instance_id FROM instances"
-            f" WHERE status IN ({finished}) AND CAST(strftime('%s',"
+            "DELETE FROM instances WHERE instance_id IN (SELECT i.instance_id FROM instances i"
+            f" WHERE i.status IN ({finished}) AND CAST(strftime('%s',"
             # a core leaves finished_at empty where it cancels
-            " COALESCE(finished_at, started_at, created_at)) AS INTEGER) * 1000 < ? LIMIT ?)",
+            " COALESCE(i.finished_at, i.started_at, i.created_at)) AS INTEGER) * 1000 < ?"
+            # a replay of its parent needs it
+            " AND NOT EXISTS (SELECT 1 FROM runtara_trio_runs r JOIN instances p"
+            " ON p.instance_id = r.parent_id WHERE r.instance_id = i.instance_id"
+            f" AND p.status NOT IN ({finished})) LIMIT ?)",
             (before_ms, limit),
         ).rowcount
 

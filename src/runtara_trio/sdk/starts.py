@@ -13,10 +13,11 @@ import msgspec
 
 from ..clock import Seconds, check_seconds
 from ..codec import Codec
+from ..engine.services import SharedBackend
 from ..errors import CodecError, ConfigError, InstanceExists
 from ..ids import check_instance_id, check_name_of, check_text
-from ..messages import Existing, NewRun
-from ..sdk.workflow import (
+from ..messages import Existing, ListWorkers, NewRun
+from .workflow import (
     DEFAULT_QUEUE,
     AnyWorkflow,
     Workflow,
@@ -57,6 +58,15 @@ class StartOptions(TypedDict, total=False):
     key: str | None
     attributes: Mapping[str, str | int | float | bool] | None
     version: int | None
+
+
+async def newest_version(shared: SharedBackend, workflow: str) -> int:
+    """The newest version of a workflow that a living worker runs, else 1."""
+    workers = (await shared.request(ListWorkers())).workers
+    return max(
+        (version for one in workers for name, version in one.workflows if name == workflow),
+        default=1,
+    )
 
 
 def new_id() -> str:
