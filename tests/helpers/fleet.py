@@ -68,13 +68,15 @@ class Ledger:
         """Whether a process has worked on one of these."""
         return any(one.pid == pid and one.instance in instances for one in self.lines())
 
-    def check(self, results: dict[str, list[str]], *, stopped: int | None = None) -> None:
+    def check(
+        self, results: dict[str, list[str]], *, stopped: int | None = None, moves: bool = False
+    ) -> None:
         """Nothing that was saved was done again, and no run was in two places at once.
 
         ``results``: by instance, the token of each step as it was saved; no others are looked at.
         ``stopped``: a process that was stopped past its lease. It may do what it does until its
         next write, which is not saved: the step that it is in, and the one behind a save whose
-        answer was on its way.
+        answer was on its way. ``moves``: runs that wait are unloaded, and go on anywhere.
         """
         lines = self.lines()
         ending = {one.pid for one in lines if one.what in ("kill", "stop")}
@@ -97,7 +99,7 @@ class Ledger:
                 continue
             if line.what == "begin":
                 begun.setdefault((line.instance, line.step), []).append(line)
-            if line.pid != pids[-1]:
+            if line.pid != pids[-1] and not moves:
                 # It has left a process that was to end, and does not come back there.
                 assert pids[-1] in ends, (line, pids)
                 assert line.pid not in pids, (line, pids)

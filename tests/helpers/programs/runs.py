@@ -95,6 +95,34 @@ async def asks(sdk: RuntaraSdk, questions: list[str]) -> list[str]:
 
 
 @workflow
+async def tree(sdk: RuntaraSdk, generations: int, children: int, seconds: float) -> list[str]:
+    """A step, children that are trees, and a step."""
+    tokens = [await step(sdk.instance_id, 0, seconds)]
+    note("saved", sdk.instance_id, 0, tokens[-1])
+    if generations:
+        async with sdk.open_children("c") as below:
+            args = generations - 1, children, seconds
+            started = [await below.start(tree, *args, name=str(n)) for n in range(children)]
+            for child in started:
+                assert len(await child.result()) == 2
+    tokens.append(await step(sdk.instance_id, 1, seconds))
+    note("saved", sdk.instance_id, 1, tokens[-1])
+    return tokens
+
+
+@workflow
+async def stays(sdk: RuntaraSdk, generations: int) -> None:
+    """A chain of children; the last one waits for ever."""
+    if generations:
+        await sdk.call(stays, generations - 1, name="c")
+    note("stays", sdk.instance_id, 0)
+    try:
+        await sdk.wait_for_signal("never")
+    finally:
+        note("left", sdk.instance_id, 0)
+
+
+@workflow
 async def poison(sdk: RuntaraSdk) -> str:
     """Kills its process, when others have begun there."""
     note("poison", sdk.instance_id, 0)
@@ -105,7 +133,7 @@ async def poison(sdk: RuntaraSdk) -> str:
 
 
 async def main() -> None:
-    workflows = [steps, job, blocks, asks, poison]
+    workflows = [steps, job, blocks, asks, tree, stays, poison]
     async with open_worker(config, workflows, **options) as worker:
         if terminates:
             signal.raise_signal(signal.SIGTERM)
