@@ -40,6 +40,7 @@ from .layers import drawn as _drawn
 from .messages import CheckpointPage, EventPage, InstancePage, SignalAnswer
 from .opening import open_backend
 from .sdk.block import open_runtara
+from .sdk.children import Child, Children
 from .sdk.current import current_sdk
 from .sdk.durable import durable
 from .sdk.operator import Operator
@@ -59,6 +60,9 @@ from .types import (
     InstanceStatus,
     InstanceSummary,
     Outcome,
+    Queue,
+    QueueInfo,
+    Rate,
     RunInfo,
     RunState,
     Signal,
@@ -78,6 +82,8 @@ __all__ = [
     "CheckpointPage",
     "CheckpointRecord",
     "CheckpointResult",
+    "Child",
+    "Children",
     "Client",
     "Clock",
     "Codec",
@@ -107,6 +113,9 @@ __all__ = [
     "Operator",
     "Outcome",
     "OutcomeNotRecorded",
+    "Queue",
+    "QueueInfo",
+    "Rate",
     "RegistrationError",
     "RequestTimeout",
     "Retry",

@@ -197,4 +197,8 @@ class Client(_Front):
 
     list = _awaitable(on_trio.Client.list)
     count = _awaitable(on_trio.Client.count)
-    workers = _awaitable(on_trio.Client.workers)
+    list_workers = _awaitable(on_trio.Client.list_workers)
+    set_queue = _awaitable(on_trio.Client.set_queue)
+    pause_queue = _awaitable(on_trio.Client.pause_queue)
+    resume_queue = _awaitable(on_trio.Client.resume_queue)
+    list_queues = _awaitable(on_trio.Client.list_queues)

@@ -182,4 +182,8 @@ class Client(_Front):
 
     list = _blocking(on_trio.Client.list)
     count = _blocking(on_trio.Client.count)
-    workers = _blocking(on_trio.Client.workers)
+    list_workers = _blocking(on_trio.Client.list_workers)
+    set_queue = _blocking(on_trio.Client.set_queue)
+    pause_queue = _blocking(on_trio.Client.pause_queue)
+    resume_queue = _blocking(on_trio.Client.resume_queue)
+    list_queues = _blocking(on_trio.Client.list_queues)

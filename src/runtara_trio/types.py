@@ -33,6 +33,8 @@ class RunState(enum.StrEnum):
 
     READY = "ready"
     """The next free worker takes it."""
+    BEHIND = "behind"
+    """Ready once its key has a turn for it."""
     SUSPECT = "suspect"
     """Ready, but its workers died twice in a row: it is taken alone."""
     TIMED = "timed"
@@ -131,6 +133,54 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The instance that it is a child of."""
     waiting_for_children: bool = False
     """It waits for the end of children, while it is not loaded."""
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """So many in any window of so many seconds: ``Rate(100, per=60.0)``."""
+
+    count: int
+    per: float
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """What a queue allows. None: as many as there are.
+
+    Of runs that wait for longer than a second nothing is counted but the turn of their key.
+    """
+
+    name: str
+    limit: int | None = None
+    """Runs at once, over all workers."""
+    per_worker: int | None = None
+    """Runs at once in each worker."""
+    rate: Rate | None = None
+    """Runs that begin; one that goes on is not counted again."""
+    key_limit: int | None = None
+    """Runs at once of each key of each tenant; 1: one after the other, in the order of their
+    starts."""
+
+    @property
+    def has_places(self) -> bool:
+        """Whether a run that has waited must ask before it goes on."""
+        return self.limit is not None or self.per_worker is not None
+
+
+class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue, and what there is in it."""
+
+    queue: Queue
+    stored: bool
+    """Somebody has said what it allows; else it allows everything."""
+    paused: bool
+    """Nothing is claimed from it."""
+    ready: int
+    """Runs that a worker may take, up to 10,000."""
+    behind: int
+    """Runs that wait for the turn of their key, up to 10,000."""
+    working: int
+    """Runs that hold a place; counted where it has a ``limit`` or a ``per_worker``."""
+    wanting: int
+    """Runs that have waited, and want a place to go on."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):

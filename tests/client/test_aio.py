@@ -66,7 +66,7 @@ def test_every_method(url: str) -> None:
     async def main() -> None:
         async with aio.open_client(url, tenant_id="t") as client:
             assert client.tenant_id == "t"
-            (worker,) = await client.workers()
+            (worker,) = await client.list_workers()
             assert worker.workflows == (("order", 1), ("asks", 1))
             first = await client.start(order, 1999, id="first", attributes={"shop": "north"})
             assert repr(first) == "<instance 'first'>"
@@ -120,7 +120,7 @@ def test_a_cancelled_task_cancels_its_call(url: str) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert forever.cancelled.is_set()
-            assert await client.workers() == ()
+            assert await client.list_workers() == ()
 
     run(main())
 
@@ -164,7 +164,7 @@ def test_who_waits_when_it_ends_is_told(url: str) -> None:
         with pytest.raises(SdkError, match="the client was closed before the call had ended"):
             await task
         with pytest.raises(SdkError, match="the client is closed: open another one"):
-            await client.workers()
+            await client.list_workers()
 
     run(main())
 
@@ -220,7 +220,7 @@ def test_a_store_that_cannot_be_opened(tmp_path: Path) -> None:
             async with aio.open_client(
                 f"sqlite:///{tmp_path}/absent/a.db", tenant_id="t"
             ) as client:
-                await client.workers()
+                await client.list_workers()
         assert not threads_of("aio.open_client")
 
     run(main())

@@ -71,7 +71,7 @@ def the_thread_ends() -> Iterator[None]:
 def test_every_method(client: blocking.Client, url: str) -> None:
     with working(url, order, asks):
         assert client.tenant_id == "t"
-        assert [one.workflows for one in client.workers()] == [(("order", 1), ("asks", 1))]
+        assert [one.workflows for one in client.list_workers()] == [(("order", 1), ("asks", 1))]
         first = client.start(order, 1999, id="first", attributes={"shop": "north"})
         assert first.id == "first"
         assert repr(first) == "<instance 'first'>"
@@ -162,17 +162,17 @@ def test_an_error_is_the_callers(client: blocking.Client, error: BaseException) 
     with pytest.raises(type(error)) as raised:
         call(client, fails)
     assert raised.value is error
-    assert client.workers() == ()
+    assert client.list_workers() == ()
 
 
 def test_a_store_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database, but a text that is long enough" * 100)
     with the_thread_ends(), pytest.raises(StoreError, match=r"text\.db"):
         with blocking.open_client(f"sqlite:///{tmp_path}/text.db", tenant_id="t") as client:
-            client.workers()
+            client.list_workers()
     with the_thread_ends(), pytest.raises(StoreError, match="absent"):
         with blocking.open_client(f"sqlite:///{tmp_path}/absent/a.db", tenant_id="t") as client:
-            client.workers()
+            client.list_workers()
 
 
 def test_a_client_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_ctrl_c(url: str) -> None:
             with pytest.raises(KeyboardInterrupt):
                 call(client, interrupted)
             assert forever.cancelled.wait(30)
-            assert client.workers() == ()
+            assert client.list_workers() == ()
         with pytest.raises(KeyboardInterrupt):
             with blocking.open_client(url, tenant_id="t") as client:
                 call(client, interrupted)
@@ -245,13 +245,13 @@ with blocking.open_client({url!r}, tenant_id="t") as client:
     child = os.fork()
     if not child:
         try:
-            client.workers()
+            client.list_workers()
         except SdkError as exc:
             print(exc)
 assert not child or os.waitpid(child, 0)[1] == 0
 if child:
     left = blocking.open_client({url!r}, tenant_id="t")
-    left.__enter__().workers()
+    left.__enter__().list_workers()
     print("end")
 """
     ran = subprocess.run(

@@ -238,7 +238,7 @@ async def test_the_newest_version(memory: SharedBackend) -> None:
     ):
         assert await (await client.start("double", 1)).result(timeout=30) == "newer"
         assert await (await client.start("double", 1, version=1)).result(timeout=30) == 2
-        assert [one.name for one in await client.workers()] == ["new", "old"]
+        assert [one.name for one in await client.list_workers()] == ["new", "old"]
 
 
 def test_where_there_are_no_clients() -> None:

@@ -55,7 +55,7 @@ async def test_it_exists_if_the_transaction_commits(shared: Shared) -> None:
 
     async with open_client(shared.url, tenant_id="t") as client:
         await client.list()
-        await client.workers()
+        await client.list_workers()
         await client.start(double, 1)  # makes the tables
         async with open_worker(shared.url, [double]):
             await trio.to_thread.run_sync(work)

@@ -47,7 +47,7 @@ def script() -> None:
         assert_type(client.get("order-7"), blocking.InstanceHandle[Any])
         assert_type(client.get("order-7", order), blocking.InstanceHandle[str])
         assert_type(client.list(limit=7), InstancePage)
-        assert_type(client.workers(), tuple[WorkerInfo, ...])
+        assert_type(client.list_workers(), tuple[WorkerInfo, ...])
         client.start(order, "1999")  # type: ignore[misc]  # pyright: ignore
         client.start(order, 1999, prority=3)  # type: ignore[call-overload]  # pyright: ignore
         client.start(order, 1999, priority="3")  # type: ignore[call-overload]  # pyright: ignore
@@ -78,7 +78,7 @@ async def service() -> None:
         assert_type(client.get("order-7"), aio.InstanceHandle[Any])
         assert_type(client.get("order-7", order), aio.InstanceHandle[str])
         assert_type(await client.list(limit=7), InstancePage)
-        assert_type(await client.workers(), tuple[WorkerInfo, ...])
+        assert_type(await client.list_workers(), tuple[WorkerInfo, ...])
         await client.start(order, "1999")  # type: ignore[misc]  # pyright: ignore
         await client.start(order, 1999, prority=3)  # type: ignore[call-overload]  # pyright: ignore
         await client.start_many(order, [Start(args=("1",))])  # type: ignore[misc]  # pyright: ignore

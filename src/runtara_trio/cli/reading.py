@@ -90,7 +90,7 @@ def show(store: str, as_json: bool, instance_id: str) -> None:
 def _workers(store: str, shown: Iterable[InstanceSummary]) -> tuple[WorkerInfo, ...]:
     """The living workers, where something shown waits for one."""
     if any(one.run is not None and one.run.state is RunState.READY for one in shown):
-        return operate(store, lambda op: op.workers())
+        return operate(store, lambda op: op.list_workers())
     return ()
 
 

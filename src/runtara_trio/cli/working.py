@@ -113,7 +113,7 @@ def worker_command(
 @json_option
 def workers(store: str, as_json: bool) -> None:
     """List the workers that live."""
-    found = operate(store, lambda op: op.workers())
+    found = operate(store, lambda op: op.list_workers())
     if as_json:
         print_json(found)
     else:

@@ -18,9 +18,10 @@ from ..engine.services import SharedBackend
 from ..errors import ConfigError
 from ..ids import check_instance_id, check_tenant_id
 from ..interrupts import protected_manager
-from ..messages import InstancePage, ListWorkers, NewRun, StartRuns
+from ..messages import InstancePage, NewRun, StartRuns
 from ..opening import Target, check_on_trio, check_shareable, open_backend
 from ..sdk.filters import Filters
+from ..sdk.fleet import Fleet
 from ..sdk.operator import Operator
 from ..sdk.starts import (
     IfExists,
@@ -32,7 +33,7 @@ from ..sdk.starts import (
     newest_version,
 )
 from ..sdk.workflow import AnyWorkflow, Workflow
-from ..types import InstanceStatus, WorkerInfo
+from ..types import InstanceStatus
 from .handle import InstanceHandle
 
 Ts = TypeVarTuple("Ts")
@@ -81,11 +82,11 @@ async def _opened(target: Target, tenant_id: str, codec: Codec) -> AsyncIterator
         yield Client(shared, tenant_id, codec)
 
 
-class Client:
+class Client(Fleet):
     """Starts runs of workflows of one tenant, and finds its instances."""
 
     def __init__(self, shared: SharedBackend, tenant_id: str, codec: Codec) -> None:
-        self._shared = shared
+        self._shared = self._backend = shared
         self._codec = codec
         self._operator = Operator(shared, codec=codec)
         self.tenant_id = tenant_id
@@ -227,10 +228,6 @@ class Client:
     ) -> int:
         """How many instances a :meth:`list` of the same would have."""
         return await self._operator.count(statuses=statuses, tenant_id=self.tenant_id, **filters)
-
-    async def workers(self) -> tuple[WorkerInfo, ...]:
-        """The workers that live, of any tenant."""
-        return (await self._shared.request(ListWorkers())).workers
 
     def _handle(self, id: str, workflow: AnyWorkflow | None) -> InstanceHandle[Any]:
         return InstanceHandle(

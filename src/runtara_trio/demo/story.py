@@ -267,7 +267,7 @@ class Demo:
                 stderr=subprocess.STDOUT,
             )
         self._workers.append(_Worker(name, process, log))
-        while name not in {one.name for one in await client.workers()}:
+        while name not in {one.name for one in await client.list_workers()}:
             await self._look()
         self._tell(f"{name} is process {process.pid}: runtara-trio worker {' '.join(program)}")
 

@@ -127,6 +127,12 @@ class Boundary:
         if not self._scope.cancel_called:
             self.withdraw()
 
+    async def until_cancelled(self) -> None:
+        """Until the scope is cancelled, by whatever."""
+        while not self.is_cancelled():
+            with trio.move_on_at(self._scope.deadline):
+                await self._changed.wait()
+
     def release(self) -> None:
         """Wake what is parked: the pause or the scope has changed."""
         self._changed.set()

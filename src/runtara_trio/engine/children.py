@@ -302,9 +302,8 @@ class Group:
             return
         block = self._block
         with block.boundary.waiting():
-            with block.waits.one(wait, short=short):
+            async with block.waits.one(wait, short=short):
                 await event.wait()
-            await block.waits.go_on()
 
     async def until_all_ended(self, *, failing: bool = False) -> None:
         """Wait for all children. ``failing``: one that fails cancels the wait."""

@@ -8,8 +8,8 @@ for which signal; what is known of the deadlines around it is read where it begi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import msgspec
@@ -43,8 +43,11 @@ class Turns(Protocol):
     def waits(self) -> None:
         """All tasks of the run may wait now."""
 
+    def goes_on(self) -> bool:
+        """A task has waited. Whether the run may work at once."""
+
     async def go_on(self) -> None:
-        """Until the run may work again. A checkpoint only where it must wait for that."""
+        """Until the run may work again."""
 
 
 class Waits:
@@ -60,9 +63,10 @@ class Waits:
         self.root: trio.lowlevel.Task | None = None
         """The task that runs the body."""
 
-    @contextmanager
-    def one(self, wait: Wait, *, short: bool = False) -> Iterator[None]:
-        """Around a wait. ``short``: it is between two tries of something."""
+    @asynccontextmanager
+    async def one(self, wait: Wait, *, short: bool = False) -> AsyncIterator[None]:
+        """Around a wait; its end waits until the run may work again, also where a scope of the
+        body's has cancelled the wait. ``short``: it is between two tries of something."""
         if self.turns is None:
             yield
             return
@@ -78,11 +82,20 @@ class Waits:
             yield
         finally:
             del self._waiting[task]
+            if not (self._signals.boundary.is_cancelled() or self.turns.goes_on()):
+                await self._go_on(self.turns)
 
-    async def go_on(self) -> None:
-        """After a wait: until this run may work again."""
-        if self.turns is not None:
-            await self.turns.go_on()
+    async def _go_on(self, turns: Turns) -> None:
+        """Wait until the run may work again, or is to end."""
+        with trio.CancelScope(shield=True) as shield:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_with_the_run, shield)
+                await turns.go_on()
+                nursery.cancel_scope.cancel()
+
+    async def _end_with_the_run(self, shield: trio.CancelScope) -> None:
+        await self._signals.boundary.until_cancelled()
+        shield.cancel()
 
     def all(self) -> list[Wait] | None:
         """What the run waits for, where all its tasks wait; None: something works."""

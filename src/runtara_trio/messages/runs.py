@@ -108,6 +108,9 @@ class ClaimedRun(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None
     children: bool
     """It has had children."""
+    queue: str
+    limited: bool
+    """Once it has waited, it goes on where its queue has a place for it."""
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +143,8 @@ class ClaimRuns(Request[Claimed], frozen=True, kw_only=True):
     suspect: bool = False
     """Take one whose workers died twice in a row."""
     turns: Mapping[tuple[str, ...], str] = {}
+    working: Mapping[str, int] = {}
+    """By queue, how many runs this worker has that hold a place, or want one."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,12 +185,24 @@ class RecoverRuns(Request[Recovered], frozen=True, kw_only=True):
     limit: int = 500
 
 
-class MarkRuns(Request[Done], frozen=True, kw_only=True):
-    """Note which loaded runs wait, and which work again: a death counts for the latter only."""
+class Marked(msgspec.Struct, frozen=True, kw_only=True):
+    refused: tuple[str, ...] = ()
+    """Those that may not work again yet: their queue has no place."""
+
+
+class MarkRuns(Request[Marked], frozen=True, kw_only=True):
+    """Note which loaded runs wait, and which want to work again.
+
+    A death of their worker counts for the latter only, and they alone hold places of queues.
+    """
 
     verb: ClassVar[str] = "mark"
     waiting: tuple[str, ...] = ()
     working: tuple[str, ...] = ()
+    held: Mapping[str, int] = {}
+    """By queue, how many places this worker holds."""
+    frees: bool = False
+    """Some of those that wait give back a place that others may want."""
 
 
 # ---- workers

@@ -20,7 +20,6 @@ from ..messages import (
     InstancePage,
     ListEvents,
     ListInstances,
-    ListWorkers,
     Prune,
     ReadCheckpoints,
     SendCustomSignal,
@@ -30,13 +29,14 @@ from ..messages import (
     Vacuum,
     Vacuumed,
 )
-from ..types import InstanceDetails, InstanceStatus, SignalType, WorkerInfo
+from ..types import InstanceDetails, InstanceStatus, SignalType
 from .filters import Filters, checked, checked_statuses
+from .fleet import Fleet
 
 PRUNE_BATCH = 500
 
 
-class Operator:
+class Operator(Fleet):
     """Signals and questions, for web handlers as for the command line.
 
     Args:
@@ -210,10 +210,6 @@ class Operator:
                 progress(removed)
             if batch.removed < PRUNE_BATCH:
                 return removed
-
-    async def workers(self) -> tuple[WorkerInfo, ...]:
-        """The workers that live."""
-        return (await self._backend.request(ListWorkers())).workers
 
     async def vacuum(self) -> Vacuumed:
         """Give back to the disk what :meth:`prune` has removed. Returns both sizes of the store.

@@ -203,7 +203,6 @@ async def _wait(
         await waiting.sleep(block, seconds, retry_id(checkpoint_id, number), b"")
     else:
         with block.boundary.waiting():
-            with block.waits.one(Wait(), short=True):
+            async with block.waits.one(Wait(), short=True):
                 await trio.sleep(0 if resumed else seconds)
-            await block.waits.go_on()
         await block.boundary.reach()

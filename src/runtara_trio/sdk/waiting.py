@@ -46,10 +46,9 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
         await deadlines.wait_over(reply.wake_at_ms)
     with block.boundary.waiting():
         if left > 0:
-            with block.waits.one(Wait(until_ms=reply.wake_at_ms)):
+            async with block.waits.one(Wait(until_ms=reply.wake_at_ms)):
                 while (left := _left(clock, reply.wake_at_ms)) > 0:  # noqa: ASYNC110
                     await trio.sleep(_next_look(clock, left))
-            await block.waits.go_on()
     await block.boundary.reach_saved()
 
 
@@ -72,9 +71,8 @@ async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | Non
                     if not waited:
                         logs.waiting(instance_id=block.instance_id, checkpoint_id=checkpoint_id)
                     waited = True
-                    with block.waits.one(Wait(until_ms=until, signal=checkpoint_id)):
+                    async with block.waits.one(Wait(until_ms=until, signal=checkpoint_id)):
                         await _hint_or_time(block, hinted, until)
-                    await block.waits.go_on()
     finally:
         if waited:
             block.inbox.stop_waiting(checkpoint_id)

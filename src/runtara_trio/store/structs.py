@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from ..types import InstanceStatus, RunInfo, RunState, Signal, SignalType
+from ..types import InstanceStatus, Queue, RunInfo, RunState, Signal, SignalType
 
 
 class Awaited(msgspec.Struct, frozen=True):
@@ -45,6 +45,8 @@ class Run(msgspec.Struct, frozen=True):
     """The block of its parent cancels it."""
     children: int = 0
     """How many it has had."""
+    has_turn: bool = False
+    """It has the turn of its key."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +96,12 @@ class Placing(msgspec.Struct, frozen=True, kw_only=True):
     forgives: bool = False
     """The deaths of its workers are forgotten."""
 
+    @property
+    def frees_turn(self) -> bool:
+        """Whether others of its key may come first."""
+        out = (RunState.ENDED, RunState.PAUSED, RunState.PARKED)
+        return self.state in out or self.counts
+
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """A run that was locked to be claimed."""
@@ -107,6 +115,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     recoveries: int
     resumed: bool
     """It was started before."""
+    lane: Lane
 
 
 class Parent(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +133,13 @@ class Lane(msgspec.Struct, frozen=True):
     queue: str
     tenant_id: str | None = None
     key: str | None = None
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue, as it is stored."""
+
+    queue: Queue
+    paused: bool
 
 
 class Kind(msgspec.Struct, frozen=True):

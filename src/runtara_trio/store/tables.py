@@ -7,7 +7,7 @@ SQLite never suspend, and its thread drives an answer in one go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from ..messages import (
@@ -27,6 +27,8 @@ from ..messages import (
 )
 from ..types import (
     InstanceInfo,
+    Queue,
+    QueueInfo,
     RunState,
     Signal,
     WorkerInfo,
@@ -46,6 +48,7 @@ from .structs import (
     Placing,
     Ready,
     Row,
+    Stored,
 )
 
 
@@ -65,7 +68,11 @@ class Tables(Protocol):
         """The message was sent before, and the answer to that was lost."""
 
     child_ends: list[ChildEnd]
-    """The children that have ended in this transaction; see ``answers.tell_parents``."""
+    """The children that have ended in this transaction; see ``answers.set_off``."""
+    runs_changed: bool
+    """Whether runs are ready, due or ended now that were not, or places free."""
+    turns_freed: list[str]
+    """The runs that have given up the turn of their key in it."""
 
     # ---- instances
 
@@ -240,8 +247,13 @@ class Tables(Protocol):
     async def lock_ready(self, instance_ids: Sequence[str], *, suspect: bool) -> list[Ready]:
         """Lock those that are still ready and that nobody else has locked."""
 
-    async def take_runs(self, taken: Sequence[tuple[str, Holder | None]]) -> dict[str, int]:
-        """Lease runs, set them running, and add that to their histories: id to lease."""
+    async def take_runs(
+        self, taken: Sequence[tuple[str, Holder | None]], placed: Collection[str]
+    ) -> dict[str, int]:
+        """Lease runs, set them running, and add that to their histories: id to lease.
+
+        ``placed``: those that hold a place of their queue now.
+        """
 
     async def place_run(self, instance_id: str, placing: Placing) -> None:
         """Put a run somewhere."""
@@ -274,6 +286,50 @@ class Tables(Protocol):
 
     async def results(self, instance_ids: Sequence[str]) -> dict[str, Result]:
         """What instances ended with."""
+
+    # ---- queues
+
+    async def lock_queues(self, names: Iterable[str]) -> dict[str, Stored]:
+        """Those of these queues that are stored. Where they allow something less than everything,
+        nobody else claims from them until the transaction ends."""
+
+    async def places(self, queues: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """By queue, how many runs hold a place, and how many want one."""
+
+    async def begun_since(self, queue: str, per: float) -> tuple[int, int | None]:
+        """How many have begun in so many seconds, and milliseconds until the first of them is
+        older than that. What is older is forgotten."""
+
+    async def note_begins(self, queues: Sequence[str]) -> None:
+        """A run begins in each of these queues."""
+
+    async def turns(self, lanes: Sequence[Lane]) -> dict[Lane, int]:
+        """How many runs have the turn of these keys."""
+
+    async def put_behind(self, lane: Lane) -> None:
+        """Ready runs of a key that has no turn for them wait for it, so that no claim looks
+        through them; not all at once, where there are many."""
+
+    async def free_turns(self, instance_ids: Sequence[str]) -> list[Lane]:
+        """Runs give up the turn of their key; where others wait for it."""
+
+    async def advance(self, lane: Lane, count: int) -> None:
+        """Make ready the next of a key that wait for its turn."""
+
+    async def queues_of(self, instance_ids: Sequence[str]) -> dict[str, str]:
+        """The queues of runs of this owner that hold no place."""
+
+    async def want_places(self, instance_ids: Sequence[str]) -> None:
+        """Runs want a place, ahead of those that have not begun."""
+
+    async def set_queues(self, queues: Sequence[Queue]) -> None:
+        """Store queues, and what follows for the runs that there are."""
+
+    async def pause_queue(self, name: str, *, paused: bool) -> None:
+        """Have a queue stand still, or go on."""
+
+    async def list_queues(self) -> list[QueueInfo]:
+        """Those that are stored or have something ready."""
 
     # ---- children
 

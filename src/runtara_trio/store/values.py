@@ -10,8 +10,17 @@ import msgspec
 
 from ..errors import ConfigError
 from ..messages import Result
-from ..types import EventType, InstanceStatus, RunInfo, RunState, Signal, SignalType
-from .structs import Awaited, Listed, Orphan, Ready, Row, Run
+from ..types import (
+    EventType,
+    InstanceStatus,
+    Queue,
+    QueueInfo,
+    RunInfo,
+    RunState,
+    Signal,
+    SignalType,
+)
+from .structs import Awaited, Lane, Listed, Orphan, Ready, Row, Run, Stored
 
 
 def is_ours(status: InstanceStatus, same_start: object, *, leased: bool) -> bool:
@@ -71,6 +80,7 @@ def row_of(
     block: str | None = None,
     by_parent: object = False,
     children: int = 0,
+    has_turn: object = False,
 ) -> Row:
     """What decides about an instance, of columns in this order."""
     known = status_of(status)
@@ -94,6 +104,7 @@ def row_of(
             block,
             bool(by_parent),
             children,
+            bool(has_turn),
         ),
     )
 
@@ -117,13 +128,13 @@ def awaited_of(text: str | None) -> Awaited | None:
     return None if text is None else msgspec.json.decode(text, type=Awaited)
 
 
-_OF_ROW = 17
+_OF_ROW = 18
 """Columns of :func:`row_of`."""
 
 
 def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
     """A row of what decides, and behind that what a claim needs."""
-    workflow, version, given, attempt, recoveries, resumed = row[_OF_ROW:]
+    workflow, version, given, attempt, recoveries, resumed, queue, key = row[_OF_ROW:]
     return Ready(
         instance_id=instance_id,
         row=row_of(*row[:_OF_ROW]),
@@ -133,6 +144,7 @@ def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
         attempt=attempt,
         recoveries=recoveries,
         resumed=bool(resumed),
+        lane=Lane(queue, row[0], key),
     )
 
 
@@ -229,6 +241,24 @@ def run_info_of(
         recoveries=recoveries,
         parent_id=parent_id,
         waiting_for_children=waits_children is not None,
+    )
+
+
+def stored_of(info: str, paused: object) -> Stored:
+    return Stored(queue=msgspec.json.decode(info, type=Queue), paused=bool(paused))
+
+
+def queue_info_of(
+    name: str, stored: Stored | None, ready: int, behind: int, working: int, wanting: int
+) -> QueueInfo:
+    return QueueInfo(
+        queue=Queue(name) if stored is None else stored.queue,
+        stored=stored is not None,
+        paused=stored is not None and stored.paused,
+        ready=ready,
+        behind=behind,
+        working=working,
+        wanting=wanting,
     )
 
 

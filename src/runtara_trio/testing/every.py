@@ -44,14 +44,15 @@ def check_every_boundary(
 ) -> Run:
     """Run a program undisturbed, and then once for every boundary and every fault there.
 
-    A boundary is what the program writes: a checkpoint, a durable call's save, a sleep, a
-    wait, an event, a recorded retry, a start of children, its end; and what its children
-    write. At one of them the process crashes before or after the save, the reply is lost, an operator cancels or pauses, or a scope around the
-    block stops it. A workflow runs in a worker, which also drains, or is taken for dead while
-    another has the run. Then the program is started again, until it has ended. It must end as it
-    does undisturbed: with the same status, result, output and effects (:func:`effect`), no effect
-    missing, added or with another value. A cancelled program may lack effects, and its
-    clean-up may add some. ``check`` says what else must hold.
+    A boundary is what the program writes: a checkpoint, a durable call's save, a sleep, a wait,
+    an event, a recorded retry, a start of children, its end; and what its children write. At
+    one of them the process crashes before or after the save, the reply is lost, an operator
+    cancels or pauses, or a scope around the block stops it. A workflow runs in a worker, which
+    also drains, or is taken for dead while another has the run. Then the program is started
+    again, until it has ended. It must end as it does undisturbed: with the same status, result,
+    output and effects (:func:`effect`), no effect missing, added or with another value. A
+    cancelled program may lack effects, and its clean-up may add some. ``check`` says what else
+    must hold.
 
     Args:
       program: an async function of the SDK. It must not keep anything in

@@ -20,8 +20,10 @@ from ..errors import ConfigError
 from ..ids import check_name_of, check_tenant_id
 from ..interrupts import protected_manager
 from ..opening import Target, check_on_trio, check_shareable, open_backend
+from ..sdk.queues import checked_queue
 from ..sdk.workflow import DEFAULT_QUEUE, AnyWorkflow, Workflow, check_version
 from ..tasks import open_service_nursery
+from ..types import Queue
 from .settings import Settings, workflows_of
 from .worker import Worker
 
@@ -30,7 +32,7 @@ def open_worker(
     target: Target,
     workflows: Iterable[AnyWorkflow],
     *,
-    queues: Iterable[str] | None = None,
+    queues: Iterable[str | Queue] | None = None,
     slots: int = 100,
     max_loaded: int = 10_000,
     name: str | None = None,
@@ -52,7 +54,9 @@ def open_worker(
       target: a URL of a store, an :class:`SdkConfig`, or an open backend of
         :func:`open_backend`, which a client may share.
       workflows: what it runs.
-      queues: from which it takes runs. None: those of its workflows, and ``default``.
+      queues: from which it takes runs: names, or a :class:`Queue` with its limits, which is
+        stored before the block is entered and counts for all workers. None: those of its
+        workflows, and ``default``.
       slots: how many runs work at once. A run that waits costs none.
       max_loaded: how many runs are in memory. Above it those that wait longest are unloaded.
       name: what ``workers`` shows. None: host and process.
@@ -179,7 +183,7 @@ class _Ending:
 def _checked(
     workflows: list[AnyWorkflow],
     *,
-    queues: Iterable[str] | None,
+    queues: Iterable[str | Queue] | None,
     slots: int,
     max_loaded: int,
     name: str | None,
@@ -210,7 +214,13 @@ def _checked(
             check_version(number)
     if isinstance(queues, str) or isinstance(tenant_ids, str):
         raise ConfigError("queues and tenant_ids are lists of names, not one text")
-    wanted = {one.queue for one in workflows} | {DEFAULT_QUEUE} if queues is None else set(queues)
+    listed = list(queues or ())
+    declared = [checked_queue(one) for one in listed if isinstance(one, Queue)]
+    wanted = {one.name if isinstance(one, Queue) else one for one in listed}
+    if queues is None:
+        wanted = {one.queue for one in workflows} | {DEFAULT_QUEUE}
+    if len({one.name for one in declared}) < len(declared):
+        raise ConfigError("queues has two of one name; give each one once")
     if not wanted:
         raise ConfigError("queues is empty: name at least one, or leave it out")
     if name is None:
@@ -218,6 +228,7 @@ def _checked(
     return Settings(
         workflows=workflows_of(workflows, versions),
         queues=tuple(sorted(check_name_of("queue", one) for one in wanted)),
+        declared=tuple(declared),
         slots=_check_count("slots", slots),
         max_loaded=_check_count("max_loaded", max_loaded),
         name=check_name_of("name", name),

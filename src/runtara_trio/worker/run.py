@@ -51,6 +51,9 @@ class Host(Protocol):
     def freed(self) -> None:
         """A slot may be free, or a run has ended."""
 
+    async def until_news(self) -> None:
+        """Until a place of a queue may be free."""
+
     def end_with(self, error: BaseException) -> None:
         """A run raised what ends the process: drain."""
 
@@ -77,6 +80,8 @@ class Run:
         self.has_slot = True
         self.waits_since = math.inf
         """Since when it holds no slot, by Trio's clock."""
+        self.wants = False
+        """It wants a place of its queue."""
         self.block = Block(
             host.shared,
             claimed.instance_id,
@@ -92,6 +97,19 @@ class Run:
     def instance_id(self) -> str:
         return self._claimed.instance_id
 
+    @property
+    def queue(self) -> str:
+        return self._claimed.queue
+
+    @property
+    def limited(self) -> bool:
+        return self._claimed.limited
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it counts for the limits of its queue."""
+        return self.mark is not Mark.TOLD
+
     # ---- its waits
 
     def waits(self) -> None:
@@ -102,15 +120,29 @@ class Run:
             self._host.slots.give()
             self._host.freed()
 
+    def goes_on(self) -> bool:
+        """Take a slot again where one is free, and the store need not be asked."""
+        if self.has_slot or self._taking.locked() or self.mark is not Mark.UNTOLD:
+            return self.has_slot
+        self.has_slot = self._host.slots.take_nowait()
+        if self.has_slot:
+            self.waits_since = math.inf
+        return self.has_slot
+
     async def go_on(self) -> None:
-        """Take a slot again, unless another task of this run has."""
+        """Take a place of its queue and a slot again, unless another task of this run has."""
         async with self._taking:
-            if not self.has_slot:
-                await self._host.slots.take()
-                self.has_slot = True
-                self.waits_since = math.inf
-                if self.mark is not Mark.UNTOLD:
-                    await self._host.marks.remove(self)
+            if self.has_slot:
+                return
+            self.wants = True
+            try:
+                while self.mark is not Mark.UNTOLD and not await self._host.marks.remove(self):
+                    await self._host.until_news()
+            finally:
+                self.wants = False
+            self.waits_since = math.inf
+            await self._host.slots.take()
+            self.has_slot = True
 
     # ---- what ends it from outside
 

@@ -9,6 +9,7 @@ import msgspec
 
 from ..codec import Codec
 from ..sdk.workflow import AnyWorkflow
+from ..types import Queue
 
 
 class WorkerHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workflows: Mapping[tuple[str, int], AnyWorkflow]
     """By name and version."""
     queues: tuple[str, ...]
+    declared: tuple[Queue, ...]
+    """Those whose limits it stores."""
     slots: int
     max_loaded: int
     name: str

@@ -38,10 +38,16 @@ class Slots:
         self._alone = False
         self._wake()
 
-    async def take(self) -> None:
-        """Wait for a slot, and take it. A checkpoint only where there is none."""
+    def take_nowait(self) -> bool:
+        """Take a slot, where there is one."""
         if self.held < self.total and not self._waiting and not self._alone:
             self.held += 1
+            return True
+        return False
+
+    async def take(self) -> None:
+        """Wait for a slot, and take it. A checkpoint only where there is none."""
+        if self.take_nowait():
             return
         task = trio.lowlevel.current_task()
         self._waiting.append(task)

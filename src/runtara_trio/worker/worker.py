@@ -8,7 +8,8 @@ claimed it runs, or gives back.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import trio
@@ -17,20 +18,21 @@ from .. import logs
 from ..engine.services import SharedBackend, keep_running
 from ..errors import SdkError
 from ..messages import (
-    AnnounceWorker,
     ClaimedRun,
     ClaimRuns,
     LookForWork,
     Next,
     RecordOutcome,
     RecoverRuns,
+    SetQueues,
 )
 from ..tasks import RepeatedEvent
-from ..types import InstanceStatus, RunState, WorkerInfo
+from ..types import InstanceStatus, RunState
 from .marks import Marks
 from .run import Run
 from .settings import Settings, WorkerHealth
 from .slots import Slots
+from .telling import Telling
 
 BATCH = 100
 """Runs that one claim takes at most."""
@@ -44,12 +46,6 @@ LOOK_AGAIN, MOST_DOUBTS = 0.3, 20
 CHECK_SLOTS = 0.05
 """Seconds between two looks at whether runs wait, while no slot is free or one run is alone: Trio
 tells nobody when a task ends."""
-
-MARK = 1.0
-"""Seconds that a run waits before the store is told so."""
-
-ANNOUNCE = 5.0
-"""Seconds between two lines in the table of workers."""
 
 SOONEST = 5
 """Milliseconds before a claim of what is due, at least: what is due comes in batches."""
@@ -65,7 +61,7 @@ class Worker:
         self.shared = shared
         self.codec = settings.codec
         self.slots = Slots(settings.slots)
-        self._settings = settings
+        self.settings = settings
         self._runs: dict[str, Run] = {}
         self._alone: tuple[Run, int] | None = None
         self._wake = RepeatedEvent()
@@ -74,10 +70,12 @@ class Worker:
         self._lost_claim = False
         self._turns: Mapping[tuple[str, ...], str] = {}
         self._due_at = math.inf
-        self.marks = Marks(shared)
+        self.marks = Marks(shared, lambda: self.held(wanted=False))
+        self._news = RepeatedEvent()
+        self._telling = Telling(self)
         self._last_look = self._last_turn = shared.clock.now()
         self._trouble = logs.Outage(logs.claim_failed, f"a claim of worker {settings.name}")
-        self._blind = logs.Outage(logs.claim_failed, f"the look of worker {settings.name}")
+        self.blind = logs.Outage(logs.claim_failed, f"the look of worker {settings.name}")
         self._ended = trio.Event()
         self.draining = False
         """It claims nothing more."""
@@ -86,12 +84,17 @@ class Worker:
 
     @property
     def name(self) -> str:
-        return self._settings.name
+        return self.settings.name
+
+    @property
+    def loaded(self) -> Iterable[Run]:
+        """The runs in its memory."""
+        return self._runs.values()
 
     @property
     def runs(self) -> str:
         """The names and versions of its workflows, as a text."""
-        return ", ".join(f"{name} {version}" for name, version in self._settings.workflows)
+        return ", ".join(f"{name} {version}" for name, version in self.settings.workflows)
 
     def health(self) -> WorkerHealth:
         """How it is now."""
@@ -115,7 +118,9 @@ class Worker:
 
     async def begin(self) -> None:
         """Say that it is there; the store's tables are made. Raises what the store raises."""
-        await self._announce()
+        if self.settings.declared:
+            await self.shared.request(SetQueues(queues=self.settings.declared))
+        await self._telling.announce()
         logs.worker_started(worker=self.name, workflow=self.runs)
 
     @trio.lowlevel.enable_ki_protection
@@ -125,14 +130,15 @@ class Worker:
         try:
             async with trio.open_nursery() as services:
                 services.start_soon(keep_running, self._check_slots)
+                services.start_soon(keep_running, self._telling.mark_runs)
                 if not self.shared.alone:  # else nobody can change anything untold
                     services.start_soon(keep_running, self._look)
-                    services.start_soon(keep_running, self._tell)
+                    services.start_soon(keep_running, self._telling.announce_again)
                 async with trio.open_nursery() as runs:
                     await self._claim_all(runs)
                 services.cancel_scope.cancel()
             with trio.move_on_after(self.final_timeout):
-                await self._announce(leaves=True)
+                await self._telling.announce(leaves=True)
         except SdkError as exc:
             self._trouble.goes_on(str(exc))
         finally:
@@ -146,7 +152,7 @@ class Worker:
         self.draining = True
         logs.worker_drains(worker=self.name, count=len(self._runs), cause=cause)
         for run in list(self._runs.values()):
-            run.drain(self._settings.drain_timeout)
+            run.drain(self.settings.drain_timeout)
         self._wake.set()
 
     def stop(self) -> None:
@@ -159,10 +165,22 @@ class Worker:
         """Until nothing runs any more."""
         await self._ended.wait()
 
+    def held(self, *, wanted: bool = True) -> dict[str, int]:
+        """By queue, how many of its runs hold a place; or want one."""
+        places = Counter(
+            one.queue for one in self._runs.values() if one.has_place or (wanted and one.wants)
+        )
+        return dict(places)
+
     # ---- what runs tell
 
     def freed(self) -> None:
         self._wake.set()
+        self._telling.hear_of_wait()
+
+    async def until_news(self) -> None:
+        with trio.move_on_after(math.inf if self.shared.alone else LOOK):
+            await self._news.wait()
 
     def end_with(self, error: BaseException) -> None:
         self.ended_by = self.ended_by or error
@@ -172,6 +190,7 @@ class Worker:
         """There is news in the store."""
         self._may_be_ready = True
         self._wake.set()
+        self._news.set()
 
     # ---- claiming
 
@@ -197,7 +216,7 @@ class Worker:
 
     async def _claim(self, runs: trio.Nursery, *, suspect: bool) -> None:
         self._may_be_ready = self._suspects = False
-        settings = self._settings
+        settings = self.settings
         limit = 1 if suspect else min(self.slots.free, BATCH)
         reply = await self.shared.request(
             ClaimRuns(
@@ -208,6 +227,7 @@ class Worker:
                 suspect=suspect,
                 lost=self._lost_claim,
                 turns=self._turns,
+                working=self.held(),
             )
         )
         self._last_look = self.shared.clock.now()
@@ -222,7 +242,7 @@ class Worker:
                 self._begin(runs, claimed, suspect=suspect)
 
     def _begin(self, runs: trio.Nursery, claimed: ClaimedRun, *, suspect: bool) -> None:
-        workflow = self._settings.workflows[claimed.workflow, claimed.version]
+        workflow = self.settings.workflows[claimed.workflow, claimed.version]
         run = Run(self, claimed, workflow)
         self._runs[claimed.instance_id] = run
         self.slots.begin(alone=suspect)
@@ -241,6 +261,8 @@ class Worker:
             if self._runs.get(run.instance_id) is run:
                 del self._runs[run.instance_id]
             self._end_alone()
+            # Of its queue another one may be taken: a claim before this did not know that.
+            self._may_be_ready = self._may_be_ready or run.limited
             self._wake.set()
 
     @trio.lowlevel.enable_ki_protection
@@ -291,13 +313,13 @@ class Worker:
             self._last_turn = self.shared.clock.now()
             try:
                 doubts = doubts + 1 if await self._look_once() else 0
-                self._blind.over()
+                self.blind.over()
             except SdkError as exc:
-                self._blind.goes_on(str(exc))
+                self.blind.goes_on(str(exc))
 
     async def _look_once(self) -> bool:
         """True: the owner of some run may be dead, which will be known soon."""
-        settings = self._settings
+        settings = self.settings
         work = await self.shared.request(
             LookForWork(queues=settings.queues, workflows=tuple(settings.workflows))
         )
@@ -323,7 +345,7 @@ class Worker:
         """See which runs wait, unload what is too many, and let go what was alone."""
         while True:
             await self._wake.wait()
-            while not self.slots.free or len(self._runs) > self._settings.max_loaded:
+            while not self.slots.free or len(self._runs) > self.settings.max_loaded:
                 for run in list(self._runs.values()):
                     run.waits()
                 self._end_alone()
@@ -332,55 +354,13 @@ class Worker:
 
     def _unload(self) -> None:
         """Unload the runs that will wait longest, where there are too many."""
-        excess = len(self._runs) - self._settings.max_loaded
+        excess = len(self._runs) - self.settings.max_loaded
         if excess <= 0:
             return
         found = [(run, waits) for run in self._runs.values() if (waits := run.unloadable())]
         found.sort(key=lambda one: min(wait.until_ms or math.inf for wait in one[1]), reverse=True)
         for run, waits in found[:excess]:
             run.unload(waits)
-
-    async def _tell(self) -> None:
-        """Say in the store how it is, and which runs wait."""
-        next_line = trio.current_time() + ANNOUNCE
-        said_draining = False
-        while True:
-            await trio.sleep(MARK)
-            try:
-                await self.marks.add(self._waiting)
-                if trio.current_time() >= next_line or self.draining is not said_draining:
-                    next_line = trio.current_time() + ANNOUNCE
-                    said_draining = self.draining
-                    await self._announce()
-            except SdkError as exc:
-                self._blind.goes_on(str(exc))
-
-    def _waiting(self) -> list[Run]:
-        """The runs that have waited for a while."""
-        since = trio.current_time() - MARK
-        return [one for one in self._runs.values() if one.waits_since <= since]
-
-    async def _announce(self, *, leaves: bool = False) -> None:
-        health, settings = self.health(), self._settings
-        await self.shared.request(
-            AnnounceWorker(
-                leaves=leaves,
-                info=WorkerInfo(
-                    owner="",
-                    holder="",
-                    name=self.name,
-                    workflows=tuple(settings.workflows),
-                    queues=settings.queues,
-                    tenant_ids=settings.tenant_ids,
-                    slots=health.slots,
-                    working=health.working,
-                    loaded=health.loaded,
-                    last_look=health.last_look,
-                    oldest_boundary=health.oldest_boundary,
-                    draining=self.draining,
-                ),
-            )
-        )
 
 
 def _time(seconds: float) -> datetime:

@@ -12,7 +12,7 @@ url, gate, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 
 async def main() -> None:
     async with open_client(url, tenant_id="t") as client:
-        await client.workers()
+        await client.list_workers()
         print("ready", flush=True)
         while not gate.exists():
             pass

@@ -9,6 +9,7 @@ checks      what most answers check first
 instances   an instance's life, its work, its history
 signals     signals, the instance's side and the operator's
 runs        workflows: starts, claims, recoveries, ends
+queues      what queues allow
 children    what the end of one sets off in its parent and its children
 turns       whose turn it is, between queues, tenants and keys
 reading     questions
@@ -22,18 +23,24 @@ from typing import Any
 from ...backend import Handlers
 from ...messages import Done, Request, StopWaiting
 from ..tables import Tables
-from . import children, instances, reading, runs, signals, upkeep
-from .children import tell_parents as tell_parents
+from . import children, instances, queues, reading, runs, signals, upkeep
 
 ANSWERS: Handlers[Tables] = {
     **instances.ANSWERS,
     **signals.ANSWERS,
     **runs.ANSWERS,
+    **queues.ANSWERS,
     **children.ANSWERS,
     **reading.ANSWERS,
     **upkeep.ANSWERS,
 }
 """Which function answers which message."""
+
+
+async def set_off(tx: Tables) -> None:
+    """What the ends in a transaction set off, once they are written and before it commits."""
+    await children.tell_parents(tx)
+    await queues.advance_keys(tx)
 
 
 def at_once(message: Request[Any]) -> Done | None:

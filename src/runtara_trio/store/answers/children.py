@@ -90,6 +90,7 @@ async def cascade(tx: Tables, instance_id: str, block: str | None = None) -> Non
         elif row.signal is None or row.signal.type is not SignalType.CANCEL:
             told.append(one)
     await tx.cancel_many(told, ended)
+    tx.turns_freed += [one for one in ended if (run := rows[one].run) and run.has_turn]
     within = {*ids, instance_id}  # these end, or cancel their children themselves
     for one in ended:
         run = rows[one].run
@@ -111,7 +112,7 @@ def note_end(tx: Tables, instance_id: str, run: Run | None, status: InstanceStat
 
 
 async def tell_parents(tx: Tables) -> None:
-    """Make ready the parents that wait for what has ended in this transaction. At its end."""
+    """Make ready the parents that wait for what has ended in this transaction."""
     ends, tx.child_ends = tx.child_ends, []
     if not ends:
         return

@@ -149,7 +149,9 @@ _NO_PAUSE = {
 _PAST = {CANCEL: "cancelled", PAUSE: "paused", RESUME: "resumed"}
 
 
-IN_QUEUE = frozenset({RunState.READY, RunState.SUSPECT, RunState.TIMED, RunState.WAITING})
+IN_QUEUE = frozenset(
+    {RunState.READY, RunState.BEHIND, RunState.SUSPECT, RunState.TIMED, RunState.WAITING}
+)
 """States in which a worker takes a run by itself."""
 
 OUT_OF_QUEUE = frozenset({RunState.PAUSED, RunState.PARKED})

@@ -14,7 +14,6 @@ from ...messages import (
     GetResults,
     ListWorkers,
     LookForWork,
-    MarkRuns,
     Recovered,
     RecoverRuns,
     Results,
@@ -26,7 +25,10 @@ from ...messages import (
 from ...types import RunState
 from ..structs import Holder, Lane, Orphan, Placing, Ready
 from ..tables import Doubtful, Tables
-from . import children, rules, turns
+from . import children, queues, rules, turns
+
+ROUNDS = 5
+"""How often one claim looks for others in place of those that their queues have no room for."""
 
 BUSY_AGAIN_MS = 1000
 """Milliseconds after which a run that somebody else has is looked at again."""
@@ -49,55 +51,74 @@ async def claim_runs(tx: Tables, message: ClaimRuns) -> Claimed:
         for instance in await tx.strays():
             await tx.place_run(instance, Placing(state=RunState.READY))
     due_in_ms = await tx.promote()
-    wanted: list[str]
-    after: turns.Turns
-    if message.suspect:
-        wanted = await tx.suspects(message.queues, message.workflows, message.limit)
-        after = message.turns
-    else:
-        wanted, after = await _in_turns(tx, message)
-    ready = await tx.lock_ready(wanted, suspect=message.suspect) if wanted else []
-    taken = await _takeable(tx, ready)
-    leases = await tx.take_runs([(one.instance_id, dead) for one, dead in taken]) if taken else {}
+    rooms = await queues.rooms(tx, message)
+    claimed: list[ClaimedRun] = []
+    after, more = message.turns, True
+    for _ in range(ROUNDS):
+        left = message.limit - len(claimed)
+        wanted, after = await _next(tx, message, rooms, after, left)
+        ready = await tx.lock_ready(wanted, suspect=message.suspect) if wanted else []
+        takeable = await _takeable(tx, ready)
+        fitting = await queues.fit(tx, rooms, takeable)
+        if fitting:
+            claimed += await _take(tx, rooms, fitting)
+        more = len(wanted) >= left or len(takeable) < len(wanted)
+        # For what has no room others may come: its queue is closed, or its key waits.
+        if len(fitting) == len(takeable) or len(claimed) == message.limit:
+            break
     return Claimed(
-        runs=tuple(
-            ClaimedRun(
-                instance_id=one.instance_id,
-                tenant_id=one.row.tenant_id,
-                workflow=one.workflow,
-                version=one.version,
-                input=one.input,
-                lease=leases[one.instance_id],
-                signal=one.row.signal,
-                resumed=one.resumed,
-                taken_from=None if dead is None else dead.who,
-                attempt=one.attempt,
-                recoveries=one.recoveries,
-                parent_id=None if one.row.run is None else one.row.run.parent_id,
-                children=one.row.run is not None and one.row.run.children > 0,
-            )
-            for one, dead in taken
-        ),
+        runs=tuple(claimed),
         turns={
             path: name for path, name in after.items() if len(path) < 2 or path[0] in message.queues
         },
         version=tx.version,
-        more=len(wanted) >= message.limit or len(taken) < len(wanted),
-        due_in_ms=due_in_ms,
+        more=more,
+        due_in_ms=min(
+            (ms for ms in (due_in_ms, rooms.again_in_ms) if ms is not None), default=None
+        ),
     )
 
 
-async def _in_turns(tx: Tables, message: ClaimRuns) -> tuple[list[str], turns.Turns]:
+async def _take(tx: Tables, rooms: queues.Rooms, taken: list[queues.Takeable]) -> list[ClaimedRun]:
+    placed = await queues.begin(tx, rooms, taken)
+    leases = await tx.take_runs([(one.instance_id, dead) for one, dead in taken], placed)
+    return [
+        ClaimedRun(
+            instance_id=one.instance_id,
+            tenant_id=one.row.tenant_id,
+            workflow=one.workflow,
+            version=one.version,
+            input=one.input,
+            lease=leases[one.instance_id],
+            signal=one.row.signal,
+            resumed=one.resumed,
+            taken_from=None if dead is None else dead.who,
+            attempt=one.attempt,
+            recoveries=one.recoveries,
+            parent_id=None if one.row.run is None else one.row.run.parent_id,
+            children=one.row.run is not None and one.row.run.children > 0,
+            queue=one.lane.queue,
+            limited=one.instance_id in placed,
+        )
+        for one, dead in taken
+    ]
+
+
+async def _next(
+    tx: Tables, message: ClaimRuns, rooms: queues.Rooms, last: turns.Turns, limit: int
+) -> tuple[list[str], turns.Turns]:
     """The ids of the next runs, each lane's share of the limit."""
-    limit, last = message.limit, message.turns
+    names = rooms.open(message.queues)
+    if not names:
+        return [], last
+    if message.suspect:
+        return await tx.suspects(names, message.workflows, limit), last
     if message.tenant_ids is None:
         tenants = await tx.sublanes(
-            [(Lane(queue), last.get((queue,), "")) for queue in message.queues],
-            message.workflows,
-            limit,
+            [(Lane(queue), last.get((queue,), "")) for queue in names], message.workflows, limit
         )
     else:
-        tenants = [Lane(queue, one) for queue in message.queues for one in message.tenant_ids]
+        tenants = [Lane(queue, one) for queue in names for one in message.tenant_ids]
     if not tenants:
         return [], last
     keys = await tx.sublanes(
@@ -106,7 +127,7 @@ async def _in_turns(tx: Tables, message: ClaimRuns) -> tuple[list[str], turns.Tu
         turns.share(limit, len(tenants)),
     )
     rows = await tx.ready_in(keys, message.workflows, turns.share(limit, len(keys)))
-    return turns.deal(list(zip(keys, rows, strict=True)), last, limit)
+    return turns.deal(list(zip(keys, rows, strict=True)), last, limit, rooms.most())
 
 
 async def _takeable(tx: Tables, ready: list[Ready]) -> list[tuple[Ready, Holder | None]]:
@@ -157,12 +178,8 @@ async def recover_runs(tx: Tables, message: RecoverRuns) -> Recovered:
             count += 1
     if placed:
         await tx.recover(placed, parked)
+        tx.turns_freed += parked
     return Recovered(count=count - len(parked), parked=tuple(parked))
-
-
-async def mark_runs(tx: Tables, message: MarkRuns) -> Done:
-    await tx.mark_runs(message.waiting, message.working)
-    return Done()
 
 
 async def look_for_work(tx: Tables, message: LookForWork) -> Work:
@@ -194,7 +211,6 @@ ANSWERS: Handlers[Tables] = {
     StartRuns: start_runs,
     ClaimRuns: claim_runs,
     RecoverRuns: recover_runs,
-    MarkRuns: mark_runs,
     LookForWork: look_for_work,
     AnnounceWorker: announce_worker,
     ListWorkers: list_workers,

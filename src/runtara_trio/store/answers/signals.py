@@ -103,6 +103,8 @@ async def _signalled(
     placing = rules.PLACED_BY.get(action)
     if row.run is not None and placing is not None:
         await tx.place_run(instance, placing)
+        if row.run.has_turn and placing.frees_turn:
+            tx.turns_freed.append(instance)
     return status, text
 
 

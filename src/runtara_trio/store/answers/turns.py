@@ -28,9 +28,16 @@ def ordered(names: Iterable[str], last: str | None) -> list[str]:
 
 
 def deal(
-    lanes: Sequence[tuple[Lane, Sequence[str]]], turns: Turns, limit: int
+    lanes: Sequence[tuple[Lane, Sequence[str]]],
+    turns: Turns,
+    limit: int,
+    most: Mapping[str, int] | None = None,
 ) -> tuple[list[str], dict[tuple[str, ...], str]]:
-    """Up to ``limit`` ids out of lanes of keys, in turns, and whose turn was the last."""
+    """Up to ``limit`` ids out of lanes of keys, in turns, and whose turn was the last.
+
+    ``most``: by queue, where it has a limit, how many of its own.
+    """
+    left = dict(most or {})
     queues: dict[str, dict[str, dict[str, list[str]]]] = {}
     for lane, ids in lanes:
         if ids:
@@ -49,10 +56,12 @@ def deal(
         key = ordered(keys, after.get((queue, tenant)))[0]
         dealt.append(keys[key].pop(0))
         after[()], after[queue,], after[queue, tenant] = queue, tenant, key
+        if queue in left:
+            left[queue] -= 1
         if not keys[key]:
             del keys[key]
         if not keys:
             del tenants[tenant]
-        if not tenants:
+        if not tenants or left.get(queue) == 0:
             del queues[queue]
     return dealt, after

@@ -6,7 +6,7 @@ somebody else has locked is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -58,7 +58,8 @@ WITH due AS (
     WHERE r.instance_id = due.instance_id
 )
 SELECT (SELECT due_ms - {NOW_MS} FROM runtara_trio_runs
-    WHERE state = 'timed' AND due_ms > {NOW_MS} ORDER BY due_ms LIMIT 1)
+    WHERE state = 'timed' AND due_ms > {NOW_MS} ORDER BY due_ms LIMIT 1),
+    NOT EXISTS (SELECT 1 FROM runtara_trio_queues)
 """
 
 _SERVED = "served AS (SELECT * FROM unnest($4::text[], $5::bigint[]) AS s (workflow, version))"
@@ -132,7 +133,8 @@ _LOCK_READY = (
 )
 _READ_READY = (
     f"SELECT {rows.COLUMNS}{rows.RUN_COLUMNS}, r.workflow, r.version, i.input, i.attempt,"
-    f" r.recoveries, i.started_at IS NOT NULL{rows.OF_INSTANCE.format(runs=rows.OF_RUN)}"
+    " r.recoveries, i.started_at IS NOT NULL, r.queue, r.key"
+    f"{rows.OF_INSTANCE.format(runs=rows.OF_RUN)}"
 )
 
 _TAKE = f"""
@@ -154,7 +156,8 @@ WITH input AS MATERIALIZED (
     ON CONFLICT (instance_id) DO UPDATE SET started_at = excluded.started_at
 ), placed AS (
     UPDATE runtara_trio_runs r SET state = 'running', due_ms = NULL, waiting_for = NULL,
-        waits_children = NULL, waits = false
+        waits_children = NULL, waits = false, place = r.instance_id = ANY ($3::text[]),
+        has_turn = r.key <> ''
     FROM input WHERE r.instance_id = input.instance_id
 )
 SELECT instance_id, epoch FROM leased
@@ -164,7 +167,7 @@ _NEXT_KIND = (
     "SELECT r.queue, r.workflow, r.version FROM runtara_trio_runs r WHERE r.state = 'ready'{} "
     "ORDER BY r.queue, r.workflow, r.version LIMIT 1"
 )
-_KINDS = f"""
+KINDS = f"""
 WITH RECURSIVE kind AS (
     ({_NEXT_KIND.format("")})
     UNION ALL
@@ -174,7 +177,6 @@ WITH RECURSIVE kind AS (
     )
 }) f
 )
-SELECT * FROM kind
 """
 """Each is one step in the index, however many are ready."""
 
@@ -188,6 +190,8 @@ class PostgresClaims:
     _connection: Connection
     _owner: Owner
     _has_runs: bool
+    _no_queues = False
+    """It is known that no queue is stored."""
 
     async def _run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return await self._connection.run(statement, *parameters)
@@ -262,7 +266,7 @@ class PostgresClaims:
     # ---- claiming
 
     async def promote(self) -> int | None:
-        ((due,),) = await self._run(_PROMOTE)
+        ((due, self._no_queues),) = await self._run(_PROMOTE)
         return None if due is None else int(due)
 
     async def sublanes(
@@ -304,7 +308,7 @@ class PostgresClaims:
     async def ready_kinds(self) -> list[Kind]:
         if not self._has_runs:
             return []
-        found = await self._run(_KINDS)
+        found = await self._run(KINDS + "SELECT * FROM kind")
         return [Kind(queue, workflow, version) for queue, workflow, version in found]
 
     async def suspects(
@@ -342,8 +346,11 @@ class PostgresClaims:
         }
         return [found[instance] for instance in instance_ids if instance in found]
 
-    async def take_runs(self, taken: Sequence[tuple[str, Holder | None]]) -> dict[str, int]:
-        found = await self._run(_TAKE, [instance for instance, _ in taken], self._owner.name)
+    async def take_runs(
+        self, taken: Sequence[tuple[str, Holder | None]], placed: Collection[str]
+    ) -> dict[str, int]:
+        ids = [instance for instance, _ in taken]
+        found = await self._run(_TAKE, ids, self._owner.name, list(placed))
         leases = {instance: int(epoch) for instance, epoch in found}
         self.leased += leases.items()
         return leases

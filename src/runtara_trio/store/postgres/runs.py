@@ -26,7 +26,7 @@ WITH input AS MATERIALIZED (
 ), placed AS (
     UPDATE runtara_trio_runs r SET state = input.state, due_ms = due,
         waiting_for = NULLIF(input.waiting_for, ''), waits_children = NULLIF(awaited, ''),
-        waits = false,
+        waits = false, place = false, wants = false,
         ready_us = CASE WHEN anew = 1 THEN COALESCE(due * 1000, {NOW_US}) ELSE ready_us END,
         recoveries = CASE WHEN forgives = 1 THEN 0 ELSE recoveries END,
         ended = CASE WHEN input.state = 'ended' THEN nextval('runtara_trio_ends') END,
@@ -62,7 +62,8 @@ WITH input AS (
     SELECT instance_id, 'suspended', convert_to(reason, 'UTF8') FROM input WHERE state = 'parked'
 )
 UPDATE runtara_trio_runs r SET state = input.state, recoveries = input.recoveries,
-    progress = input.progress, waits = false FROM input WHERE r.instance_id = input.instance_id
+    progress = input.progress, waits = false, place = false, wants = false
+FROM input WHERE r.instance_id = input.instance_id
 """
 
 _LOOK = f"""
@@ -129,7 +130,8 @@ class PostgresRuns(PostgresClaims):
             " JOIN runtara_trio_leases l USING (instance_id) WHERE l.owner = $3"
             " AND r.instance_id = ANY ($1::text[] || $2::text[])"
             " ORDER BY r.instance_id FOR NO KEY UPDATE OF r)"
-            " UPDATE runtara_trio_runs r SET waits = r.instance_id = ANY ($1::text[])"
+            " UPDATE runtara_trio_runs r SET waits = r.instance_id = ANY ($1::text[]),"
+            " place = r.instance_id <> ALL ($1::text[]), wants = false"
             " FROM mine WHERE mine.instance_id = r.instance_id",
             list(waiting),
             list(working),

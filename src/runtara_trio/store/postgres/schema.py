@@ -250,7 +250,29 @@ DROP INDEX IF EXISTS runtara_trio_children;
 CREATE INDEX IF NOT EXISTS runtara_trio_children_of ON runtara_trio_runs
     (parent_id, block, ended) WHERE parent_id IS NOT NULL;
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN)
+_QUEUES = f"""
+ALTER TABLE runtara_trio_runs
+    ADD COLUMN IF NOT EXISTS place BOOLEAN NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS wants BOOLEAN NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS has_turn BOOLEAN NOT NULL DEFAULT false;
+CREATE INDEX IF NOT EXISTS runtara_trio_places ON runtara_trio_runs (queue) WHERE place;
+CREATE INDEX IF NOT EXISTS runtara_trio_wants ON runtara_trio_runs (queue) WHERE wants;
+CREATE INDEX IF NOT EXISTS runtara_trio_turns ON runtara_trio_runs (queue, tenant_id, key)
+    WHERE has_turn;
+CREATE INDEX IF NOT EXISTS runtara_trio_behind ON runtara_trio_runs
+    (queue, tenant_id, key, priority DESC, ready_us) WHERE state = 'behind';
+CREATE TABLE IF NOT EXISTS runtara_trio_queues (
+    name {ID} PRIMARY KEY,
+    info TEXT NOT NULL,
+    paused BOOLEAN NOT NULL DEFAULT false
+);
+CREATE TABLE IF NOT EXISTS runtara_trio_begins (
+    queue {ID} NOT NULL,
+    began_us BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS runtara_trio_begins_of ON runtara_trio_begins (queue, began_us);
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES)
 """The tables of workflows, which have a version of their own: 0.1 refuses a newer one of the
 others. The number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)

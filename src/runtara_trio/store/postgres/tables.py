@@ -22,14 +22,14 @@ from ..structs import ChildEnd, Custom, Details, End, Holder, Kind, Listed, Row
 from ..tables import Doubtful
 from ..values import signal_of
 from . import lists, outcomes, reading, rows, upkeep
-from .children import PostgresChildren
 from .connection import Connection
 from .liveness import ALIVE, LIVING, LOCKED, Liveness
 from .owner import Owner
+from .queues import PostgresQueues
 from .schema import NEXT_EPOCH, from_ms
 
 
-class PostgresTables(PostgresChildren):
+class PostgresTables(PostgresQueues):
     """A transaction; see :class:`runtara_trio.store.tables.Tables`."""
 
     def __init__(
@@ -55,6 +55,7 @@ class PostgresTables(PostgresChildren):
         """Once it has committed, those who listen for signals are told."""
         self.runs_changed = False
         self.child_ends: list[ChildEnd] = []
+        self.turns_freed: list[str] = []
         self._has_runs = runs
         self.leased: list[tuple[str, int | None]] = []
         """Leases taken, and given up (None), once it has committed."""

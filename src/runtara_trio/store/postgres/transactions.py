@@ -27,7 +27,7 @@ from ...messages import (
     SendSignal,
 )
 from ...types import SignalType
-from ..answers import ANSWERS, tell_parents
+from ..answers import ANSWERS, set_off
 from ..tables import Doubtful
 from . import limits
 from .connection import Connection
@@ -118,7 +118,7 @@ class Transactions:
             await tx.lock_ahead(message.instance_id for message in messages)
             answers = [await _captured(tx, message) for message in messages]
             await tx.flush()
-            await tell_parents(tx)
+            await set_off(tx)
         except BaseException:
             if not connection.broken:
                 await connection.run("ROLLBACK")
@@ -139,7 +139,7 @@ class Transactions:
                     await connection.run("BEGIN")
                     reply = await dispatch(ANSWERS, tx, message)
                     await tx.flush()
-                    await tell_parents(tx)
+                    await set_off(tx)
             except BaseException:
                 if not connection.broken:
                     with trio.CancelScope(shield=True), trio.move_on_after(limits.RETRY):

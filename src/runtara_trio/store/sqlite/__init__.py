@@ -6,6 +6,7 @@ database      one commit a batch, and what is due between them
 file          the file: opening, the switch to WAL, whether it is still there
 tables        the port: what answers ask
 claims        runs of workflows: starting and claiming them
+queues        what queues allow
 children      parents and children
 runs          placing and recovering them, workers, ends
 starting      a start in a transaction of somebody else's

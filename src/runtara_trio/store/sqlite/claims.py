@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ PROMOTED = 1000
 LOCK = (
     "SELECT i.tenant_id, i.status, l.epoch, l.owner, b.started_at = i.started_at,"
     " s.signal_type, s.payload, i.output, i.error, NULL, r.state, r.waiting_for,"
-    " r.waits_children, r.parent_id, r.block, r.by_parent, r.children"
+    " r.waits_children, r.parent_id, r.block, r.by_parent, r.children, r.has_turn"
 )
 OF_INSTANCE = (
     " FROM instances i"
@@ -229,13 +229,15 @@ class SqliteClaims:
         for instance in instance_ids:
             row = self.db.execute(
                 f"{LOCK}, r.workflow, r.version, i.input, i.attempt, r.recoveries,"
-                f" i.started_at IS NOT NULL{OF_INSTANCE} WHERE i.instance_id = ?",
+                f" i.started_at IS NOT NULL, r.queue, r.key{OF_INSTANCE} WHERE i.instance_id = ?",
                 (instance,),
             ).fetchone()
             found.append(ready_of(instance, row))
         return found
 
-    async def take_runs(self, taken: Sequence[tuple[str, Holder | None]]) -> dict[str, int]:
+    async def take_runs(
+        self, taken: Sequence[tuple[str, Holder | None]], placed: Collection[str]
+    ) -> dict[str, int]:
         started, now_text = started_text(self.now), time_text(int(self.now))
         epoch = self.leases.next_epochs(self.db, len(taken))
         leases = {instance: epoch + number for number, (instance, _) in enumerate(taken)}
@@ -261,8 +263,9 @@ class SqliteClaims:
         )
         self.db.executemany(
             "UPDATE runtara_trio_runs SET state = 'running', due_ms = NULL, waiting_for = NULL,"
-            " waits_children = NULL, waits = 0 WHERE instance_id = ?",
-            [(instance,) for instance in leases],
+            " waits_children = NULL, waits = 0, place = ?, has_turn = key <> ''"
+            " WHERE instance_id = ?",
+            [(instance in placed, instance) for instance in leases],
         )
         for dead in {one.owner for _, one in taken if one is not None}:
             dead_file = self.leases.bury(self.db, dead)

@@ -24,7 +24,7 @@ from ...errors import StoreError
 from ...messages import Checkpoint, GetCheckpoint, Request, Vacuum
 from ...tasks import Answer
 from ...types import Signal
-from ..answers import ANSWERS, tell_parents
+from ..answers import ANSWERS, set_off
 from ..driving import drive
 from ..location import Location
 from ..values import signal_of
@@ -369,7 +369,7 @@ def _answer(tx: SqliteTables, saving: Saving, message: Request[Any]) -> Any:
     if isinstance(message, GetCheckpoint):
         return saving.get(message)
     reply = drive(dispatch(ANSWERS, tx, message))
-    drive(tell_parents(tx))
+    drive(set_off(tx))
     return reply
 
 

@@ -26,7 +26,7 @@ class SqliteRuns(SqliteClaims):
             due = int(self.now * 1000) + placing.after_ms
         self.db.execute(
             "UPDATE runtara_trio_runs SET state = ?, due_ms = ?, waiting_for = ?,"
-            " waits_children = ?, waits = 0,"
+            " waits_children = ?, waits = 0, place = 0, wants = 0,"
             " ready_us = CASE WHEN ? THEN COALESCE(? * 1000, ?) ELSE ready_us END,"
             " recoveries = CASE WHEN ? THEN 0 ELSE recoveries END, ended = CASE WHEN ? THEN"
             " (SELECT ended + 1 FROM runtara_trio_runs_schema) END, ended_ms = ?"
@@ -74,7 +74,8 @@ class SqliteRuns(SqliteClaims):
         self, orphans: Sequence[tuple[Orphan, RunState, int]], reasons: dict[str, str]
     ) -> None:
         self.db.executemany(
-            "UPDATE runtara_trio_runs SET state = ?, recoveries = ?, progress = ?, waits = 0"
+            "UPDATE runtara_trio_runs SET state = ?, recoveries = ?, progress = ?, waits = 0,"
+            " place = 0, wants = 0"
             " WHERE instance_id = ?",
             [
                 (state.value, recoveries, orphan.newest, orphan.instance_id)
@@ -95,11 +96,12 @@ class SqliteRuns(SqliteClaims):
 
     async def mark_runs(self, waiting: Sequence[str], working: Sequence[str]) -> None:
         self.db.executemany(
-            "UPDATE runtara_trio_runs SET waits = ? WHERE instance_id = ? AND EXISTS"
+            "UPDATE runtara_trio_runs SET waits = ?, place = ?, wants = 0"
+            " WHERE instance_id = ? AND EXISTS"
             " (SELECT 1 FROM runtara_trio_leases l WHERE l.instance_id ="
             " runtara_trio_runs.instance_id AND l.owner = ?)",
             [
-                (waits, instance, self.leases.owner)
+                (waits, not waits, instance, self.leases.owner)
                 for waits, instances in ((1, waiting), (0, working))
                 for instance in instances
             ],

@@ -217,7 +217,31 @@ DROP INDEX IF EXISTS {schema}.runtara_trio_children;
 CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_children_of ON runtara_trio_runs
     (parent_id, block, ended) WHERE parent_id IS NOT NULL
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN)
+_QUEUES = """
+ALTER TABLE {schema}.runtara_trio_runs ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.runtara_trio_runs ADD COLUMN wants INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.runtara_trio_runs ADD COLUMN has_turn INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_places ON runtara_trio_runs (queue)
+    WHERE place = 1;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_wants ON runtara_trio_runs (queue)
+    WHERE wants = 1;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_turns ON runtara_trio_runs
+    (queue, tenant_id, key) WHERE has_turn = 1;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_behind ON runtara_trio_runs
+    (queue, tenant_id, key, priority DESC, ready_us) WHERE state = 'behind';
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_queues (
+    name TEXT PRIMARY KEY,
+    info TEXT NOT NULL,
+    paused INTEGER NOT NULL DEFAULT 0
+);
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_begins (
+    queue TEXT NOT NULL,
+    began_us INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_begins_of ON runtara_trio_begins
+    (queue, began_us)
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES)
 """The tables of workflows; the number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)
 RUN_NAMES = (
@@ -225,6 +249,8 @@ RUN_NAMES = (
     "runtara_trio_runs",
     "runtara_trio_attributes",
     "runtara_trio_workers",
+    "runtara_trio_queues",
+    "runtara_trio_begins",
 )
 
 

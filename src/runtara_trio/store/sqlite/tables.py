@@ -20,14 +20,14 @@ from ...types import FINISHED, InstanceInfo, InstanceStatus, Signal
 from ..structs import ChildEnd, Custom, Details, End, Holder, Kind, Listed, Row
 from ..values import as_bytes, row_of, signal_of
 from . import lists, reading, rows
-from .children import SqliteChildren
 from .claims import LOCK, OF_INSTANCE
 from .file import StoreFile
 from .leases import Leases
+from .queues import SqliteQueues
 from .schema import started_text, time_text
 
 
-class SqliteTables(SqliteChildren):
+class SqliteTables(SqliteQueues):
     """A batch's view of the store; see :class:`runtara_trio.store.tables.Tables`."""
 
     again = False
@@ -44,6 +44,7 @@ class SqliteTables(SqliteChildren):
         self.dead_files: list[str] = []
         """Side files to be removed then."""
         self.child_ends: list[ChildEnd] = []
+        self.turns_freed: list[str] = []
         self.signals_changed = False
         self.runs_changed = False
         self._file = file

@@ -1,0 +1,119 @@
+"""What a worker tells the store by itself: which of its runs wait, and how it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+import trio
+
+from .. import logs
+from ..engine.services import SharedBackend
+from ..errors import SdkError
+from ..messages import AnnounceWorker
+from ..tasks import RepeatedEvent
+from ..types import WorkerInfo
+from .marks import Mark, Marks
+from .run import Run
+from .settings import Settings, WorkerHealth
+
+MARK = 1.0
+"""Seconds that a run waits before the store is told so."""
+
+ANNOUNCE = 5.0
+"""Seconds between two lines in the table of workers."""
+
+LOOK = 1.0
+"""Seconds between two looks at whether a line is due."""
+
+
+class Teller(Protocol):
+    """The worker."""
+
+    shared: SharedBackend
+    settings: Settings
+    marks: Marks
+    blind: logs.Outage
+    draining: bool
+
+    @property
+    def loaded(self) -> Iterable[Run]:
+        """The runs in its memory."""
+
+    def health(self) -> WorkerHealth:
+        """How it is now."""
+
+
+class Telling:
+    """Services of one worker."""
+
+    def __init__(self, worker: Teller) -> None:
+        self._worker = worker
+        self._waits = RepeatedEvent()
+
+    def hear_of_wait(self) -> None:
+        """A run may wait now."""
+        self._waits.set()
+
+    async def mark_runs(self) -> None:
+        """Say which runs wait. Runs until cancelled."""
+        worker = self._worker
+        while True:
+            while untold := [one for one in worker.loaded if self._is_untold(one)]:
+                await trio.sleep_until(min(one.waits_since for one in untold) + MARK)
+                try:
+                    await worker.marks.add(self._waiting)
+                except SdkError as exc:
+                    worker.blind.goes_on(str(exc))
+                    await trio.sleep(MARK)
+            await self._waits.wait()
+
+    def _is_untold(self, run: Run) -> bool:
+        """Whether the store does not know yet that a run waits. Where it is of this process alone,
+        that matters to the limits of queues only."""
+        wanted = run.limited or not self._worker.shared.alone
+        return wanted and run.waits_since < math.inf and run.mark is not Mark.TOLD
+
+    def _waiting(self) -> list[Run]:
+        """The runs that have waited for a while."""
+        since = trio.current_time() - MARK
+        return [one for one in self._worker.loaded if one.waits_since <= since]
+
+    async def announce_again(self) -> None:
+        """Say how the worker is, now and then. Runs until cancelled."""
+        worker = self._worker
+        next_line = trio.current_time() + ANNOUNCE
+        said_draining = False
+        while True:
+            await trio.sleep(LOOK)
+            try:
+                if trio.current_time() >= next_line or worker.draining is not said_draining:
+                    next_line = trio.current_time() + ANNOUNCE
+                    said_draining = worker.draining
+                    await self.announce()
+            except SdkError as exc:
+                worker.blind.goes_on(str(exc))
+
+    async def announce(self, *, leaves: bool = False) -> None:
+        """Write its line in the table of workers, or remove it. Raises what the store raises."""
+        health, settings = self._worker.health(), self._worker.settings
+        await self._worker.shared.request(
+            AnnounceWorker(
+                leaves=leaves,
+                info=WorkerInfo(
+                    owner="",
+                    holder="",
+                    name=settings.name,
+                    workflows=tuple(settings.workflows),
+                    queues=settings.queues,
+                    tenant_ids=settings.tenant_ids,
+                    slots=health.slots,
+                    working=health.working,
+                    loaded=health.loaded,
+                    last_look=health.last_look,
+                    oldest_boundary=health.oldest_boundary,
+                    draining=self._worker.draining,
+                ),
+            )
+        )
