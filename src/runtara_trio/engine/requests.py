@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import outcome
 import trio
 
 from ..errors import LeaseLost
@@ -64,6 +65,27 @@ class Requests:
                 signals.saves.discard(shield)
         await trio.lowlevel.checkpoint_if_cancelled()
         raise self._shared.no_answer(message, timeout)
+
+    async def save_after_work(self, message: Request[ReplyT]) -> ReplyT:
+        """A request that works for as long as it takes, and then saves. Cancelled, it is waited for
+        within ``final_timeout``, and then undone: it raises Cancelled."""
+        self._state.check_open()
+        await self._before_writing(message)
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope(shield=True) as shield:
+                nursery.start_soon(self._hurry, shield)
+                sent = await outcome.acapture(self._send, message)
+            nursery.cancel_scope.cancel()
+        if shield.cancelled_caught:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        return sent.unwrap()
+
+    async def _hurry(self, shield: trio.CancelScope) -> None:
+        """Once the task around is cancelled, wait no longer than ``final_timeout``."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            shield.deadline = trio.current_time() + self._state.signals.final_timeout
 
     async def checkpoint(self, checkpoint_id: str, state: bytes) -> CheckpointReply:
         """Save a state, or get the one that is there; signals in the answer are delivered."""

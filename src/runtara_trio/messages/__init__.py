@@ -37,6 +37,7 @@ from .instance import (
     StoredState,
     TakeLease,
     TakeSignal,
+    Transact,
 )
 from .operator import (
     Counted,
@@ -152,6 +153,7 @@ __all__ = [
     "StoredState",
     "TakeLease",
     "TakeSignal",
+    "Transact",
     "Vacuum",
     "Vacuumed",
     "Work",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -227,6 +228,24 @@ class Checkpoint(Request[CheckpointReply], frozen=True, kw_only=True):
     lease: int
     checkpoint_id: str
     state: bytes
+
+
+class Transact(Request[CheckpointReply], frozen=True, kw_only=True):
+    """Run a function in a transaction that saves what it returns under the id, unless something
+    stands there: then that is the answer, and what the function wrote is undone.
+
+    Refused with LeaseLost, SdkError where the function has ended the transaction, TooSlowError;
+    and whatever the function raises.
+    """
+
+    verb: ClassVar[str] = "transact"
+    instance_id: str
+    lease: int
+    checkpoint_id: str
+    run: Callable[[Any], bytes]
+    """Called in a thread, with a connection of the database's ordinary driver."""
+    limit: float
+    """Seconds, where nobody else can write meanwhile."""
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,8 +29,11 @@ Key = str | Callable[..., str] | None
 class Keys:
     """Makes the keys of one function."""
 
-    def __init__(self, name: str, function: Callable[..., Any], key: Key) -> None:
-        """
+    def __init__(
+        self, name: str, function: Callable[..., Any], key: Key, *, leaves_out_first: bool = False
+    ) -> None:
+        """``leaves_out_first``: the first parameter is no argument of the call's.
+
         Raises:
           ConfigError: ``key`` names an unknown parameter, or is invalid.
         """
@@ -39,7 +42,7 @@ class Keys:
         self._signature = inspect.signature(function)
         self._head = f"{DURABLE}{escape(name)}::"
         first = next(iter(self._signature.parameters), "")
-        self._left_out = {first} if first in ("self", "cls") else set()
+        self._left_out = {first} if leaves_out_first or first in ("self", "cls") else set()
         if isinstance(key, str):
             self._check_format(key)
         elif key is not None and not callable(key):

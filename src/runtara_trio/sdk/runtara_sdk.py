@@ -8,30 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple, overload
 
 import trio
 
 from .. import logs
 from ..clock import Seconds, check_seconds
-from ..codec import JSON, Codec, check_type, decode, decode_sent, encode
+from ..codec import Codec, check_type, decode, decode_sent, encode
 from ..engine import deadlines
 from ..engine.block import Block
-from ..errors import CodecError, ConfigError
+from ..errors import CodecError
 from ..ids import (
     check_checkpoint_id,
-    check_instance_id,
-    check_subtype,
-    check_text,
     refused_id,
 )
 from ..messages import (
     GetCheckpoint,
-    GetStatus,
-    RecordEvent,
-    RecordRetry,
 )
-from ..types import EventType, InstanceInfo, InstanceStatus
 from . import waiting
 from .asyncio_bridge import AsyncioLoop
 from .children import Starting
@@ -39,12 +32,15 @@ from .manual import ManualSignals
 from .parallel import DurableNursery, ItemT, Results, ResultT, map_items, open_nursery
 from .paths import Path, check_name, current_path, joined, scope
 from .results import CheckpointResult
+from .telling import Telling
+from .transact import transact as run_transaction
 
 T = TypeVar("T")
 P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 
-class RuntaraSdk(Starting, ManualSignals):
+class RuntaraSdk(Starting, Telling, ManualSignals):
     """The durable side of one instance; ``open_runtara`` gives it.
 
     Every method that takes a ``checkpoint_id`` refuses one that is longer than 1,024 bytes
@@ -157,6 +153,37 @@ class RuntaraSdk(Starting, ManualSignals):
         self._block.state.check_writable()
         key = None if checkpoint_id is None else self._id(checkpoint_id)
         return self._block.boundary.step(key)
+
+    async def transact(
+        self,
+        function: Callable[[Any, *Ts], T],
+        *args: *Ts,
+        id: str | None = None,
+        limit: Seconds = 5.0,
+    ) -> T:
+        """Run ``function(connection, *args)`` in a transaction of the store's database, which
+        saves its result as well: its effect there happens exactly once.
+
+        The connection is an ordinary ``sqlite3.Connection`` or ``psycopg.Connection``, and the
+        function runs in a thread. It must not commit or roll back. Where a result is stored it
+        does not run. An exception rolls back and leaves; a serialization failure and a deadlock
+        are tried again. Cancelled, it is waited for within ``final_timeout``, then undone.
+
+        Args:
+          function: sync. Its name and arguments make the id, as for ``@durable``.
+          args: behind the connection.
+          id: a checkpoint id instead.
+          limit: seconds, or a ``timedelta``, on a file, where nobody else can write meanwhile.
+
+        Raises:
+          ConfigError: it is async.
+          TooSlowError: it took longer than the limit; what it wrote was undone.
+          SdkError: it has ended the transaction by itself.
+          NotSupported: a server, not a store.
+        """
+        checked = check_seconds("limit", limit, positive=True)
+        result: T = await run_transaction(self, function, args, id=id, limit=checked)
+        return result
 
     # ---- waiting
 
@@ -313,86 +340,3 @@ class RuntaraSdk(Starting, ManualSignals):
         """
         result: T = await self._loop.run(function, *args, **kwargs)
         return result
-
-    # ---- the history
-
-    async def heartbeat(self) -> None:
-        """Add a heartbeat to the instance's history; the automatic heartbeats add no event."""
-        await self._event(EventType.HEARTBEAT, None, b"")
-
-    async def custom_event(self, subtype: str, payload: Any = b"") -> None:
-        """Add an event of your own to the instance's history."""
-        data = encode(self._codec, f"payload of event {subtype!r}", payload)
-        await self._event(EventType.CUSTOM, check_subtype(subtype), data)
-
-    async def record_retry_attempt(
-        self, checkpoint_id: str, attempt_number: int, error_message: str | None = None
-    ) -> None:
-        """Record that a step is tried again; ``attempt_number`` counts from 1."""
-        if (
-            isinstance(attempt_number, bool)
-            or not isinstance(attempt_number, int)
-            or not 1 <= attempt_number < 2**31
-        ):
-            raise ConfigError(
-                f"attempt_number must be a whole number from 1 to 2**31 - 1, not {attempt_number!r}"
-            )
-        error = None if error_message is None else check_text("error_message", error_message)
-        encode(JSON, "error_message", (error or "").encode())  # its length
-        checkpoint_id = self._id(checkpoint_id)
-        message = RecordRetry(
-            instance_id=self.instance_id,
-            lease=self._block.state.lease_for_write(),
-            checkpoint_id=checkpoint_id,
-            attempt=attempt_number,
-            error=error,
-        )
-        self._block.past.touch(checkpoint_id)
-        await self._block.requests.request(message)
-
-    # ---- the end
-
-    async def completed(self, output: Any = b"") -> None:
-        """Record the instance as completed, now. Shielded, within ``final_timeout``.
-
-        Every writing call after it is an error, and the instance is free for others.
-
-        Raises:
-          OutcomeNotRecorded: the backend did not take it in time.
-        """
-        await self._block.ending.say(
-            InstanceStatus.COMPLETED, encode(self._codec, "output", output)
-        )
-
-    async def failed(self, error: str) -> None:
-        """Record the instance as failed, now; otherwise like :meth:`completed`."""
-        text = check_text("error", error).encode()
-        await self._block.ending.say(InstanceStatus.FAILED, encode(JSON, "error", text))
-
-    async def suspended(self, reason: str = "") -> None:
-        """Record the instance as suspended, now; a later start goes on with it."""
-        text = check_text("reason", reason).encode()
-        await self._block.ending.say(InstanceStatus.SUSPENDED, encode(JSON, "reason", text))
-
-    # ---- questions
-
-    async def get_status(self) -> InstanceInfo:
-        """What the backend says of this instance."""
-        return await self.get_instance_status(self.instance_id)
-
-    async def get_instance_status(self, instance_id: str) -> InstanceInfo:
-        """What the backend says of any instance; status UNKNOWN where it does not exist."""
-        return await self._block.requests.request(
-            GetStatus(instance_id=check_instance_id(instance_id))
-        )
-
-    async def _event(self, kind: EventType, subtype: str | None, payload: bytes) -> None:
-        await self._block.requests.request(
-            RecordEvent(
-                instance_id=self.instance_id,
-                lease=self._block.state.lease_for_write(),
-                type=kind,
-                subtype=subtype,
-                payload=payload,
-            )
-        )

@@ -30,6 +30,7 @@ from ...ids import (
 from ...messages import (
     AcknowledgeSignal,
     AnnounceWorker,
+    CancelChildren,
     Checkpoint,
     CheckpointReply,
     ClaimRuns,
@@ -42,9 +43,11 @@ from ...messages import (
     Heartbeats,
     ListEvents,
     ListInstances,
+    ListQueues,
     ListWorkers,
     LookForWork,
     MarkRuns,
+    PauseQueue,
     PendingSignal,
     PollSignals,
     Prune,
@@ -55,6 +58,7 @@ from ...messages import (
     Request,
     SendCustomSignal,
     SendSignal,
+    SetQueues,
     ShowInstance,
     SignalTaken,
     Sleep,
@@ -63,6 +67,7 @@ from ...messages import (
     StopWaiting,
     StoredState,
     TakeSignal,
+    Transact,
     Vacuum,
 )
 from ...types import CustomSignal, EventType, InstanceInfo, InstanceStatus
@@ -301,5 +306,10 @@ HANDLERS: Handlers[Instances] = {
     ListWorkers: _of_a_store,
     EndsSince: _of_a_store,
     GetResults: _of_a_store,
+    CancelChildren: _of_a_store,
+    SetQueues: _of_a_store,
+    PauseQueue: _of_a_store,
+    ListQueues: _of_a_store,
+    Transact: _of_a_store,
 }
 """Which function answers which message."""

@@ -30,6 +30,7 @@ from ...messages import (
     ReplyT,
     Request,
     TakeSignal,
+    Transact,
     Vacuum,
 )
 from ...tasks import GRACE, RepeatedEvent, open_service_nursery
@@ -45,6 +46,7 @@ from .owner import Owner
 from .pool import Pool
 from .preparing import Preparing
 from .queue import Queue, is_batched
+from .transact import PostgresTransacting
 from .transactions import Transactions
 from .watch import Watch
 
@@ -70,7 +72,7 @@ class PostgresStore:
         self._patience = patience
         self._connect_within = config.connect_timeout_ms / 1000
         self._token = trio.lowlevel.current_trio_token()
-        hosts = Hosts(url)
+        hosts = self._hosts = Hosts(url)
         versions = itertools.count(1)
         self._owner = Owner(hosts, config.lease_ms, self._lost)
         self._pool = Pool(hosts, name)
@@ -96,6 +98,9 @@ class PostgresStore:
             return cast(ReplyT, done)
         if self._closed:
             raise StoreError(f"{self._name}: the store was closed")
+        if isinstance(message, Transact):
+            own = PostgresTransacting(message, self._hosts, self._name)
+            return cast(ReplyT, await own.carry_out())
         job = Job(message, self._answered)
         self._open.add(job)
         if isinstance(message, Checkpoint):

@@ -11,13 +11,14 @@ import trio
 
 from ...backend import Patience, SignalBatch
 from ...clock import Clock
-from ...messages import ReplyT, Request
+from ...messages import ReplyT, Request, Transact
 from ...tasks import GRACE, RepeatedEvent, open_service_nursery
 from ..answers import at_once
 from ..location import Location
 from .database import Database, Job
 from .failures import BUSY_TIMEOUT
 from .thread import DatabaseThread, InlineWorker, Worker
+from .transact import SqliteTransacting
 
 
 class SqliteStore:
@@ -34,6 +35,7 @@ class SqliteStore:
     ) -> None:
         self._clock = clock
         self._patience = patience or Patience(BUSY_TIMEOUT)
+        self._path = location.path
         self.alone = location.path is None
         """No other process can use it."""
         self._news = RepeatedEvent()
@@ -55,6 +57,9 @@ class SqliteStore:
         if (done := at_once(message)) is not None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return cast(ReplyT, done)
+        if isinstance(message, Transact) and self._path is not None:
+            own = SqliteTransacting(message, self._path, self._clock.now())
+            return cast(ReplyT, await own.carry_out())
         job = Job(message, self._clock.now())
         self._worker.submit(job)
         # Cancelled, the write goes on; nobody waits for it, or not for long.

@@ -21,7 +21,7 @@ import outcome
 from ... import logs
 from ...backend import SignalBatch, dispatch
 from ...errors import StoreError
-from ...messages import Checkpoint, GetCheckpoint, Request, Vacuum
+from ...messages import Checkpoint, GetCheckpoint, Request, Transact, Vacuum
 from ...tasks import Answer
 from ...types import Signal
 from ..answers import ANSWERS, set_off
@@ -36,6 +36,7 @@ from .leases import Leases
 from .locked import LockWaits
 from .saving import Saving
 from .tables import SqliteTables
+from .transact import in_memory
 
 T = TypeVar("T")
 
@@ -106,12 +107,14 @@ class Database:
                 job.result = outcome.Error(self._translated(exc))
             else:
                 ready.append(job)
-        batch = [job for job in ready if not isinstance(job.message, Vacuum)]
+        batch = [job for job in ready if not isinstance(job.message, (Vacuum, Transact))]
         if batch:
             self._run_ready(batch)
         for job in ready:
             if isinstance(job.message, Vacuum):
                 self._vacuum(job)
+            elif isinstance(job.message, Transact):  # of a store in memory
+                job.result = outcome.capture(in_memory, self._opened().db, job.message, job.now)
 
     def _vacuum(self, job: Job) -> None:
         """Alone, for it is no part of a transaction."""

@@ -1,0 +1,104 @@
+"""The verbs by which a program says something of itself: its history, its end, its status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..codec import JSON, Codec, encode
+from ..errors import ConfigError
+from ..ids import check_instance_id, check_subtype, check_text
+from ..messages import GetStatus, RecordEvent, RecordRetry
+from ..types import EventType, InstanceInfo, InstanceStatus
+from .facts import Facts
+
+
+class Telling(Facts):
+    """What is recorded beside checkpoints."""
+
+    _codec: Codec
+
+    def _id(self, checkpoint_id: str) -> str:
+        raise NotImplementedError
+
+    # ---- the history
+
+    async def heartbeat(self) -> None:
+        """Add a heartbeat to the instance's history; the automatic heartbeats add no event."""
+        await self._event(EventType.HEARTBEAT, None, b"")
+
+    async def custom_event(self, subtype: str, payload: Any = b"") -> None:
+        """Add an event of your own to the instance's history."""
+        data = encode(self._codec, f"payload of event {subtype!r}", payload)
+        await self._event(EventType.CUSTOM, check_subtype(subtype), data)
+
+    async def record_retry_attempt(
+        self, checkpoint_id: str, attempt_number: int, error_message: str | None = None
+    ) -> None:
+        """Record that a step is tried again; ``attempt_number`` counts from 1."""
+        if (
+            isinstance(attempt_number, bool)
+            or not isinstance(attempt_number, int)
+            or not 1 <= attempt_number < 2**31
+        ):
+            raise ConfigError(
+                f"attempt_number must be a whole number from 1 to 2**31 - 1, not {attempt_number!r}"
+            )
+        error = None if error_message is None else check_text("error_message", error_message)
+        encode(JSON, "error_message", (error or "").encode())  # its length
+        checkpoint_id = self._id(checkpoint_id)
+        message = RecordRetry(
+            instance_id=self.instance_id,
+            lease=self._block.state.lease_for_write(),
+            checkpoint_id=checkpoint_id,
+            attempt=attempt_number,
+            error=error,
+        )
+        self._block.past.touch(checkpoint_id)
+        await self._block.requests.request(message)
+
+    # ---- the end
+
+    async def completed(self, output: Any = b"") -> None:
+        """Record the instance as completed, now. Shielded, within ``final_timeout``.
+
+        Every writing call after it is an error, and the instance is free for others.
+
+        Raises:
+          OutcomeNotRecorded: the backend did not take it in time.
+        """
+        await self._block.ending.say(
+            InstanceStatus.COMPLETED, encode(self._codec, "output", output)
+        )
+
+    async def failed(self, error: str) -> None:
+        """Record the instance as failed, now; otherwise like :meth:`completed`."""
+        text = check_text("error", error).encode()
+        await self._block.ending.say(InstanceStatus.FAILED, encode(JSON, "error", text))
+
+    async def suspended(self, reason: str = "") -> None:
+        """Record the instance as suspended, now; a later start goes on with it."""
+        text = check_text("reason", reason).encode()
+        await self._block.ending.say(InstanceStatus.SUSPENDED, encode(JSON, "reason", text))
+
+    # ---- questions
+
+    async def get_status(self) -> InstanceInfo:
+        """What the backend says of this instance."""
+        return await self.get_instance_status(self.instance_id)
+
+    async def get_instance_status(self, instance_id: str) -> InstanceInfo:
+        """What the backend says of any instance; status UNKNOWN where it does not exist."""
+        return await self._block.requests.request(
+            GetStatus(instance_id=check_instance_id(instance_id))
+        )
+
+    async def _event(self, kind: EventType, subtype: str | None, payload: bytes) -> None:
+        await self._block.requests.request(
+            RecordEvent(
+                instance_id=self.instance_id,
+                lease=self._block.state.lease_for_write(),
+                type=kind,
+                subtype=subtype,
+                payload=payload,
+            )
+        )
