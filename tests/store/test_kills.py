@@ -47,3 +47,24 @@ async def test_killed_two_hundred_times(shared: Shared) -> None:
         numbers.setdefault(name, []).append(int(number))
     for written in numbers.values():  # in order, without a gap
         assert sorted(written) == list(range(len(written)))
+
+
+async def test_transactions_of_the_users_are_killed_anywhere(shared: Shared) -> None:
+    """The effect is there exactly as often as the checkpoint; no row twice, none missing."""
+    draw = random.Random(9)
+    count, kills = 40, 0
+    while True:
+        target = draw.randrange(2, 30)
+        async with start("transacts.py", shared.url, count) as program:
+            lines = [await program.line()]
+            while len(lines) < target and lines[-1] != "done":
+                lines.append(await program.line())
+            if lines[-1] == "done":
+                break
+            await program.kill()
+            await shared.expire(program)
+            kills += 1
+    assert kills > 3
+    async with open_backend(shared.url) as backend:
+        rows = await sql(backend, "SELECT number FROM mine ORDER BY number")
+    assert [number for (number,) in rows] == list(range(count))
