@@ -66,5 +66,6 @@ async def test_transactions_of_the_users_are_killed_anywhere(shared: Shared) -> 
             kills += 1
     assert kills > 3
     async with open_backend(shared.url) as backend:
+        await Operator(backend).show("counts")
         rows = await sql(backend, "SELECT number FROM mine ORDER BY number")
     assert [number for (number,) in rows] == list(range(count))
