@@ -133,6 +133,8 @@ class InstanceHandle(_Front, Generic[T]):
     cancel = _awaitable(handle_on_trio.InstanceHandle.cancel)
     pause = _awaitable(handle_on_trio.InstanceHandle.pause)
     resume = _awaitable(handle_on_trio.InstanceHandle.resume)
+    send_message = _awaitable(handle_on_trio.InstanceHandle.send_message)
+    rerun = _awaitable(handle_on_trio.InstanceHandle.rerun)
     signal = _awaitable(handle_on_trio.InstanceHandle.signal)
 
 

@@ -117,6 +117,8 @@ class InstanceHandle(_Front, Generic[T]):
     cancel = _blocking(handle_on_trio.InstanceHandle.cancel)
     pause = _blocking(handle_on_trio.InstanceHandle.pause)
     resume = _blocking(handle_on_trio.InstanceHandle.resume)
+    send_message = _blocking(handle_on_trio.InstanceHandle.send_message)
+    rerun = _blocking(handle_on_trio.InstanceHandle.rerun)
     signal = _blocking(handle_on_trio.InstanceHandle.signal)
 
 

@@ -202,6 +202,37 @@ def started_id(path: str) -> str:
     return f"{RESERVED}started::{path}"
 
 
+def message_id(name: str) -> str:
+    """What a run waits for that receives a message; and how the ids of messages begin."""
+    return f"{RESERVED}message::{name}::"
+
+
+MESSAGES = f"{RESERVED}message::"
+
+
+def numbered_message_id(name: str, number: int) -> str:
+    """Where a message waits, beside custom signals; they sort as they were sent."""
+    return f"{message_id(name)}{number:015d}"
+
+
+def waited_for(checkpoint_id: str) -> str:
+    """What somebody waits for who is hinted at a custom signal of this id: of a message, what all
+    of its name begin with."""
+    if not checkpoint_id.startswith(MESSAGES):
+        return checkpoint_id
+    return checkpoint_id.rpartition("::")[0] + "::"
+
+
+def received_id(path: str, name: str, number: int) -> str:
+    """Where the n-th message is stored that a path has received under a name, from 0."""
+    return f"{RESERVED}received::{path}{name}::{number}"
+
+
+def attributes_id(path: str, digest: str, number: int) -> str:
+    """Where it is stored that attributes were set, for the n-th time the same, from 0."""
+    return f"{RESERVED}attributes::{path}{digest}::{number}"
+
+
 def acknowledgement_id(number: int) -> str:
     """Where a client of a runtara-core stores the signals that it acknowledged, from 1."""
     return f"{RESERVED}ack::{number}"

@@ -117,6 +117,17 @@ class InstanceHandle(Generic[T]):
         await self._check()
         await self._operator.send_signal(self.id, checkpoint_id, payload, replace=replace)
 
+    async def send_message(self, name: str, payload: Any = b"") -> None:
+        """Send a message to whoever receives under ``name``; see :meth:`Operator.send_message`."""
+        await self._check()
+        await self._operator.send_message(self.id, name, payload)
+
+    async def rerun(self) -> None:
+        """Make it pending again, once it has ended; see :meth:`Operator.rerun`. A wait for its
+        result waits for the new end."""
+        await self._check()
+        await self._operator.rerun(self.id)
+
     async def _check(self) -> None:
         """Raises SdkError where the instance is another tenant's."""
         found = (await self._shared.request(GetResults(instance_ids=(self.id,)))).results

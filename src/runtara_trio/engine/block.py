@@ -6,10 +6,12 @@ import trio
 
 from .. import logs
 from ..errors import SdkError
+from ..ids import waited_for
 from ..messages import Register, Registered
 from ..tasks import InFlight
 from ..types import Outcome, Signal
 from .boundary import Boundary
+from .counts import Counts
 from .ending import Ending
 from .inbox import Inbox
 from .names import Names
@@ -54,6 +56,7 @@ class Block(Watched):
         self.waits = Waits(self.signals)
         self.runs = Runs(self.boundary)
         self.names = Names()
+        self.counts = Counts()
 
     @property
     def scope(self) -> trio.CancelScope:
@@ -117,7 +120,7 @@ class Block(Watched):
         self.inbox.deliver(signal, version)
 
     def hint(self, checkpoint_id: str) -> None:
-        self.inbox.hints.give(checkpoint_id)
+        self.inbox.hints.give(waited_for(checkpoint_id))
 
     def lose(self, lease: int) -> None:
         self.state.lose(lease)

@@ -13,7 +13,7 @@ import trio
 from .. import logs
 from ..errors import NotSupported
 from ..ids import failure_id, inside_id, retry_id, signal_id, wake_id
-from ..messages import Checkpoint, GetCheckpoint, Request, Sleep, TakeSignal
+from ..messages import Checkpoint, GetCheckpoint, Request, Sleep, TakeMessage, TakeSignal
 from .stored import Stored
 from .visited import Visited
 
@@ -24,6 +24,7 @@ _TRACES: dict[type[Request[Any]], Callable[[str], str]] = {
     Checkpoint: str,
     Sleep: wake_id,
     TakeSignal: signal_id,
+    TakeMessage: str,
 }
 """Where a message that was answered before has left its trace."""
 

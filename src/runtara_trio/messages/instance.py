@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -346,6 +346,30 @@ class TakeSignal(Request[SignalTaken], frozen=True, kw_only=True):
     checkpoint_id: str
     give_up: bool = False
     """Where no signal is there, save that the wait has timed out."""
+
+
+class TakeMessage(Request[SignalTaken], frozen=True, kw_only=True):
+    """Take the oldest message under a name; it is saved under ``checkpoint_id`` before this
+    answers."""
+
+    verb: ClassVar[str] = "receive"
+    saves: ClassVar[bool] = True
+    instance_id: str
+    lease: int
+    name: str
+    checkpoint_id: str
+    give_up: bool = False
+    """Where there is no message, save that the wait has timed out."""
+
+
+class SetAttributes(Request[Done], frozen=True, kw_only=True):
+    """Set attributes of the instance, once: ``saved_as`` says that it was done."""
+
+    verb: ClassVar[str] = "set_attributes"
+    instance_id: str
+    lease: int
+    saved_as: str
+    attributes: Mapping[str, str | int | float | bool]
 
 
 class StopWaiting(Request[Done], frozen=True, kw_only=True):

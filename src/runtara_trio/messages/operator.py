@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar
 
@@ -39,6 +40,11 @@ class SendSignal(Request[SignalAnswer], frozen=True, kw_only=True):
         return self.type.value
 
 
+class Acted(msgspec.Struct, frozen=True, kw_only=True):
+    count: int
+    """Of how many instances something became."""
+
+
 class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
     """Send a payload to a checkpoint id. Refused with SignalRefused."""
 
@@ -48,6 +54,49 @@ class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
     payload: bytes
     replace: bool = False
     """Instead of a signal that was not handed out: not taken, or marked as refused."""
+
+
+class SignalMany(Request[Acted], frozen=True, kw_only=True):
+    """Cancel, pause or resume many instances, in one commit. Those that refuse it are left."""
+
+    verb: ClassVar[str] = "send_signal"
+    instance_ids: tuple[str, ...]
+    type: SignalType
+    payload: bytes
+
+
+class Rerun(Request[Acted], frozen=True, kw_only=True):
+    """Make finished instances of workflows pending again, with their failed children.
+
+    ``each``: those that cannot be are left; else the first one is refused with SdkError.
+    """
+
+    verb: ClassVar[str] = "rerun"
+    makes: ClassVar[bool] = True
+    instance_ids: tuple[str, ...]
+    each: bool = False
+
+
+class Fork(Request[Done], frozen=True, kw_only=True):
+    """Make a pending instance with the checkpoints of another. Refused with SdkError."""
+
+    verb: ClassVar[str] = "fork"
+    makes: ClassVar[bool] = True
+    instance_id: str
+    new_id: str
+    until: str | None = None
+    """The last of the checkpoints, in the order in which they were saved; None: all."""
+    input: bytes | None = None
+    """Other arguments; None: the same."""
+
+
+class SendMessage(Request[Done], frozen=True, kw_only=True):
+    """Leave a message under a name; any number may wait there. Refused with SignalRefused."""
+
+    verb: ClassVar[str] = "send_message"
+    instance_id: str
+    name: str
+    payload: bytes
 
 
 class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,12 +123,15 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     no_live_worker: bool = False
     """Ready runs that no living worker takes."""
     parked: bool = False
+    attributes: Mapping[str, str | int | float | bool] = {}
+    """All of these, equal."""
 
     @property
     def of_runs(self) -> bool:
         """Whether only what a client has started can be meant."""
         runs = (self.workflow, self.version, self.queue, self.parent_id, self.waiting_for)
-        return any(one is not None for one in runs) or self.no_live_worker or self.parked
+        given = any(one is not None for one in runs)
+        return given or self.no_live_worker or self.parked or bool(self.attributes)
 
 
 class ListInstances(Request[InstancePage], frozen=True, kw_only=True):
@@ -151,3 +203,5 @@ class Prune(Request[Pruned], frozen=True, kw_only=True):
     verb: ClassVar[str] = "prune"
     before_ms: int
     limit: int = 1000
+    instance_ids: tuple[str, ...] | None = None
+    """Only of these."""

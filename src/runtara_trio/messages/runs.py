@@ -56,8 +56,8 @@ class Existing(msgspec.Struct, frozen=True, kw_only=True):
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     existing: tuple[Existing | None, ...]
     """For each run, in order. None: it was made now."""
-    before: bool = False
-    """All were started by an earlier run of the instance that asks."""
+    before: tuple[str, ...] = ()
+    """The ids of those that an earlier run of the instance that asks has started."""
 
 
 class StartRuns(Request[Started], frozen=True, kw_only=True):

@@ -249,7 +249,7 @@ class Starting(Facts):
         (existing,) = reply.existing
         check_existing(existing, new, self.tenant_id, self._codec, "attach")
         await block.boundary.reach_saved()
-        return new.instance_id
+        return reply.before[0] if reply.before else new.instance_id
 
     async def _start_child(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TypedDict
 
@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from ..ids import check_checkpoint_id, check_instance_id, check_name_of, check_text
 from ..messages import Filter
 from ..types import InstanceStatus
+from .attributes import check_attributes
 from .workflow import check_version
 
 
@@ -31,6 +32,8 @@ class Filters(TypedDict, total=False):
     no_live_worker: bool
     """Ready runs that no living worker takes."""
     parked: bool
+    attributes: Mapping[str, str | int | float | bool]
+    """Those that have all of these, equal."""
 
 
 def checked(filters: Filters) -> Filter:
@@ -58,6 +61,8 @@ def checked(filters: Filters) -> Filter:
     for name, check in checks.items():
         if filters.get(name) is not None:
             check(filters.get(name))
+    if filters.get("attributes") is not None:
+        check_attributes(filters["attributes"])
     return Filter(**filters)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Unpack
 
 from ..backend import Backend
@@ -12,17 +12,26 @@ from ..clock import Seconds, check_seconds, default_clock
 from ..codec import JSON, Codec, encode, encode_sent
 from ..engine.services import SharedBackend
 from ..errors import ConfigError
-from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id, check_text
+from ..ids import (
+    check_checkpoint_id,
+    check_instance_id,
+    check_name_of,
+    check_tenant_id,
+    check_text,
+)
 from ..messages import (
     CheckpointPage,
     CountInstances,
     EventPage,
+    Fork,
     InstancePage,
     ListEvents,
     ListInstances,
     Prune,
     ReadCheckpoints,
+    Rerun,
     SendCustomSignal,
+    SendMessage,
     SendSignal,
     ShowInstance,
     SignalAnswer,
@@ -32,11 +41,12 @@ from ..messages import (
 from ..types import InstanceDetails, InstanceStatus, SignalType
 from .filters import Filters, checked, checked_statuses
 from .fleet import Fleet
+from .many import Many
 
 PRUNE_BATCH = 500
 
 
-class Operator(Fleet):
+class Operator(Fleet, Many):
     """Signals and questions, for web handlers as for the command line.
 
     Args:
@@ -112,6 +122,66 @@ class Operator(Fleet):
                 checkpoint_id=check_checkpoint_id(checkpoint_id),
                 payload=encode_sent(self._codec, "payload", payload),
                 replace=replace,
+            )
+        )
+
+    async def send_message(self, instance_id: str, name: str, payload: Any = b"") -> None:
+        """Send a message to an instance that receives under ``name``, now or later, also before its
+        first start. Any number may wait; they are handed out in the order in which they were sent.
+
+        Args:
+          payload: bytes, a text, or a value; see :meth:`send_signal`.
+
+        Raises:
+          SignalRefused: unknown or finished.
+        """
+        await self._backend.request(
+            SendMessage(
+                instance_id=check_instance_id(instance_id),
+                name=check_name_of("name", name),
+                payload=encode_sent(self._codec, "payload", payload),
+            )
+        )
+
+    async def rerun(self, instance_id: str) -> None:
+        """Make a finished instance of a workflow pending again: it goes on from its checkpoints.
+
+        Attempts, the deaths of its workers and its timeout begin anew, and saved failures are
+        forgotten. Its failed and cancelled children are pending again in the same commit.
+
+        Raises:
+          SdkError: unknown, not finished, no workflow's, or a child of a parent that has not ended.
+        """
+        await self._backend.request(Rerun(instance_ids=(check_instance_id(instance_id),)))
+
+    async def fork(
+        self,
+        instance_id: str,
+        new_id: str,
+        *,
+        until: str | None = None,
+        args: Sequence[Any] | None = None,
+    ) -> None:
+        """Make a new pending instance with the checkpoints of another; the history of each names
+        the other. It has its own children.
+
+        Args:
+          until: the last checkpoint to be copied, in the order in which they were saved. None: all.
+          args: other arguments of the workflow. None: the same.
+
+        Raises:
+          SdkError: ``new_id`` exists; the other is unknown, no workflow's, or has no such
+            checkpoint.
+        """
+        data = None
+        if args is not None:
+            data = encode(self._codec, f"the arguments of {new_id!r}", [*args])
+        await self._backend.request(
+            Fork(
+                instance_id=check_instance_id(instance_id),
+                new_id=check_instance_id(new_id),
+                until=None if until is None else check_text("until", until),
+                input=data,
             )
         )
 

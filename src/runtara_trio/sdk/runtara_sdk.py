@@ -20,6 +20,8 @@ from ..engine.block import Block
 from ..errors import CodecError
 from ..ids import (
     check_checkpoint_id,
+    check_name_of,
+    received_id,
     refused_id,
 )
 from ..messages import (
@@ -244,6 +246,40 @@ class RuntaraSdk(Starting, Telling, ManualSignals):
             if payload is not None:
                 return await self._accepted(full_id, payload, type)
         raise trio.TooSlowError(f"no signal came for {full_id!r} in time")
+
+    @overload
+    async def receive(self, name: str, timeout: Seconds | None = None) -> bytes: ...
+    @overload
+    async def receive(self, name: str, timeout: Seconds | None = None, *, type: type[T]) -> T: ...
+    async def receive(
+        self, name: str, timeout: Seconds | None = None, type: type[Any] = bytes
+    ) -> Any:
+        """The next message that was sent to this instance under ``name``, waiting for it if need
+        be. Any number may be sent; each is handed out once, in the order in which they were sent.
+
+        It is saved before it is returned: the n-th call for a name, in one path, gets the same
+        message in every replay. A boundary for its whole length.
+
+        Args:
+          name: of the messages; see :meth:`InstanceHandle.send_message`.
+          timeout: seconds from the first wait on, over all restarts; None: for ever.
+          type: what the payload is decoded to; ``bytes``: as it was sent.
+
+        Raises:
+          TooSlowError: none came in time. That is saved: a replay raises it too.
+          CodecError: the payload is not a ``type``.
+          ConfigError: the timeout is invalid.
+        """
+        limit = None if timeout is None else check_seconds("timeout", timeout)
+        what = f"the message {check_name_of('name', name)!r}"
+        check_type(self._codec, what, type)
+        prefix = self._path.prefix
+        number = self._block.counts.next(("receive", prefix, name))
+        saved_as = received_id(prefix, name, number)
+        payload = await waiting.receive(self._block, name, saved_as, limit)
+        if payload is None:
+            raise trio.TooSlowError(f"no message came for {name!r} in time")
+        return decode_sent(self._codec, what, payload, type)
 
     async def _accepted(self, checkpoint_id: str, payload: bytes, type: type[Any]) -> Any:
         """A signal's payload, decoded. One that cannot be is marked, and may be replaced."""

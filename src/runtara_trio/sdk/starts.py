@@ -15,8 +15,9 @@ from ..clock import Seconds, check_seconds
 from ..codec import Codec
 from ..engine.services import SharedBackend
 from ..errors import CodecError, ConfigError, InstanceExists
-from ..ids import check_instance_id, check_name_of, check_text
+from ..ids import check_instance_id, check_name_of
 from ..messages import Existing, ListWorkers, NewRun
+from .attributes import check_attributes
 from .workflow import (
     DEFAULT_QUEUE,
     AnyWorkflow,
@@ -27,8 +28,6 @@ from .workflow import (
 )
 
 Ts = TypeVarTuple("Ts")
-
-MOST_ATTRIBUTES = 20
 
 IfExists = Literal["attach", "fail"]
 
@@ -107,7 +106,7 @@ def made(
         key="" if start.key is None else check_name_of("key", start.key),
         delay_ms=int(delay * 1000),
         at_ms=None if start.at is None else _check_time(start.at),
-        attributes=_check_attributes(start.attributes or {}),
+        attributes=check_attributes(start.attributes or {}),
     )
 
 
@@ -161,23 +160,3 @@ def _check_time(value: object) -> int:
             f"{value!r}"
         )
     return max(1, int(value.timestamp() * 1000))
-
-
-def _check_attributes(
-    values: Mapping[str, str | int | float | bool],
-) -> dict[str, str | int | float | bool]:
-    if len(values) > MOST_ATTRIBUTES:
-        raise ConfigError(f"attributes has {len(values)} entries, at most {MOST_ATTRIBUTES}")
-    for name, value in values.items():
-        check_name_of("the name of an attribute", name)
-        if isinstance(value, str):
-            check_text(f"the attribute {name}", value)
-        elif (
-            not isinstance(value, (bool, int, float))
-            or value != value
-            or abs(value) == float("inf")
-        ):
-            raise ConfigError(
-                f"the attribute {name} must be a text, a finite number or a bool, not {value!r}"
-            )
-    return dict(values)

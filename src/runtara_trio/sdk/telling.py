@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
+
+import msgspec
 
 from ..codec import JSON, Codec, encode
 from ..errors import ConfigError
-from ..ids import check_instance_id, check_subtype, check_text
-from ..messages import GetStatus, RecordEvent, RecordRetry
+from ..ids import attributes_id, check_instance_id, check_subtype, check_text
+from ..messages import GetStatus, RecordEvent, RecordRetry, SetAttributes
 from ..types import EventType, InstanceInfo, InstanceStatus
+from .attributes import check_attributes
 from .facts import Facts
+from .paths import Path
 
 
 class Telling(Facts):
@@ -18,6 +23,10 @@ class Telling(Facts):
     _codec: Codec
 
     def _id(self, checkpoint_id: str) -> str:
+        raise NotImplementedError
+
+    @property
+    def _path(self) -> Path:
         raise NotImplementedError
 
     # ---- the history
@@ -55,6 +64,27 @@ class Telling(Facts):
         )
         self._block.past.touch(checkpoint_id)
         await self._block.requests.request(message)
+
+    async def set_attributes(self, **attributes: str | int | float | bool) -> None:
+        """Set attributes by which the instance is found; others that it has stay. Once: a replay
+        sets them to nothing older.
+
+        Raises:
+          ConfigError: a value that is no text, finite number or bool.
+          SdkError: it would have more than 20, or no client has started the instance.
+        """
+        values = check_attributes(attributes)
+        digest = hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()
+        place = self._path.prefix, digest[:32]
+        number = self._block.counts.next(place)
+        message = SetAttributes(
+            instance_id=self.instance_id,
+            lease=self._block.state.lease_for_write(),
+            saved_as=attributes_id(*place, number),
+            attributes=values,
+        )
+        await self._block.requests.save(message)
+        await self._block.boundary.reach_saved()
 
     # ---- the end
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -14,8 +14,8 @@ from ..engine.block import Block
 from ..engine.deadlines import Deadline
 from ..engine.waits import Wait
 from ..errors import StoreError
-from ..ids import deadline_id, ended_id, timeout_id
-from ..messages import SignalTaken, Sleep, TakeSignal
+from ..ids import deadline_id, ended_id, message_id, timeout_id
+from ..messages import Request, SignalTaken, Sleep, TakeMessage, TakeSignal
 
 CHECK_CLOCK = 60.0
 """Seconds after which a wait is checked against the wall clock: it may have jumped."""
@@ -52,43 +52,67 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
     await block.boundary.reach_saved()
 
 
+Taking = Callable[[bool], Request[SignalTaken]]
+"""The message that takes what is waited for; True: or saves that it did not come."""
+
+
 async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | None) -> bytes | None:
     """Take a custom signal, waiting until there is one. None: there was none in time; so it is
     in every replay."""
-    waited = False
-    until = None
-    block.past.touch(checkpoint_id)
-    try:
-        with block.boundary.waiting():
-            while True:
-                with block.inbox.hints.wait(checkpoint_id) as hinted:
-                    over = until is not None and _left(block.shared.clock, until) <= 0
-                    taken = await _take(block, checkpoint_id, give_up=over)
-                    if taken.payload is not None or taken.timed_out:
-                        break
-                    if timeout is not None and until is None:
-                        until = await _saved_time(block, timeout_id(checkpoint_id), timeout)
-                    if not waited:
-                        logs.waiting(instance_id=block.instance_id, checkpoint_id=checkpoint_id)
-                    waited = True
-                    async with block.waits.one(Wait(until_ms=until, signal=checkpoint_id)):
-                        await _hint_or_time(block, hinted, until)
-    finally:
-        if waited:
-            block.inbox.stop_waiting(checkpoint_id)
-    await block.boundary.reach_saved()
-    return taken.payload
 
-
-async def _take(block: Block, checkpoint_id: str, *, give_up: bool) -> SignalTaken:
-    return await block.requests.save(
-        TakeSignal(
+    def take(give_up: bool) -> TakeSignal:
+        return TakeSignal(
             instance_id=block.instance_id,
             lease=block.state.lease_for_write(),
             checkpoint_id=checkpoint_id,
             give_up=give_up,
         )
-    )
+
+    block.past.touch(checkpoint_id)
+    return await _wait(block, checkpoint_id, timeout_id(checkpoint_id), timeout, take)
+
+
+async def receive(block: Block, name: str, saved_as: str, timeout: float | None) -> bytes | None:
+    """Take the oldest message under a name; the same, otherwise."""
+
+    def take(give_up: bool) -> TakeMessage:
+        return TakeMessage(
+            instance_id=block.instance_id,
+            lease=block.state.lease_for_write(),
+            name=name,
+            checkpoint_id=saved_as,
+            give_up=give_up,
+        )
+
+    return await _wait(block, message_id(name), timeout_id(saved_as), timeout, take)
+
+
+async def _wait(
+    block: Block, waited_for: str, timeout_as: str, timeout: float | None, take: Taking
+) -> bytes | None:
+    """Take something, waiting until it is there."""
+    waited = False
+    until = None
+    try:
+        with block.boundary.waiting():
+            while True:
+                with block.inbox.hints.wait(waited_for) as hinted:
+                    over = until is not None and _left(block.shared.clock, until) <= 0
+                    taken = await block.requests.save(take(over))
+                    if taken.payload is not None or taken.timed_out:
+                        break
+                    if timeout is not None and until is None:
+                        until = await _saved_time(block, timeout_as, timeout)
+                    if not waited:
+                        logs.waiting(instance_id=block.instance_id, checkpoint_id=waited_for)
+                    waited = True
+                    async with block.waits.one(Wait(until_ms=until, signal=waited_for)):
+                        await _hint_or_time(block, hinted, until)
+    finally:
+        if waited:
+            block.inbox.stop_waiting(waited_for)
+    await block.boundary.reach_saved()
+    return taken.payload
 
 
 async def _hint_or_time(block: Block, hinted: trio.Event, until: int | None) -> None:

@@ -7,7 +7,7 @@ SQLite never suspend, and its thread drives an answer in one go.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from ..messages import (
@@ -170,6 +170,13 @@ class Tables(Protocol):
     async def put_custom_signal(self, instance_id: str, checkpoint_id: str, payload: bytes) -> None:
         """Leave a custom signal, in place of the one that waits, and tell whoever listens."""
 
+    async def first_message(self, instance_id: str, prefix: str) -> str | None:
+        """The first of the ids, in their order, that begin so and that a custom signal waits
+        for."""
+
+    async def last_message(self, instance_id: str, prefix: str) -> str | None:
+        """The last of them."""
+
     async def take_custom_signal(self, instance_id: str, checkpoint_id: str) -> bytes | None:
         """Remove the custom signal that waits, and return its payload."""
 
@@ -287,6 +294,19 @@ class Tables(Protocol):
     async def results(self, instance_ids: Sequence[str]) -> dict[str, Result]:
         """What instances ended with."""
 
+    async def set_attributes(
+        self, instance_id: str, attributes: Mapping[str, str | int | float | bool]
+    ) -> int:
+        """Set attributes of a run. How many it has then."""
+
+    async def copy(
+        self, instance_id: str, new_id: str, until: str | None, input: bytes | None
+    ) -> bool:
+        """Make a pending run with the checkpoints of another, up to and with that of an id.
+
+        False: there is no such checkpoint, and nothing was done.
+        """
+
     # ---- queues
 
     async def lock_queues(self, names: Iterable[str]) -> dict[str, Stored]:
@@ -369,7 +389,9 @@ class Tables(Protocol):
     async def heartbeat(self, instance_ids: tuple[str, ...]) -> None:
         """Say that the program of these instances lives."""
 
-    async def prune(self, before_ms: int, limit: int) -> int:
+    async def prune(
+        self, before_ms: int, limit: int, instance_ids: Sequence[str] | None = None
+    ) -> int:
         """Remove finished instances that ended before then, Unix ms. How many were removed."""
 
     async def size(self) -> int:

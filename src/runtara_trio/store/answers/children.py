@@ -31,11 +31,13 @@ async def start(tx: Tables, message: StartRuns) -> Started:
     await running(tx, message.asked, by.instance_id, by.lease)
     if by.block is None:
         assert by.saved_as is not None
-        if await tx.stored(by.instance_id, by.saved_as) is not None:
-            return Started(existing=(None,) * len(message.runs), before=True)
-        ids = "\n".join(run.instance_id for run in message.runs)
+        before = await tx.stored(by.instance_id, by.saved_as)
+        if before is not None:
+            ids = tuple(before.decode().split("\n"))
+            return Started(existing=(None,) * len(message.runs), before=ids)
         existing = await tx.insert_runs(message.tenant_id, message.runs)
-        await tx.save(by.instance_id, (by.saved_as, ids.encode()))
+        made = "\n".join(run.instance_id for run in message.runs)
+        await tx.save(by.instance_id, (by.saved_as, made.encode()))
         return Started(existing=tuple(existing))
     depth, had = await tx.depth_of(by.instance_id)
     if depth >= DEEPEST:

@@ -10,9 +10,10 @@ from ...errors import (
     InstanceFinished,
     LeaseLost,
     RegistrationError,
+    SdkError,
     StoreError,
 )
-from ...ids import wake_id
+from ...ids import MESSAGES, wake_id
 from ...messages import (
     Done,
     FreeLease,
@@ -26,6 +27,7 @@ from ...messages import (
     RecordRetry,
     Register,
     Registered,
+    SetAttributes,
     Sleep,
     SleepReply,
     TakeLease,
@@ -35,6 +37,8 @@ from ..structs import End, Holder, Placing, Row
 from ..tables import Tables
 from . import children, rules
 from .checks import leased, running
+
+MOST_ATTRIBUTES = 20
 
 
 async def register(tx: Tables, message: Register) -> Registered:
@@ -125,8 +129,12 @@ async def _past_what_waits(tx: Tables, end: End) -> End:
     """What a run waits for may have come while it was unloaded: then it is ready at once."""
     assert end.run is not None
     for checkpoint_id in end.run.waiting_for:
-        known = await tx.custom_signal(end.instance_id, checkpoint_id)
-        if known.waiting is not None or known.taken is not None:
+        if checkpoint_id.startswith(MESSAGES):
+            is_there = await tx.first_message(end.instance_id, checkpoint_id) is not None
+        else:
+            known = await tx.custom_signal(end.instance_id, checkpoint_id)
+            is_there = known.waiting is not None or known.taken is not None
+        if is_there:
             return msgspec.structs.replace(end, run=Placing(state=RunState.READY))
     if end.run.awaited is not None:
         await tx.lock_runs([end.instance_id])  # who ends a child comes before or behind this
@@ -178,6 +186,25 @@ async def free_lease(tx: Tables, message: FreeLease) -> Done:
     return Done()
 
 
+async def set_attributes(tx: Tables, message: SetAttributes) -> Done:
+    instance = message.instance_id
+    row = await running(tx, message.asked, instance, message.lease)
+    if await tx.stored(instance, message.saved_as) is not None:
+        return Done()
+    if row.run is None:
+        raise SdkError(
+            f"instance {instance!r} is no workflow's; attributes are of those that a client starts"
+        )
+    await tx.save(instance, (message.saved_as, b""))
+    count = await tx.set_attributes(instance, message.attributes)
+    if count > MOST_ATTRIBUTES:
+        raise SdkError(
+            f"instance {instance!r} would have {count} attributes, at most "
+            f"{MOST_ATTRIBUTES} are kept"
+        )
+    return Done()
+
+
 async def heartbeats(tx: Tables, message: Heartbeats) -> Done:
     await tx.heartbeat(message.instance_ids)
     return Done()
@@ -225,4 +252,5 @@ ANSWERS: Handlers[Tables] = {
     RecordEvent: record_event,
     RecordRetry: record_retry,
     Sleep: sleep,
+    SetAttributes: set_attributes,
 }

@@ -6,16 +6,26 @@ from contextlib import suppress
 
 from ...backend import Handlers
 from ...errors import SdkError, SignalRefused
-from ...ids import TIMED_OUT, refused_id, signal_id, signal_payload, signal_record
+from ...ids import (
+    TIMED_OUT,
+    message_id,
+    numbered_message_id,
+    refused_id,
+    signal_id,
+    signal_payload,
+    signal_record,
+)
 from ...messages import (
     AcknowledgeSignal,
     Done,
     PendingSignal,
     PollSignals,
     SendCustomSignal,
+    SendMessage,
     SendSignal,
     SignalAnswer,
     SignalTaken,
+    TakeMessage,
     TakeSignal,
 )
 from ...types import InstanceStatus, RunState, Signal, SignalType
@@ -47,6 +57,20 @@ async def take_signal(tx: Tables, message: TakeSignal) -> SignalTaken:
     return SignalTaken(payload=signal_payload(record), timed_out=record == TIMED_OUT)
 
 
+async def take_message(tx: Tables, message: TakeMessage) -> SignalTaken:
+    instance = message.instance_id
+    await running(tx, message.asked, instance, message.lease)
+    record = await tx.stored(instance, message.checkpoint_id)
+    if record is None:
+        first = await tx.first_message(instance, message_id(message.name))
+        if first is None and not message.give_up:
+            return SignalTaken(payload=None)
+        payload = None if first is None else await tx.take_custom_signal(instance, first)
+        record = TIMED_OUT if payload is None else signal_record(payload)
+        await tx.save(instance, (message.checkpoint_id, record))
+    return SignalTaken(payload=signal_payload(record), timed_out=record == TIMED_OUT)
+
+
 async def take(
     tx: Tables, instance_id: str, checkpoint_id: str, *, give_up: bool = False
 ) -> bytes | None:
@@ -69,20 +93,20 @@ async def take(
 async def send_signal(tx: Tables, message: SendSignal) -> SignalAnswer:
     instance = message.instance_id
     row = await _known(tx, instance)
-    status, text = await _signalled(tx, message, instance, row)
+    status, text = await signalled(tx, instance, message.type, message.payload, row)
     if message.tree and message.type is not SignalType.CANCEL:  # a cancel goes to all of them
         below = await tx.unended_below(instance, None)
         for one, its_row in (await tx.lock_many(below)).items():
             with suppress(SignalRefused):  # it has ended, or is to be cancelled
-                await _signalled(tx, message, one, its_row)
+                await signalled(tx, one, message.type, message.payload, its_row)
     return SignalAnswer(status=status, text=text)
 
 
-async def _signalled(
-    tx: Tables, message: SendSignal, instance: str, row: Row
+async def signalled(
+    tx: Tables, instance: str, asked: SignalType, payload: bytes, row: Row
 ) -> tuple[InstanceStatus, str]:
     """What becomes of a signal to one instance: its status, and the words of the answer."""
-    status, asked = row.status, message.type
+    status = row.status
     if tx.again and asked is SignalType.CANCEL and status is InstanceStatus.CANCELLED:
         return status, "cancelled"  # the answer to it was lost
     alive = row.ours and row.owner is not None and (await tx.holder(row.owner)).alive
@@ -90,7 +114,7 @@ async def _signalled(
     stands = rules.standing(status, alive=alive, ours=row.ours, run=row.run)
     action, text = rules.decide_signal(instance, asked, stands, status, pending)
     if action in (Action.DELIVER, Action.WAIT, Action.MARK) and pending is not asked:
-        await tx.put_signal(instance, Signal(asked, message.payload))
+        await tx.put_signal(instance, Signal(asked, payload))
     if action in (Action.CARRY_OUT, Action.MARK):
         status = InstanceStatus.CANCELLED
         await children.cascade(tx, instance)
@@ -106,6 +130,19 @@ async def _signalled(
         if row.run.has_turn and placing.frees_turn:
             tx.turns_freed.append(instance)
     return status, text
+
+
+async def send_message(tx: Tables, message: SendMessage) -> Done:
+    instance, prefix = message.instance_id, message_id(message.name)
+    row = await _known(tx, instance)
+    if row.status.finished:
+        raise SignalRefused(f"instance {instance!r} is {row.status}: it receives no message")
+    last = await tx.last_message(instance, prefix)
+    number = 0 if last is None else int(last.removeprefix(prefix)) + 1
+    await tx.put_custom_signal(instance, numbered_message_id(message.name, number), message.payload)
+    if row.run is not None and prefix in row.run.waiting_for:
+        await tx.place_run(instance, Placing(state=RunState.READY))
+    return Done()
 
 
 async def send_custom_signal(tx: Tables, message: SendCustomSignal) -> Done:
@@ -135,6 +172,8 @@ ANSWERS: Handlers[Tables] = {
     PollSignals: poll_signals,
     AcknowledgeSignal: acknowledge_signal,
     TakeSignal: take_signal,
+    TakeMessage: take_message,
     SendSignal: send_signal,
     SendCustomSignal: send_custom_signal,
+    SendMessage: send_message,
 }

@@ -8,7 +8,7 @@ from ..tables import Tables
 
 
 async def prune(tx: Tables, message: Prune) -> Pruned:
-    return Pruned(removed=await tx.prune(message.before_ms, message.limit))
+    return Pruned(removed=await tx.prune(message.before_ms, message.limit, message.instance_ids))
 
 
 async def vacuum(tx: Tables, message: Vacuum) -> Vacuumed:

@@ -4,11 +4,16 @@ backend       the Backend
 preparing     what must be there first: tables, an owner
 queue         what goes out in batches: checkpoints, their reads, outcomes
 saving        checkpoints, the hot path: a queue as one statement
+transact      a transaction of the user's
 transactions  messages in transactions: one, or many outcomes at once
 tables        the port: what answers ask
 rows          instances, locked and read
 outcomes      outcomes: many as one statement
 claims        runs of workflows: starting and claiming them
+copies        attributes, and copies of instances
+signals       signals and messages
+queues        what queues allow
+children      parents and children
 runs          placing and recovering them, workers, ends
 starting      a start in a transaction of somebody else's
 lists         lists of instances, filtered

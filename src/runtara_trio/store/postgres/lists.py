@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from ...messages import CountInstances, ListInstances
 from ...types import InstanceStatus
 from ..structs import Kind, Listed
@@ -117,6 +119,13 @@ def _wanted(message: ListInstances | CountInstances, kinds: Sequence[Kind] | Non
         wanted.add("o.created_at < {}::text::timestamptz", _text(filter.created_before))
     if filter.parked:
         wanted.add("o.state = 'parked'")
+    for name, given in filter.attributes.items():
+        wanted.add(
+            "o.instance_id IN (SELECT a.instance_id FROM runtara_trio_attributes a"
+            " WHERE a.name = {} AND a.value = {})",
+            name,
+            msgspec.json.encode(given).decode(),
+        )
     if kinds == []:
         wanted.add("false")
     elif kinds is not None:

@@ -272,7 +272,11 @@ CREATE TABLE IF NOT EXISTS runtara_trio_begins (
 );
 CREATE INDEX IF NOT EXISTS runtara_trio_begins_of ON runtara_trio_begins (queue, began_us);
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES)
+_FILTERS = """
+CREATE INDEX IF NOT EXISTS runtara_trio_attributes_of ON runtara_trio_attributes
+    (name, value, instance_id);
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS)
 """The tables of workflows, which have a version of their own: 0.1 refuses a newer one of the
 others. The number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...ids import refused_id, retry_id, signal_id
+from ...ids import retry_id
 from ...messages import (
     CheckpointPage,
     CountInstances,
@@ -17,19 +17,18 @@ from ...messages import (
     ListInstances,
     ReadCheckpoints,
 )
-from ...types import InstanceInfo, Signal
-from ..structs import ChildEnd, Custom, Details, End, Holder, Kind, Listed, Row
+from ...types import InstanceInfo
+from ..structs import ChildEnd, Details, End, Holder, Kind, Listed, Row
 from ..tables import Doubtful
-from ..values import signal_of
 from . import lists, outcomes, reading, rows, upkeep
 from .connection import Connection
+from .copies import PostgresCopies
 from .liveness import ALIVE, LIVING, LOCKED, Liveness
 from .owner import Owner
-from .queues import PostgresQueues
 from .schema import NEXT_EPOCH, from_ms
 
 
-class PostgresTables(PostgresQueues):
+class PostgresTables(PostgresCopies):
     """A transaction; see :class:`runtara_trio.store.tables.Tables`."""
 
     def __init__(
@@ -276,73 +275,6 @@ class PostgresTables(PostgresQueues):
     async def read_checkpoints(self, message: ReadCheckpoints) -> CheckpointPage:
         return await reading.checkpoints(self._connection, message)
 
-    # ---- signals
-
-    async def pending(self, instance_id: str) -> Signal | None:
-        found = await self._run(
-            "SELECT signal_type::text, payload FROM pending_signals"
-            " WHERE instance_id = $1 AND acknowledged_at IS NULL",
-            instance_id,
-        )
-        return signal_of(*found[0]) if found else None
-
-    async def put_signal(self, instance_id: str, signal: Signal) -> None:
-        await self._run(
-            "INSERT INTO pending_signals (instance_id, signal_type, payload)"
-            " VALUES ($1, $2::text::signal_type, $3) ON CONFLICT (instance_id) DO UPDATE SET"
-            " signal_type = excluded.signal_type, payload = excluded.payload,"
-            " created_at = now(), acknowledged_at = NULL",
-            instance_id,
-            signal.type.value,
-            signal.payload,
-        )
-        self.announces = True
-
-    async def drop_signal(self, instance_id: str, signal: Signal | None = None) -> None:
-        if signal is None:
-            await self._run("DELETE FROM pending_signals WHERE instance_id = $1", instance_id)
-        else:
-            await self._run(
-                "DELETE FROM pending_signals WHERE instance_id = $1 AND signal_type::text = $2"
-                " AND COALESCE(payload, ''::bytea) = $3",
-                instance_id,
-                signal.type.value,
-                signal.payload,
-            )
-
-    async def custom_signal(self, instance_id: str, checkpoint_id: str) -> Custom:
-        ((waiting, taken, refused),) = await self._run(
-            "SELECT (SELECT COALESCE(payload, ''::bytea) FROM pending_checkpoint_signals"
-            " WHERE instance_id = $1 AND checkpoint_id = $2),"
-            " (SELECT state FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $3),"
-            " EXISTS (SELECT 1 FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $4)",
-            instance_id,
-            checkpoint_id,
-            signal_id(checkpoint_id),
-            refused_id(checkpoint_id),
-        )
-        return Custom(waiting, taken, refused)
-
-    async def put_custom_signal(self, instance_id: str, checkpoint_id: str, payload: bytes) -> None:
-        await self._run(
-            "INSERT INTO pending_checkpoint_signals (instance_id, checkpoint_id, payload)"
-            " VALUES ($1, $2, $3) ON CONFLICT (instance_id, checkpoint_id) DO UPDATE"
-            " SET payload = excluded.payload, created_at = now()",
-            instance_id,
-            checkpoint_id,
-            payload,
-        )
-        self.announces = True
-
-    async def take_custom_signal(self, instance_id: str, checkpoint_id: str) -> bytes | None:
-        found = await self._run(
-            "DELETE FROM pending_checkpoint_signals WHERE instance_id = $1"
-            " AND checkpoint_id = $2 RETURNING payload",
-            instance_id,
-            checkpoint_id,
-        )
-        return (found[0][0] or b"") if found else None
-
     # ---- history and lists
 
     async def add_event(
@@ -388,8 +320,12 @@ class PostgresTables(PostgresQueues):
     async def heartbeat(self, instance_ids: tuple[str, ...]) -> None:
         await upkeep.heartbeat(self._connection, self._owner.name, instance_ids)
 
-    async def prune(self, before_ms: int, limit: int) -> int:
-        return await upkeep.prune(self._connection, before_ms, limit, runs=self._has_runs)
+    async def prune(
+        self, before_ms: int, limit: int, instance_ids: Sequence[str] | None = None
+    ) -> int:
+        return await upkeep.prune(
+            self._connection, before_ms, limit, instance_ids, runs=self._has_runs
+        )
 
     async def size(self) -> int:
         return await upkeep.size(self._connection)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...errors import StoreError
 from ...types import FINISHED
 from .connection import Connection
@@ -50,7 +52,14 @@ async def heartbeat(
     )
 
 
-async def prune(connection: Connection, before_ms: int, limit: int, *, runs: bool) -> int:
+async def prune(
+    connection: Connection,
+    before_ms: int,
+    limit: int,
+    instance_ids: Sequence[str] | None,
+    *,
+    runs: bool,
+) -> int:
     """``runs``: the tables of workflows are there."""
     finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
     ended = "COALESCE(finished_at, started_at, created_at)"  # a core's cancel leaves it empty
@@ -60,9 +69,11 @@ async def prune(connection: Connection, before_ms: int, limit: int, *, runs: boo
         "DELETE FROM instances WHERE instance_id = ANY (ARRAY(SELECT instance_id FROM instances"
         f" WHERE status IN ({finished}) AND {ended} < $1::text::timestamptz"
         + (_NO_PARENT.format(finished=finished) if runs else "")
+        + ("" if instance_ids is None else " AND instance_id = ANY ($3::text[])")
         + f" ORDER BY {ended} LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1",
         from_ms(before_ms),
         limit,
+        *(() if instance_ids is None else (list(instance_ids),)),
     )
     return len(removed)
 

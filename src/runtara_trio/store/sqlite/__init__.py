@@ -6,6 +6,8 @@ database      one commit a batch, and what is due between them
 file          the file: opening, the switch to WAL, whether it is still there
 tables        the port: what answers ask
 claims        runs of workflows: starting and claiming them
+copies        attributes, and copies of instances
+signals       signals and messages
 queues        what queues allow
 children      parents and children
 runs          placing and recovering them, workers, ends
@@ -13,6 +15,7 @@ starting      a start in a transaction of somebody else's
 lists         lists of instances, filtered
 reading       pages of checkpoints and events, one instance
 saving        checkpoints, the hot path
+transact      a transaction of the user's
 rows          checkpoints under their ids
 leases        who has leased what
 owners        how a dead owner is told from a living one

@@ -83,6 +83,14 @@ def _wanted(
         wanted.append(("i.created_at < ?", (before,)))
     if filter.parked:
         wanted.append(("r.state = 'parked'", ()))
+    for name, given in filter.attributes.items():
+        wanted.append(
+            (
+                "r.instance_id IN (SELECT instance_id FROM runtara_trio_attributes"
+                " WHERE name = ? AND value = ?)",
+                (name, msgspec.json.encode(given).decode()),
+            )
+        )
     if kinds is not None:
         values = msgspec.json.encode([msgspec.structs.astuple(kind) for kind in kinds]).decode()
         parts = ", ".join(f"json_extract(k.value, '$[{number}]')" for number in range(3))

@@ -241,7 +241,11 @@ CREATE {temp} TABLE IF NOT EXISTS runtara_trio_begins (
 CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_begins_of ON runtara_trio_begins
     (queue, began_us)
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES)
+_FILTERS = """
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_attributes_of ON runtara_trio_attributes
+    (name, value, instance_id)
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS)
 """The tables of workflows; the number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)
 RUN_NAMES = (

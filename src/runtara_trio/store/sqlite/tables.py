@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ...ids import refused_id, retry_id, signal_id
+from ...ids import retry_id
 from ...messages import (
     CheckpointPage,
     CountInstances,
@@ -16,18 +16,19 @@ from ...messages import (
     ListInstances,
     ReadCheckpoints,
 )
-from ...types import FINISHED, InstanceInfo, InstanceStatus, Signal
-from ..structs import ChildEnd, Custom, Details, End, Holder, Kind, Listed, Row
-from ..values import as_bytes, row_of, signal_of
+from ...types import FINISHED, InstanceInfo, InstanceStatus
+from ..structs import ChildEnd, Details, End, Holder, Kind, Listed, Row
+from ..values import row_of
 from . import lists, reading, rows
 from .claims import LOCK, OF_INSTANCE
+from .copies import SqliteCopies
 from .file import StoreFile
 from .leases import Leases
-from .queues import SqliteQueues
+from .runs import as_json
 from .schema import started_text, time_text
 
 
-class SqliteTables(SqliteQueues):
+class SqliteTables(SqliteCopies):
     """A batch's view of the store; see :class:`runtara_trio.store.tables.Tables`."""
 
     again = False
@@ -209,67 +210,6 @@ class SqliteTables(SqliteQueues):
     async def read_checkpoints(self, message: ReadCheckpoints) -> CheckpointPage:
         return reading.checkpoints(self.db, message)
 
-    # ---- signals
-
-    async def pending(self, instance_id: str) -> Signal | None:
-        found = self.db.execute(
-            "SELECT signal_type, payload FROM pending_signals"
-            " WHERE instance_id = ? AND acknowledged_at IS NULL",
-            (instance_id,),
-        ).fetchone()
-        return None if found is None else signal_of(*found)
-
-    async def put_signal(self, instance_id: str, signal: Signal) -> None:
-        self.db.execute(
-            "INSERT OR REPLACE INTO pending_signals"
-            " (instance_id, signal_type, payload, created_at) VALUES (?, ?, ?, ?)",
-            (instance_id, signal.type.value, signal.payload, self.now_text),
-        )
-        self.signals_changed = True
-
-    async def drop_signal(self, instance_id: str, signal: Signal | None = None) -> None:
-        if signal is None:
-            self.db.execute("DELETE FROM pending_signals WHERE instance_id = ?", (instance_id,))
-        else:
-            self.db.execute(
-                "DELETE FROM pending_signals WHERE instance_id = ? AND signal_type = ?"
-                " AND COALESCE(payload, x'') = ?",
-                (instance_id, signal.type.value, signal.payload),
-            )
-
-    async def custom_signal(self, instance_id: str, checkpoint_id: str) -> Custom:
-        waiting, taken, refused = self.db.execute(
-            "SELECT (SELECT COALESCE(payload, x'') FROM pending_custom_signals"
-            " WHERE instance_id = :instance AND checkpoint_id = :waiting),"
-            " (SELECT state FROM checkpoints"
-            " WHERE instance_id = :instance AND checkpoint_id = :taken),"
-            " EXISTS (SELECT 1 FROM checkpoints"
-            " WHERE instance_id = :instance AND checkpoint_id = :refused)",
-            {
-                "instance": instance_id,
-                "waiting": checkpoint_id,
-                "taken": signal_id(checkpoint_id),
-                "refused": refused_id(checkpoint_id),
-            },
-        ).fetchone()
-        return Custom(waiting, taken, bool(refused))
-
-    async def put_custom_signal(self, instance_id: str, checkpoint_id: str, payload: bytes) -> None:
-        self.db.execute(
-            "INSERT OR REPLACE INTO pending_custom_signals"
-            " (instance_id, checkpoint_id, payload, created_at) VALUES (?, ?, ?, ?)",
-            (instance_id, checkpoint_id, payload, self.now_text),
-        )
-        self.signals_changed = True
-
-    async def take_custom_signal(self, instance_id: str, checkpoint_id: str) -> bytes | None:
-        where = "FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?"
-        found = self.db.execute(f"SELECT payload {where}", (instance_id, checkpoint_id)).fetchone()
-        if found is None:
-            return None
-        self.db.execute(f"DELETE {where}", (instance_id, checkpoint_id))
-        return as_bytes(found[0])
-
     # ---- history and lists
 
     async def add_event(
@@ -327,8 +267,15 @@ class SqliteTables(SqliteQueues):
             (self.now_text, self.leases.owner),
         )
 
-    async def prune(self, before_ms: int, limit: int) -> int:
+    async def prune(
+        self, before_ms: int, limit: int, instance_ids: Sequence[str] | None = None
+    ) -> int:
         finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
+        of_these = ""
+        these: tuple[str, ...] = ()
+        if instance_ids is not None:
+            of_these = " AND i.instance_id IN (SELECT value FROM json_each(?))"
+            these = (as_json(instance_ids),)
         return self.db.execute(
             "DELETE FROM instances WHERE instance_id IN (SELECT i.instance_id FROM instances i"
             f" WHERE i.status IN ({finished}) AND CAST(strftime('%s',"
@@ -337,8 +284,8 @@ class SqliteTables(SqliteQueues):
             # a replay of its parent needs it
             " AND NOT EXISTS (SELECT 1 FROM runtara_trio_runs r JOIN instances p"
             " ON p.instance_id = r.parent_id WHERE r.instance_id = i.instance_id"
-            f" AND p.status NOT IN ({finished})) LIMIT ?)",
-            (before_ms, limit),
+            f" AND p.status NOT IN ({finished})){of_these} LIMIT ?)",
+            (before_ms, *these, limit),
         ).rowcount
 
     async def size(self) -> int:

@@ -1,0 +1,83 @@
+"""Instances that are run again, or copied; and signals to many."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from ...backend import Handlers
+from ...errors import SdkError, SignalRefused
+from ...messages import Acted, Done, Fork, Rerun, SignalMany
+from ..structs import Row
+from ..tables import Tables
+from . import children, rules, signals
+
+_RERUN, _FORKED, _FORK_OF = "runtara_trio_rerun", "runtara_trio_forked", "runtara_trio_fork_of"
+"""Subtypes of the events that say so."""
+
+
+async def rerun(tx: Tables, message: Rerun) -> Acted:
+    count = 0
+    for instance, row in (await tx.lock_many(message.instance_ids)).items():
+        try:
+            await _check_rerun(tx, instance, row)
+        except SdkError:
+            if message.each:
+                continue
+            raise
+        await tx.add_event(instance, "custom", row.status.value.encode(), _RERUN)
+        await children.run_children_again(tx, instance)
+        await children.run_again(tx, [instance])
+        count += 1
+    if not count and not message.each:
+        raise rules.unknown(message.asked, message.instance_ids[0])
+    return Acted(count=count)
+
+
+async def _check_rerun(tx: Tables, instance: str, row: Row) -> None:
+    if row.run is None:
+        raise SdkError(
+            f"instance {instance!r} is no workflow's, and no worker could run it again; start its "
+            "program with revive=True"
+        )
+    if not row.status.finished:
+        raise SdkError(f"instance {instance!r} is {row.status}: only one that has ended is rerun")
+    if row.run.parent_id is not None:
+        parent = await tx.info(row.run.parent_id)
+        if parent is not None and not parent.status.finished:
+            raise SdkError(
+                f"instance {instance!r} is a child of {row.run.parent_id!r}, which is "
+                f"{parent.status} and may have its result already; rerun the parent"
+            )
+
+
+async def fork(tx: Tables, message: Fork) -> Done:
+    instance, new = message.instance_id, message.new_id
+    row = await tx.lock(instance)
+    if row is None:
+        raise rules.unknown(message.asked, instance)
+    if row.run is None:
+        raise SdkError(f"instance {instance!r} is no workflow's: no worker could run its copy")
+    if await tx.exists(new):
+        if tx.again:  # the answer to it was lost
+            return Done()
+        raise SdkError(f"instance {new!r} exists; choose another id")
+    if not await tx.copy(instance, new, message.until, message.input):
+        raise SdkError(
+            f"instance {instance!r} has no checkpoint {message.until!r}; 'checkpoints' shows those "
+            "that it has"
+        )
+    await tx.add_event(instance, "custom", new.encode(), _FORKED)
+    await tx.add_event(new, "custom", instance.encode(), _FORK_OF)
+    return Done()
+
+
+async def signal_many(tx: Tables, message: SignalMany) -> Acted:
+    count = 0
+    for instance, row in (await tx.lock_many(message.instance_ids)).items():
+        with suppress(SignalRefused):
+            await signals.signalled(tx, instance, message.type, message.payload, row)
+            count += 1
+    return Acted(count=count)
+
+
+ANSWERS: Handlers[Tables] = {Rerun: rerun, Fork: fork, SignalMany: signal_many}
