@@ -228,6 +228,11 @@ def received_id(path: str, name: str, number: int) -> str:
     return f"{RESERVED}received::{path}{name}::{number}"
 
 
+def first_id(path: str) -> str:
+    """Where it is stored which of several calls was first: its number, from 0."""
+    return f"{RESERVED}first::{path}"
+
+
 def attributes_id(path: str, digest: str, number: int) -> str:
     """Where it is stored that attributes were set, for the n-th time the same, from 0."""
     return f"{RESERVED}attributes::{path}{digest}::{number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from runtara_trio import (
     current_sdk,
     durable,
     open_backend,
+    open_runtara,
 )
 from runtara_trio.messages import GetCheckpoint, ReadCheckpoints
 
@@ -510,3 +512,70 @@ async def test_ten_thousand_is_the_same_everywhere(backend: SharedBackend) -> No
         async with block(backend) as sdk:
             assert await program(sdk) == 300 * 299 // 2
             await sdk.suspended()
+
+
+async def test_a_map_collects_errors(memory: SharedBackend) -> None:
+    """The others go on, and a replay finds the same."""
+    ran: list[int] = []
+
+    @durable(max_retries=0)
+    async def half(number: int) -> int:
+        ran.append(number)
+        if number % 2:
+            raise ValueError(f"{number} is odd")
+        return number // 2
+
+    for _ in range(2):
+        async with open_runtara(memory, instance_id="i", tenant_id="t") as sdk:
+            async with sdk.map(half, range(6), on_error="collect", ordered=True) as results:
+                found = [one async for one in results]
+            assert [one for one in found if not isinstance(one, Exception)] == [0, 1, 2]
+            assert [str(one) for one in found[1::2]] == ["1 is odd", "3 is odd", "5 is odd"]
+            await sdk.suspended()
+    assert sorted(ran) == list(range(6))
+
+
+async def test_a_map_in_the_order_of_its_items(memory: SharedBackend) -> None:
+    async def late(number: int) -> int:
+        for _ in range(20 - number):
+            await trio.lowlevel.checkpoint()
+        return number
+
+    async with open_runtara(memory, instance_id="i", tenant_id="t") as sdk:
+        async with sdk.map(late, range(20), limit=4, ordered=True) as results:
+            assert [one async for one in results] == list(range(20))
+        with pytest.raises(ConfigError, match="on_error must be 'cancel' or 'collect', not 'skip'"):
+            async with sdk.map(late, [1], on_error="skip"):  # type: ignore[call-overload]
+                pass
+
+
+async def test_the_first_is_the_first_in_every_replay(memory: SharedBackend) -> None:
+    began: list[str] = []
+    go = trio.Event()
+
+    @durable
+    async def ask(whom: str) -> str:
+        began.append(whom)
+        if whom == "bank" and not go.is_set():
+            await trio.sleep_forever()
+        return f"offer of {whom}"
+
+    for _ in range(2):
+        async with open_runtara(memory, instance_id="i", tenant_id="t") as sdk:
+            found = await sdk.first(partial(ask, "bank"), partial(ask, "broker"))
+            assert found == (1, "offer of broker")
+            await sdk.suspended()
+        go.set()  # now the bank would be faster
+    assert sorted(began) == ["bank", "broker"]
+
+
+async def test_an_error_before_the_first(memory: SharedBackend) -> None:
+    async def wrong() -> int:
+        raise KeyError("x")
+
+    async with open_runtara(memory, instance_id="i", tenant_id="t") as sdk:
+        with pytest.raises(ExceptionGroup) as raised:
+            await sdk.first(wrong, trio.sleep_forever)
+        assert raised.value.subgroup(KeyError) is not None
+        with pytest.raises(ConfigError, match="at least one function"):
+            await sdk.first()

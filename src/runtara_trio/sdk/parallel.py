@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from typing import Any, Literal, TypeVar, overload
 
 import trio
 
+from ..engine import deadlines
 from ..engine.block import Block
-from ..errors import ConfigError, SdkError
-from .paths import Path, below, check_name
+from ..errors import ConfigError
+from ..ids import first_id
+from .facts import Facts
+from .maps import ItemT, Results, ResultT, map_items
+from .paths import Path, below, check_name, scope
 
-ItemT = TypeVar("ItemT")
-ResultT = TypeVar("ResultT")
+T = TypeVar("T")
 
 
 class DurableNursery:
@@ -84,124 +86,149 @@ async def open_nursery(
         parent.end(own)
 
 
-class Results(Generic[ResultT]):
-    """The results of a map, as they come. Iterate over it once."""
-
-    def __init__(
-        self,
-        block: Block,
-        nursery: trio.Nursery,
-        channel: trio.MemoryReceiveChannel[ResultT],
-        room: trio.Semaphore,
-    ) -> None:
-        self._block = block
-        self._nursery = nursery
-        self._channel = channel
-        self._room = room
-
-    def __aiter__(self) -> Results[ResultT]:
-        return self
-
-    async def __anext__(self) -> ResultT:
-        try:
-            with self._block.boundary.collecting():
-                result = await self._next()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-        self._room.release()
-        return result
-
-    async def _next(self) -> ResultT:
-        """The next result. In a cancelled scope, those that are there or still come: a call
-        whose result is saved hands it out, and so must its map."""
-        with suppress(trio.WouldBlock):
-            return self._channel.receive_nowait()
-        try:
-            return await self._channel.receive()
-        except trio.Cancelled:
-            with trio.CancelScope(shield=True):
-                if not await self._calls_are_cancelled():
-                    raise
-                try:
-                    return await self._channel.receive()
-                except trio.EndOfChannel:
-                    pass
-            raise
-
-    async def _calls_are_cancelled(self) -> bool:
-        """Whether the calls end as well, and not only the one who takes their results."""
-        cancelled = trio.Event()
-        asked = trio.Event()
-
-        async def ask() -> None:
-            try:
-                await trio.lowlevel.checkpoint()
-            except trio.Cancelled:
-                cancelled.set()
-                raise
-            finally:
-                asked.set()
-
-        self._nursery.start_soon(ask)
-        await asked.wait()
-        return cancelled.is_set()
-
-
-@asynccontextmanager
-async def map_items(
+async def first_of(
     block: Block,
     parent: Path,
-    function: Callable[[ItemT], Awaitable[ResultT]],
-    items: Iterable[ItemT],
-    *,
-    limit: int,
-    key: Callable[[ItemT], str] | None,
+    functions: Sequence[Callable[[], Awaitable[Any]]],
     name: str | None,
-) -> AsyncIterator[Results[ResultT]]:
-    """Call ``function`` with each item, at most ``limit`` at once."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ConfigError(f"limit must be a whole number from 1, not {limit!r}")
-    if key is not None and not callable(key):
-        raise ConfigError(f"key of a map must be a callable of an item, not {key!r}")
-    listed = list(items)
-    own = parent.next_name("map", "map") if name is None else check_name(name)
-    names = [f"item:{number}" for number in range(len(listed))]
-    if key is not None:
-        names = [check_name(key(item), "key of a map's item") for item in listed]
-        _check_different(names, listed)
+) -> tuple[int, Any]:
+    """Call all; the number of the one that is first, and its result. Which one is saved."""
+    if not functions:
+        raise ConfigError("first needs at least one function")
+    own = parent.next_name("first", "sdk.first") if name is None else check_name(name)
     path = parent.begin(own)
-    todo = iter(zip(names, listed, strict=True))
+    won: list[tuple[int, Any]] = []
+
+    async def run(number: int) -> None:
+        with below(path.child(str(number)).mine()):
+            result = await functions[number]()
+        won.append((number, result))
+
+    async def race(number: int, nursery: trio.Nursery) -> None:
+        await run(number)
+        nursery.cancel_scope.cancel()
+
     try:
-        with below(path):
-            async with trio.open_nursery() as nursery:
-                send, receive = trio.open_memory_channel[ResultT](math.inf)
-                room = trio.Semaphore(2 * limit)  # as many results wait as calls run
-
-                async def work(mine: trio.MemorySendChannel[ResultT]) -> None:
-                    with mine:  # an await here would let the end overtake an error
-                        for part, item in todo:
-                            with below(path.child(part)):
-                                mine.send_nowait(await function(item))
-                            with block.boundary.collecting():
-                                await room.acquire()
-
-                async with send, receive:
-                    for _ in range(min(limit, len(listed))):
-                        room.acquire_nowait()
-                        nursery.start_soon(work, send.clone(), name=function)
-                    await send.aclose()
-                    yield Results(block, nursery, receive, room)
-                    nursery.cancel_scope.cancel()
+        stored_as = first_id(path.prefix)
+        stored = await block.requests.find(stored_as)
+        await deadlines.note(stored)
+        if stored is not None:
+            await run(int(stored))
+            return won[0]
+        async with trio.open_nursery() as nursery:
+            for number in range(len(functions)):
+                nursery.start_soon(race, number, nursery, name=functions[number])
+        await block.requests.checkpoint(stored_as, str(won[0][0]).encode())
+        await block.boundary.reach_saved()
+        return won[0]
     finally:
         parent.end(own)
 
 
-def _check_different(names: list[str], items: list[Any]) -> None:
-    seen: dict[str, Any] = {}
-    for name, item in zip(names, items, strict=True):
-        if name in seen:
-            raise SdkError(
-                f"two items of a map have the key {name!r}: {seen[name]!r} and {item!r}; "
-                "give a key= that tells them apart"
-            )
-        seen[name] = item
+class Parallel(Facts):
+    """The verbs for parallel work."""
+
+    @property
+    def _path(self) -> Path:
+        raise NotImplementedError
+
+    def scope(self, name: str) -> AbstractContextManager[None]:
+        """Put a path before every id below it: ``name/…``.
+
+        The same name may be opened again once it is closed, and is the same work then. Two
+        at the same time are an :class:`SdkError`.
+        """
+        return scope(self._path, check_name(name))
+
+    def open_nursery(self, name: str | None = None) -> AbstractAsyncContextManager[DurableNursery]:
+        """A nursery whose children have a path each, the same in every run.
+
+        Args:
+          name: its part of the path. None: by the order of calls in the task that opened
+            the path around it.
+        """
+        return open_nursery(self._block, self._path, name)
+
+    @overload
+    def map(
+        self,
+        function: Callable[[ItemT], Awaitable[ResultT]],
+        items: Iterable[ItemT],
+        *,
+        limit: int = 16,
+        key: Callable[[ItemT], str] | None = None,
+        name: str | None = None,
+        on_error: Literal["cancel"] = "cancel",
+        ordered: bool = False,
+    ) -> AbstractAsyncContextManager[Results[ResultT]]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[[ItemT], Awaitable[ResultT]],
+        items: Iterable[ItemT],
+        *,
+        limit: int = 16,
+        key: Callable[[ItemT], str] | None = None,
+        name: str | None = None,
+        on_error: Literal["collect"],
+        ordered: bool = False,
+    ) -> AbstractAsyncContextManager[Results[ResultT | Exception]]: ...
+    def map(
+        self,
+        function: Callable[[ItemT], Awaitable[ResultT]],
+        items: Iterable[ItemT],
+        *,
+        limit: int = 16,
+        key: Callable[[ItemT], str] | None = None,
+        name: str | None = None,
+        on_error: Literal["cancel", "collect"] = "cancel",
+        ordered: bool = False,
+    ) -> AbstractAsyncContextManager[Results[Any]]:
+        """Call ``function`` with each item in parallel; results come as they are ready::
+
+            async with sdk.map(ship, parcels, limit=8) as results:
+                async for label in results:
+                    ...
+
+        Each call has a path of its own, so that durable calls in it have ids that are the
+        same in every run. Leaving the block cancels what still runs. An error of a call
+        leaves it as from a nursery, in a group.
+
+        Args:
+          limit: how many run at once.
+          key: an item's part of the path, which must differ from the others'. None: its
+            position in ``items``.
+          name: the map's part of the path; see :meth:`open_nursery`.
+          on_error: "collect": the error of a call comes in place of its result, and the others
+            go on.
+          ordered: results come in the order of the items.
+
+        Raises:
+          SdkError: two items have one key.
+        """
+        return map_items(
+            self._block,
+            self._path,
+            function,
+            items,
+            limit=limit,
+            key=key,
+            name=name,
+            on_error=on_error,
+            ordered=ordered,
+        )
+
+    async def first(
+        self, *functions: Callable[[], Awaitable[T]], name: str | None = None
+    ) -> tuple[int, T]:
+        """Call all, cancel the others once one has returned, and return its number and result::
+
+            number, offer = await sdk.first(partial(ask, "bank"), partial(ask, "broker"))
+
+        Which one it was is saved: a replay calls that one alone. An error of a call before that
+        leaves as from a nursery, in a group.
+
+        Args:
+          name: its part of the path. None: by the order of calls; see :meth:`open_nursery`.
+        """
+        return await first_of(self._block, self._path, functions, name)

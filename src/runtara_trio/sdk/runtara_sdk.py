@@ -6,8 +6,8 @@ reply a friendly shape. What a signal does to the program is decided below, in t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple, overload
 
 import trio
@@ -31,8 +31,8 @@ from . import waiting
 from .asyncio_bridge import AsyncioLoop
 from .children import Starting
 from .manual import ManualSignals
-from .parallel import DurableNursery, ItemT, Results, ResultT, map_items, open_nursery
-from .paths import Path, check_name, current_path, joined, scope
+from .parallel import Parallel
+from .paths import Path, current_path, joined
 from .results import CheckpointResult
 from .telling import Telling
 from .transact import transact as run_transaction
@@ -42,7 +42,7 @@ P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 
-class RuntaraSdk(Starting, Telling, ManualSignals):
+class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
     """The durable side of one instance; ``open_runtara`` gives it.
 
     Every method that takes a ``checkpoint_id`` refuses one that is longer than 1,024 bytes
@@ -311,55 +311,6 @@ class RuntaraSdk(Starting, Telling, ManualSignals):
         """
         checked = check_seconds("seconds", seconds)
         return waiting.deadline(self._block, self._id(checkpoint_id), checked)
-
-    # ---- parallel work
-
-    def scope(self, name: str) -> AbstractContextManager[None]:
-        """Put a path before every id below it: ``name/…``.
-
-        The same name may be opened again once it is closed, and is the same work then. Two
-        at the same time are an :class:`SdkError`.
-        """
-        return scope(self._path, check_name(name))
-
-    def open_nursery(self, name: str | None = None) -> AbstractAsyncContextManager[DurableNursery]:
-        """A nursery whose children have a path each, the same in every run.
-
-        Args:
-          name: its part of the path. None: by the order of calls in the task that opened
-            the path around it.
-        """
-        return open_nursery(self._block, self._path, name)
-
-    def map(
-        self,
-        function: Callable[[ItemT], Awaitable[ResultT]],
-        items: Iterable[ItemT],
-        *,
-        limit: int = 16,
-        key: Callable[[ItemT], str] | None = None,
-        name: str | None = None,
-    ) -> AbstractAsyncContextManager[Results[ResultT]]:
-        """Call ``function`` with each item in parallel; results come as they are ready::
-
-            async with sdk.map(ship, parcels, limit=8) as results:
-                async for label in results:
-                    ...
-
-        Each call has a path of its own, so that durable calls in it have ids that are the
-        same in every run. Leaving the block cancels what still runs. An error of a call
-        leaves it as from a nursery, in a group.
-
-        Args:
-          limit: how many run at once.
-          key: an item's part of the path, which must differ from the others'. None: its
-            position in ``items``.
-          name: the map's part of the path; see :meth:`open_nursery`.
-
-        Raises:
-          SdkError: two items have one key.
-        """
-        return map_items(self._block, self._path, function, items, limit=limit, key=key, name=name)
 
     # ---- asyncio
 
