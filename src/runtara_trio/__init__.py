@@ -48,6 +48,7 @@ from .sdk.parallel import DurableNursery
 from .sdk.results import CheckpointResult
 from .sdk.retry import Retry
 from .sdk.runtara_sdk import RuntaraSdk
+from .sdk.schedules import Schedule
 from .sdk.starts import Start
 from .sdk.workflow import Workflow, workflow
 from .types import (
@@ -65,6 +66,7 @@ from .types import (
     Rate,
     RunInfo,
     RunState,
+    ScheduleInfo,
     Signal,
     SignalType,
     WorkerInfo,
@@ -122,6 +124,8 @@ __all__ = [
     "RunInfo",
     "RunState",
     "RuntaraSdk",
+    "Schedule",
+    "ScheduleInfo",
     "SdkConfig",
     "SdkError",
     "ServerError",

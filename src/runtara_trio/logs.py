@@ -348,12 +348,21 @@ run_parked = _event(
     "%(instance_id)s is parked: its worker died again and again; 'resume' tries it again",
     "instance_id",
 )
-claim_failed = _event(
-    "claim_failed",
+claim_failed = _event("claim_failed", "worker", WARNING, "%(error)s", "error")
+
+slots_run = _event(
+    "slots_run",
+    "worker",
+    INFO,
+    "the schedule %(schedule)s has started %(count)d runs; %(skipped)d slots were skipped",
+    "schedule count skipped",
+)
+slot_taken = _event(
+    "slot_taken",
     "worker",
     WARNING,
-    "%(error)s",
-    "error",
+    "the schedule %(schedule)s skips a slot: %(instance_id)s is another's instance",
+    "schedule instance_id",
 )
 
 connected = _event(

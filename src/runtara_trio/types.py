@@ -183,6 +183,35 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that have waited, and want a place to go on."""
 
 
+class ScheduleInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule, as it is stored."""
+
+    name: str
+    tenant_id: str
+    workflow: str
+    version: int
+    queue: str
+    input: bytes
+    """The arguments, as they are stored."""
+    cron: str | None
+    every: int | None
+    """Seconds, counted from the Unix epoch."""
+    timezone: str
+    overlap: str
+    """What a slot does while the run of the last one has not ended: allow, skip or cancel."""
+    catch_up: float
+    """Seconds: slots that were missed for longer are skipped."""
+    next_ms: int
+    """The next slot, Unix ms."""
+    paused: bool = False
+    skipped: int = 0
+    """Slots that were not run: missed for too long, or for the overlap."""
+    last_id: str | None = None
+    """The instance of the last slot that was run."""
+    declared: bool = False
+    """A living worker declares it."""
+
+
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A worker that lives. Times are aware, in UTC."""
 
@@ -205,6 +234,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     oldest_boundary: datetime | None
     """Since when its oldest run has not reached a boundary; None: nothing works."""
     draining: bool = False
+    schedules: tuple[str, ...] = ()
+    """The names of those that it declares."""
 
 
 class InstanceSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -89,7 +89,7 @@ class Client(Fleet):
         self._shared = self._backend = shared
         self._codec = codec
         self._operator = Operator(shared, codec=codec)
-        self.tenant_id = tenant_id
+        self.tenant_id = self._only_of = tenant_id
         """Whose instances it starts and reaches."""
 
     @overload

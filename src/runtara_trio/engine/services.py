@@ -23,8 +23,15 @@ from ..backend import Backend, Patience, SignalBatch
 from ..clock import Clock
 from ..config import SdkConfig
 from ..errors import RequestTimeout, SdkError
-from ..messages import Heartbeats, ReplyT, Request
-from ..tasks import Answer
+from ..messages import (
+    Heartbeats,
+    PauseSchedule,
+    RemoveSchedule,
+    ReplyT,
+    Request,
+    SetSchedules,
+)
+from ..tasks import Answer, RepeatedEvent
 from ..types import Signal
 from .ends import EndsOfRuns
 
@@ -32,6 +39,8 @@ T = TypeVar("T")
 
 RETRY_DELAY, LONGEST_DELAY = 1.0, 30.0
 """Seconds before a service that failed tries again; doubled each time."""
+
+_OF_SCHEDULES = (SetSchedules, PauseSchedule, RemoveSchedule)
 
 WORKS_AGAIN = 120.0
 """Seconds after which one that has not failed is taken to work."""
@@ -82,10 +91,18 @@ class SharedBackend:
         """What is called when runs may be ready, due or ended that were not."""
         self.ends = EndsOfRuns(self)
         self.closed = False
+        self.schedules_changed = RepeatedEvent()
+        """Set where a schedule is changed through this backend."""
+        self.schedule_changes = 0
+        """How often that was."""
 
     async def request(self, message: Request[ReplyT], /) -> ReplyT:
         """Pass a message on to the backend."""
-        return await self._backend.request(message)
+        reply = await self._backend.request(message)
+        if isinstance(message, _OF_SCHEDULES):
+            self.schedule_changes += 1
+            self.schedules_changed.set()
+        return reply
 
     async def in_time(self, message: Request[ReplyT]) -> ReplyT:
         """The same within ``request_timeout_ms``, for a request that nothing cancels.

@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from ..ids import check_name_of, check_tenant_id
 from ..interrupts import protected_manager
 from ..opening import Target, check_on_trio, check_shareable, open_backend
 from ..sdk.queues import checked_queue
+from ..sdk.schedules import Schedule, stored
 from ..sdk.workflow import DEFAULT_QUEUE, AnyWorkflow, Workflow, check_version
 from ..tasks import open_service_nursery
 from ..types import Queue
@@ -35,6 +37,7 @@ def open_worker(
     queues: Iterable[str | Queue] | None = None,
     slots: int = 100,
     max_loaded: int = 10_000,
+    schedules: Iterable[Schedule] = (),
     name: str | None = None,
     versions: Mapping[str, Sequence[int]] | None = None,
     tenant_ids: Iterable[str] | None = None,
@@ -59,6 +62,8 @@ def open_worker(
         workflows, and ``default``.
       slots: how many runs work at once. A run that waits costs none.
       max_loaded: how many runs are in memory. Above it those that wait longest are unloaded.
+      schedules: stored before the block is entered. A living worker that runs its workflow runs
+        the slots of any schedule.
       name: what ``workers`` shows. None: host and process.
       versions: older versions, by name, that the same functions still run.
       tenant_ids: only runs of these. None: of every tenant.
@@ -78,6 +83,7 @@ def open_worker(
         queues=queues,
         slots=slots,
         max_loaded=max_loaded,
+        schedules=list(schedules),
         name=name,
         versions=versions or {},
         tenant_ids=tenant_ids,
@@ -186,6 +192,7 @@ def _checked(
     queues: Iterable[str | Queue] | None,
     slots: int,
     max_loaded: int,
+    schedules: list[Schedule],
     name: str | None,
     versions: Mapping[str, Sequence[int]],
     tenant_ids: Iterable[str] | None,
@@ -221,6 +228,9 @@ def _checked(
         wanted = {one.queue for one in workflows} | {DEFAULT_QUEUE}
     if len({one.name for one in declared}) < len(declared):
         raise ConfigError("queues has two of one name; give each one once")
+    names_of_schedules = [stored(one, codec, time.time()).name for one in schedules]
+    if len(set(names_of_schedules)) < len(schedules):
+        raise ConfigError("schedules has two of one name; give one of them another")
     if not wanted:
         raise ConfigError("queues is empty: name at least one, or leave it out")
     if name is None:
@@ -229,6 +239,7 @@ def _checked(
         workflows=workflows_of(workflows, versions),
         queues=tuple(sorted(check_name_of("queue", one) for one in wanted)),
         declared=tuple(declared),
+        schedules=tuple(schedules),
         slots=_check_count("slots", slots),
         max_loaded=_check_count("max_loaded", max_loaded),
         name=check_name_of("name", name),

@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from ..codec import Codec
+from ..sdk.schedules import Schedule
 from ..sdk.workflow import AnyWorkflow
 from ..types import Queue
 
@@ -38,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...]
     declared: tuple[Queue, ...]
     """Those whose limits it stores."""
+    schedules: tuple[Schedule, ...]
+    """Those that it declares."""
     slots: int
     max_loaded: int
     name: str

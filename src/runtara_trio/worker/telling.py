@@ -114,6 +114,7 @@ class Telling:
                     last_look=health.last_look,
                     oldest_boundary=health.oldest_boundary,
                     draining=self._worker.draining,
+                    schedules=tuple(one.name for one in settings.schedules),
                 ),
             )
         )

@@ -25,11 +25,14 @@ from ..messages import (
     RecordOutcome,
     RecoverRuns,
     SetQueues,
+    SetSchedules,
 )
+from ..sdk.schedules import stored
 from ..tasks import RepeatedEvent
 from ..types import InstanceStatus, RunState
 from .marks import Marks
 from .run import Run
+from .scheduling import Scheduling
 from .settings import Settings, WorkerHealth
 from .slots import Slots
 from .telling import Telling
@@ -120,6 +123,10 @@ class Worker:
         """Say that it is there; the store's tables are made. Raises what the store raises."""
         if self.settings.declared:
             await self.shared.request(SetQueues(queues=self.settings.declared))
+        if self.settings.schedules:
+            now = self.shared.clock.now()
+            schedules = tuple(stored(one, self.codec, now) for one in self.settings.schedules)
+            await self.shared.request(SetSchedules(schedules=schedules))
         await self._telling.announce()
         logs.worker_started(worker=self.name, workflow=self.runs)
 
@@ -131,6 +138,7 @@ class Worker:
             async with trio.open_nursery() as services:
                 services.start_soon(keep_running, self._check_slots)
                 services.start_soon(keep_running, self._telling.mark_runs)
+                services.start_soon(keep_running, Scheduling(self).run)
                 if not self.shared.alone:  # else nobody can change anything untold
                     services.start_soon(keep_running, self._look)
                     services.start_soon(keep_running, self._telling.announce_again)

@@ -12,6 +12,7 @@ runs        workflows: starts, claims, recoveries, ends
 queues      what queues allow
 children    what the end of one sets off in its parent and its children
 turns       whose turn it is, between queues, tenants and keys
+schedules   slots, each once
 again       instances that are run again, or copied
 reading     questions
 upkeep      what clears up
@@ -24,7 +25,7 @@ from typing import Any
 from ...backend import Handlers
 from ...messages import Done, Request, StopWaiting
 from ..tables import Tables
-from . import again, children, instances, queues, reading, runs, signals, upkeep
+from . import again, children, instances, queues, reading, runs, schedules, signals, upkeep
 
 ANSWERS: Handlers[Tables] = {
     **instances.ANSWERS,
@@ -32,6 +33,7 @@ ANSWERS: Handlers[Tables] = {
     **runs.ANSWERS,
     **queues.ANSWERS,
     **again.ANSWERS,
+    **schedules.ANSWERS,
     **children.ANSWERS,
     **reading.ANSWERS,
     **upkeep.ANSWERS,

@@ -10,6 +10,7 @@ tables        the port: what answers ask
 rows          instances, locked and read
 outcomes      outcomes: many as one statement
 claims        runs of workflows: starting and claiming them
+schedules     schedules
 copies        attributes, and copies of instances
 signals       signals and messages
 queues        what queues allow

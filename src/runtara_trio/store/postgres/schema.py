@@ -276,7 +276,13 @@ _FILTERS = """
 CREATE INDEX IF NOT EXISTS runtara_trio_attributes_of ON runtara_trio_attributes
     (name, value, instance_id);
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS)
+_SCHEDULES = f"""
+CREATE TABLE IF NOT EXISTS runtara_trio_schedules (
+    name {ID} PRIMARY KEY,
+    info TEXT NOT NULL
+);
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES)
 """The tables of workflows, which have a version of their own: 0.1 refuses a newer one of the
 others. The number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)

@@ -22,13 +22,13 @@ from ..structs import ChildEnd, Details, End, Holder, Kind, Listed, Row
 from ..tables import Doubtful
 from . import lists, outcomes, reading, rows, upkeep
 from .connection import Connection
-from .copies import PostgresCopies
 from .liveness import ALIVE, LIVING, LOCKED, Liveness
 from .owner import Owner
+from .schedules import PostgresSchedules
 from .schema import NEXT_EPOCH, from_ms
 
 
-class PostgresTables(PostgresCopies):
+class PostgresTables(PostgresSchedules):
     """A transaction; see :class:`runtara_trio.store.tables.Tables`."""
 
     def __init__(

@@ -6,6 +6,7 @@ database      one commit a batch, and what is due between them
 file          the file: opening, the switch to WAL, whether it is still there
 tables        the port: what answers ask
 claims        runs of workflows: starting and claiming them
+schedules     schedules
 copies        attributes, and copies of instances
 signals       signals and messages
 queues        what queues allow

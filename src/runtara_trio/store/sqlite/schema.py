@@ -245,7 +245,13 @@ _FILTERS = """
 CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_attributes_of ON runtara_trio_attributes
     (name, value, instance_id)
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS)
+_SCHEDULES = """
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_schedules (
+    name TEXT PRIMARY KEY,
+    info TEXT NOT NULL
+)
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES)
 """The tables of workflows; the number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)
 RUN_NAMES = (
@@ -255,6 +261,7 @@ RUN_NAMES = (
     "runtara_trio_workers",
     "runtara_trio_queues",
     "runtara_trio_begins",
+    "runtara_trio_schedules",
 )
 
 

@@ -21,14 +21,14 @@ from ..structs import ChildEnd, Details, End, Holder, Kind, Listed, Row
 from ..values import row_of
 from . import lists, reading, rows
 from .claims import LOCK, OF_INSTANCE
-from .copies import SqliteCopies
 from .file import StoreFile
 from .leases import Leases
 from .runs import as_json
+from .schedules import SqliteSchedules
 from .schema import started_text, time_text
 
 
-class SqliteTables(SqliteCopies):
+class SqliteTables(SqliteSchedules):
     """A batch's view of the store; see :class:`runtara_trio.store.tables.Tables`."""
 
     again = False
