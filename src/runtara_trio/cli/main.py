@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from . import reading, running, serving, starting, steering, working
+from . import queues, reading, running, schedules, serving, starting, steering, working
 
 
 class _Commands(click.Group):
@@ -66,10 +66,15 @@ for command in (
     reading.events,
     reading.checkpoints,
     steering.signal,
+    steering.send_command,
     steering.prune,
     steering.cancel,
     steering.pause,
     steering.resume,
+    steering.rerun,
+    steering.fork,
+    queues.queues,
+    schedules.schedules,
     running.run_command,
     working.worker_command,
     working.workers,

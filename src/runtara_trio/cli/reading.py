@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from ..types import FINISHED, InstanceStatus, InstanceSummary, RunState, WorkerInfo
+from ..types import InstanceSummary, RunState, WorkerInfo
 from . import tables
+from .family import family
+from .filtering import filter_options, filters_of
 from .options import (
     instance_argument,
     json_option,
@@ -23,47 +25,22 @@ from .options import (
 @click.command("list")
 @store_option
 @json_option
-@click.option("--unfinished", is_flag=True, help="Only what has not ended.")
-@click.option(
-    "--status",
-    "wanted",
-    multiple=True,
-    type=click.Choice([status.value for status in InstanceStatus if status.value != "unknown"]),
-    help="Only these; may be given more than once.",
-)
-@click.option("--tenant", metavar="ID", help="Only this tenant's.")
-@click.option("--workflow", metavar="NAME", help="Only runs of it.")
-@click.option("--version", "number", type=int, metavar="N", help="Only of this version of it.")
-@click.option("--queue", metavar="NAME", help="Only of the workflow's runs in it.")
-@click.option("--prefix", metavar="TEXT", help="Only ids that begin with it.")
-@click.option("--waiting-for", metavar="ID", help="Only runs that wait for a signal, unloaded.")
-@click.option("--no-live-worker", is_flag=True, help="Only runs that no living worker takes.")
-@click.option("--parked", is_flag=True, help="Only parked runs.")
+@filter_options
 @click.option("--count", "counts", is_flag=True, help="Print how many there are, and no more.")
 @limit_option
 def list_command(
     store: str,
     as_json: bool,
-    unfinished: bool,
-    wanted: tuple[str, ...],
-    tenant: str | None,
     counts: bool,
     limit: int,
-    **filters: Any,
+    **options: Any,
 ) -> None:
     """List instances, the newest first."""
-    statuses = {InstanceStatus(status) for status in wanted} or None
-    if unfinished:
-        statuses = (statuses or set(InstanceStatus)) - FINISHED
-    names = {"number": "version", "prefix": "id_prefix"}
-    given = {names.get(name, name): value for name, value in filters.items() if value}
+    given = filters_of(options)
     if counts:
-        count = operate(store, lambda op: op.count(statuses=statuses, tenant_id=tenant, **given))
-        click.echo(count)
+        click.echo(operate(store, lambda op: op.count(**given)))
         return
-    page = operate(
-        store, lambda op: op.list(statuses=statuses, tenant_id=tenant, limit=limit, **given)
-    )
+    page = operate(store, lambda op: op.list(limit=limit, **given))
     if as_json:
         print_json([tables.summary_json(one) for one in page.instances])
         return
@@ -85,6 +62,9 @@ def show(store: str, as_json: bool, instance_id: str) -> None:
     else:
         workers = _workers(store, [details.summary])
         tables.display(tables.details_table(details, tables.now(), workers))
+        tree = operate(store, lambda op: family(op, instance_id))
+        if tree is not None:
+            tables.display(tree)
 
 
 def _workers(store: str, shown: Iterable[InstanceSummary]) -> tuple[WorkerInfo, ...]:

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
-from ..ids import TIMED_OUT, own_record, users_id
+from ..ids import MESSAGES, TIMED_OUT, own_record, users_id
 from ..sdk.workflow import DEFAULT_QUEUE
 from ..types import (
     CheckpointRecord,
@@ -41,7 +42,7 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=100_000, highlight=False)
 
 
-def display(table: Table) -> None:
+def display(table: Table | Tree) -> None:
     """Print a table; piped, without the blanks that make its lines equally long."""
     printer = console()
     with printer.capture() as captured:
@@ -94,7 +95,7 @@ def instances_table(
             plain(one.instance_id),
             plain(one.tenant_id),
             *([plain(_workflow(one.run))] if of_runs else []),
-            _status(one.status),
+            status_text(one.status),
             "" if newest is None else age(now, newest),
             plain(_last_checkpoint(one) or ""),
             note(one, now, workers),
@@ -115,13 +116,10 @@ def details_table(
 ) -> Table:
     """One instance, a line a fact."""
     one = details.summary
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    facts: list[tuple[str, object]] = [
+    return facts(
         ("instance", one.instance_id),
         ("tenant", one.tenant_id),
-        ("status", _status(one.status)),
+        ("status", status_text(one.status)),
         ("note", note(one, now, workers)),
         *(() if one.run is None else _run_facts(one.run)),
         ("held by", details.holder),
@@ -134,8 +132,15 @@ def details_table(
         ("signals not read", ", ".join(details.unread_signals)),
         ("output", None if details.output is None else readable(details.output)),
         ("error", details.error),
-    ]
-    for name, value in facts:
+    )
+
+
+def facts(*pairs: tuple[str, object]) -> Table:
+    """A line a fact; those that are not set are left out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
         if value not in (None, ""):
             table.add_row(name, value if isinstance(value, Text) else plain(str(value)))
     return table
@@ -148,8 +153,18 @@ def _run_facts(run: RunInfo) -> list[tuple[str, object]]:
         ("key", run.key),
         ("priority", str(run.priority) if run.priority else None),
         ("run", run.state.value),
-        ("waits for", ", ".join(run.waiting_for)),
+        ("parent", run.parent_id),
+        ("waits for", ", ".join(_awaited(run))),
     ]
+
+
+def _awaited(run: RunInfo) -> list[str]:
+    """What an unloaded run waits for."""
+    found = []
+    for one in run.waiting_for:
+        name = one.removeprefix(MESSAGES).removesuffix("::")
+        found.append(f"the signal {one}" if name == one else f"a message {name}")
+    return [*found, *(["its children"] if run.waiting_for_children else [])]
 
 
 def events_table(events: Iterable[Event]) -> Table:
@@ -242,7 +257,8 @@ def note(one: InstanceSummary, now: datetime, workers: Iterable[WorkerInfo] = ()
 
 def _standing(run: RunInfo, now: datetime) -> str:
     """Where a run stands that no worker has."""
-    waits = f"waits for the signal {', '.join(run.waiting_for)}" if run.waiting_for else ""
+    awaited = _awaited(run)
+    waits = f"waits for {' or '.join(awaited)}" if awaited else ""
     match run.state:
         case RunState.PAUSED:
             return "paused: resume puts it back"
@@ -250,6 +266,8 @@ def _standing(run: RunInfo, now: datetime) -> str:
             return f"parked: its worker died {run.recoveries} times in a row; resume tries it again"
         case RunState.WAITING:
             return waits
+        case RunState.BEHIND:
+            return f"waits for the turn of its key {run.key}"
         case RunState.TIMED:
             due = "" if run.due_at is None else f"ready in {age(run.due_at, now)}"
             return " or ".join(part for part in (waits, due) if part)
@@ -351,5 +369,5 @@ def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-def _status(status: InstanceStatus) -> Text:
+def status_text(status: InstanceStatus) -> Text:
     return Text(status.value, style=_COLOURS.get(status, ""))
