@@ -122,7 +122,7 @@ def test_errors_have_a_code_and_no_traceback(tmp_path: Path, filled: str) -> Non
     assert f"there is no store at {tmp_path}/no.db" in run("list", "--store", missing, code=1)
     assert "this version opens sqlite:///PATH" in run("list", "--store", "mysql://x", code=2)
     assert "Missing option '--store'" in run("list", code=2)
-    assert "Missing argument 'ID'" in run("cancel", "--store", filled, code=2)
+    assert "Missing argument 'ID'" in run("show", "--store", filled, code=2)
     assert not (tmp_path / "no.db").exists()
 
 
