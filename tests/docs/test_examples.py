@@ -19,7 +19,7 @@ from runtara_trio import Operator, RuntaraSdk, SharedBackend, open_backend, open
 from runtara_trio.testing import Run, check_every_boundary, effect
 
 from ..helpers.places import Shared, free_port
-from ..helpers.support import Program, needs_trio_asyncio, start, start_args
+from ..helpers.support import Program, needs_trio_asyncio, sql, start, start_args
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -34,6 +34,7 @@ def test_all_are_here() -> None:
         "order.py",
         "order_workflow.py",
         "carrier.py",
+        "sqlalchemy_step.py",
     }
 
 
@@ -50,6 +51,17 @@ async def test_smallest(tmp_path: Path, shared: Shared) -> None:
     async with start(smallest, cwd=tmp_path) as program:
         assert await program.wait() == 0
     assert program.lines[0].startswith("it has counted to ten; remove smallest.db")
+
+
+async def test_a_step_of_sqlalchemy(tmp_path: Path, url: str) -> None:
+    """Its effect and its checkpoint are one commit: a second run of the program adds nothing."""
+    for expected in (["1999", "2499"], []):
+        async with start(EXAMPLES / "sqlalchemy_step.py", url, cwd=tmp_path) as program:
+            assert await program.wait() == (0 if expected else 1)
+        assert program.lines == expected
+    async with open_backend(url) as backend:
+        await Operator(backend).show("order-7")
+        assert await sql(backend, "SELECT sum(cents), count(*) FROM bookings") == [(2499, 2)]
 
 
 class TestPauseAndCancel:
