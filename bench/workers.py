@@ -67,7 +67,28 @@ async def sleeper(sdk: RuntaraSdk, due: float) -> float:
     return time.time() - due
 
 
-WORKFLOWS: list[AnyWorkflow] = [one, twenty, sleeper]
+@workflow
+async def fan_out(sdk: RuntaraSdk, count: int) -> int:
+    """Children of one step each; the sum of their results."""
+    async with sdk.open_children() as children:
+        started = [await children.start(one, number) for number in range(count)]
+        return sum([await child.result() for child in started])
+
+
+@workflow
+async def fan_out_twice(sdk: RuntaraSdk, count: int) -> float:
+    """The same, and then a wait: the seconds in which the run behind it has the results again."""
+    begun = time.perf_counter()
+    async with sdk.open_children() as children:
+        started = [await children.start(one, number) for number in range(count)]
+        for child in started:
+            await child.result()
+    seconds = time.perf_counter() - begun
+    await sdk.wait_for_signal("again")
+    return seconds
+
+
+WORKFLOWS: list[AnyWorkflow] = [one, twenty, sleeper, fan_out, fan_out_twice]
 
 
 # ---- the processes
@@ -211,6 +232,25 @@ async def killed(url: str, runs: int, *, kill: bool) -> float:
             return time.perf_counter() - begun
 
 
+async def children(url: str, count: int) -> tuple[float, float]:
+    """Children a second of one parent, in a worker beside; and the seconds of its replay."""
+    async with open_client(url, tenant_id="bench") as client:
+        with process("worker", url, "200"):
+            await (await client.start(one, 0)).result(timeout=60)
+            begun = time.perf_counter()
+            handle = await client.start(fan_out, count)
+            assert await handle.result(timeout=300) == count * (count - 1) // 2
+            rate = count / (time.perf_counter() - begun)
+            again = await client.start(fan_out_twice, count)
+            done = [InstanceStatus.COMPLETED]
+            while await client.count(parent_id=again.id, statuses=done) < count:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+            await trio.sleep(1)  # it waits by now
+        await again.signal("again")
+        with process("worker", url, "200"):
+            return rate, await again.result(timeout=300)
+
+
 async def loaded_sleepers(url: str, count: int) -> tuple[float, float]:
     """KB of each loaded sleeper, and the seconds in which a worker drains them."""
     async with (
@@ -263,6 +303,9 @@ def measure(name: str, url: str, place: str, options: argparse.Namespace) -> lis
     add("500 runs × 20 steps, two workers", f"{undisturbed:.1f} s")
     add("the same, one of them killed half-way", f"{disturbed:.1f} s")
     add("`start_many` of 100,000", f"{trio.run(starts, url, 100_000):,.0f}/s")
+    rate, replay = trio.run(children, url, 10_000)
+    add("a fan-out of 10,000 children, each one step", f"{rate:,.0f}/s")
+    add("the parent's replay of them", f"{replay:.1f} s")
     each, drained = trio.run(loaded_sleepers, url, 10_000)
     add("10,000 loaded sleepers", f"{each:.1f} KB each, drained in {drained:.1f} s")
     few = trio.run(claims, url)

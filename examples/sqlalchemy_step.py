@@ -46,9 +46,7 @@ def book(connection: sqlite3.Connection, account: str, cents: int) -> int:
     with Session(engine) as session:
         session.add(Booking(account=account, cents=cents))
         session.flush()
-        total = session.scalar(
-            select(func.sum(Booking.cents)).where(Booking.account == account)
-        )
+        total = session.scalar(select(func.sum(Booking.cents)).where(Booking.account == account))
         session.commit()  # of SQLAlchemy's own: sdk.transact commits
     return int(total or 0)
 

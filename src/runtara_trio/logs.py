@@ -19,6 +19,8 @@ FIELDS = {
     "lease": "the number of its lease",
     "resumed": "whether it was there before this start",
     "taken_from": "the dead or expired owner whose lease was taken over",
+    "schedule": "the name of the schedule",
+    "skipped": "how many slots were not run",
     "checkpoint_id": "the id of the checkpoint, the sleep or the wait",
     "found": "whether it was stored already",
     "signal": "cancel, pause or resume",

@@ -2,7 +2,8 @@
 
 An answer reads, asks ``rules``, and only then writes: what it refuses has changed nothing. It
 works on ``store/tables.py`` and knows no SQL. (Checkpoints and their reads are not here: each
-database saves them in batches of its own, ``saving``, and asks the same rules.)
+database saves them in batches of its own, ``saving``, or at the end of a user's transaction,
+``transact``, and asks the same rules.)
 
 rules       what may be done in which state: tables and pure functions
 checks      what most answers check first
