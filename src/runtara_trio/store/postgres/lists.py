@@ -7,7 +7,7 @@ order, and nothing is read that is of another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 
 from ...messages import CountInstances, ListInstances
 from ...types import InstanceStatus
+from ..leading import is_led_by_status
 from ..structs import Kind, Listed
 from ..values import invalid_cursor, waiting_text
 from . import reading
@@ -87,23 +88,27 @@ def _parts(message: ListInstances | CountInstances, wanted: Conditions) -> list[
     statuses = InstanceStatus if message.statuses is None else message.statuses
     stored = [one.value for one in sorted(statuses) if one is not InstanceStatus.UNKNOWN]
     columns = "SELECT o.instance_id, o.created_at FROM"
-    if message.filter.of_runs:
+    source = "instances o"
+    if message.filter.of_runs and is_led_by_status(message):
+        source = "instances o JOIN runtara_trio_runs r ON r.instance_id = o.instance_id"
+    elif message.filter.of_runs:
         if message.statuses is not None:
             wanted.add("i.status::text = ANY ({}::text[])", stored)
         joined = "runtara_trio_runs o JOIN instances i ON i.instance_id = o.instance_id"
         return [f"{columns} {joined}{wanted.where()}"]
     of_each = (wanted.where(f"o.status = '{one}'") for one in stored)
-    return [f"{columns} instances o{where}" for where in of_each]
+    return [f"{columns} {source}{where}" for where in of_each]
 
 
 def _wanted(message: ListInstances | CountInstances, kinds: Sequence[Kind] | None) -> Conditions:
     filter = message.filter
     wanted = Conditions()
+    run = "r" if is_led_by_status(message) else "o"
     for condition, value in (
         ("o.tenant_id = {}", message.tenant_id),
-        ("o.workflow = {}", filter.workflow),
-        ("o.version = {}", filter.version),
-        ("o.queue = {}", filter.queue),
+        (f"{run}.workflow = {{}}", filter.workflow),
+        (f"{run}.version = {{}}", filter.version),
+        (f"{run}.queue = {{}}", filter.queue),
         ("o.parent_id = {}", filter.parent_id),
     ):
         if value is not None:
@@ -119,12 +124,17 @@ def _wanted(message: ListInstances | CountInstances, kinds: Sequence[Kind] | Non
         wanted.add("o.created_at < {}::text::timestamptz", _text(filter.created_before))
     if filter.parked:
         wanted.add("o.state = 'parked'")
-    for name, given in filter.attributes.items():
+    if filter.attributes:
+        others = len(filter.attributes) - 1
+        more = (  # a row each, and not all that have it
+            " AND (SELECT b.value FROM runtara_trio_attributes b"
+            " WHERE b.instance_id = a.instance_id AND b.name = {}) = {}"
+        )
         wanted.add(
-            "o.instance_id IN (SELECT a.instance_id FROM runtara_trio_attributes a"
-            " WHERE a.name = {} AND a.value = {})",
-            name,
-            msgspec.json.encode(given).decode(),
+            # an array: else all runs are gone through in their order, in search of twenty
+            "o.instance_id = ANY (ARRAY(SELECT a.instance_id FROM runtara_trio_attributes a"
+            f" WHERE a.name = {{}} AND a.value = {{}}{more * others}))",
+            *_attributes(filter.attributes),
         )
     if kinds == []:
         wanted.add("false")
@@ -147,6 +157,15 @@ def _wanted(message: ListInstances | CountInstances, kinds: Sequence[Kind] | Non
                 [tenant for _, tenant in served],
             )
     return wanted
+
+
+def _attributes(attributes: Mapping[str, str | int | float | bool]) -> list[str]:
+    """Names and values, one behind the other, as rows have them."""
+    texts: list[str] = []
+    for name, value in attributes.items():
+        text = msgspec.json.encode(value).decode()
+        texts += [name, text]
+    return texts
 
 
 def _text(moment: datetime) -> str:

@@ -275,6 +275,8 @@ CREATE INDEX IF NOT EXISTS runtara_trio_begins_of ON runtara_trio_begins (queue,
 _FILTERS = """
 CREATE INDEX IF NOT EXISTS runtara_trio_attributes_of ON runtara_trio_attributes
     (name, value, instance_id);
+CREATE INDEX IF NOT EXISTS runtara_trio_of_tenant ON runtara_trio_runs
+    (tenant_id, workflow, created_at, instance_id);
 """
 _SCHEDULES = f"""
 CREATE TABLE IF NOT EXISTS runtara_trio_schedules (

@@ -21,6 +21,7 @@ rows          checkpoints under their ids
 leases        who has leased what
 owners        how a dead owner is told from a living one
 schema        tables and their versions
+run_schema    those of workflows
 failures      what goes wrong with files, and the remedies
 locked        how long a store waits for another writer
 """

@@ -1,118 +1,192 @@
 """Lists of instances on SQLite: which are meant, and a page of them, the newest first.
 
-What only a run can be is looked up in the table of runs, by one of its indexes; everything else
-in that of instances, whose rows are in the order of their creation.
+Each list is led by one index, that of what says most: what only a run can have, a prefix, statuses
+but for that of most (each by itself), a workflow of a tenant, a workflow, a tenant, a time. The
+rows of a table are in the order of their creation, and so are those of an equal value in an index.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
 from ...messages import CountInstances, ListInstances
+from ..leading import is_led_by_status
 from ..structs import Kind, Listed
 from ..values import invalid_cursor, waiting_text
 from . import reading
 from .schema import time_text
 
-Wanted = list[tuple[str, tuple[object, ...]]]
-"""Conditions, each with its values."""
+
+@dataclass(slots=True)
+class Query:
+    """Conditions, each with its values, and what leads."""
+
+    by: str
+    """The table whose order counts: ``i`` of instances, ``r`` of runs."""
+    source: str
+    parts: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+    led_by_time: bool = False
+
+    def add(self, condition: str, *values: object) -> None:
+        self.parts.append((condition, values))
+
+    @property
+    def order(self) -> str:
+        """Of the rows; with the plus no index gives it."""
+        return f"{'+' if self.led_by_time else ''}{self.by}.rowid DESC"
+
+    @property
+    def where(self) -> str:
+        return " AND ".join(condition for condition, _ in self.parts) or "1"
+
+    @property
+    def values(self) -> list[object]:
+        return [value for _, values in self.parts for value in values]
+
+
+_RUNS_OF_INSTANCES = "instances i CROSS JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
+"""CROSS: in this order."""
+_INSTANCES_OF_RUNS = (
+    "runtara_trio_runs r{index} CROSS JOIN instances i ON i.instance_id = r.instance_id"
+)
 
 
 def page(
     db: sqlite3.Connection, message: ListInstances, kinds: Sequence[Kind] | None
 ) -> tuple[list[Listed], str | None]:
     """A page, and where the next one begins."""
-    by, wanted = _wanted(message, kinds)
+    queries = _queries(message, kinds)
     if message.before is not None:
-        wanted.append((f"{by}.rowid < ?", (_rowid(message.before),)))
-    rows = db.execute(
-        f"SELECT {by}.rowid, i.instance_id {_from(by)}{_where(wanted)}"
-        f" ORDER BY {by}.rowid DESC LIMIT ?",
-        (*_values(wanted), message.limit + 1),
-    ).fetchall()
+        for query in queries:
+            query.add(f"{query.by}.rowid < ?", _rowid(message.before))
+    rows: list[tuple[int, str]] = []
+    for query in queries:
+        rows += db.execute(
+            f"SELECT {query.by}.rowid, i.instance_id FROM {query.source} WHERE {query.where}"
+            f" ORDER BY {query.order} LIMIT ?",
+            (*query.values, message.limit + 1),
+        ).fetchall()
+    rows.sort(reverse=True)
     shown = rows[: message.limit]
     following = str(shown[-1][0]) if len(rows) > message.limit else None
     return reading.listed_in_order(db, [instance for _, instance in shown]), following
 
 
 def count(db: sqlite3.Connection, message: CountInstances, kinds: Sequence[Kind] | None) -> int:
-    by, wanted = _wanted(message, kinds)
-    statement = f"SELECT count(*) {_from(by)}{_where(wanted)}"
-    (number,) = db.execute(statement, tuple(_values(wanted))).fetchone()
-    return int(number)
+    return sum(
+        db.execute(
+            f"SELECT count(*) FROM {query.source} WHERE {query.where}", tuple(query.values)
+        ).fetchone()[0]
+        for query in _queries(message, kinds)
+    )
 
 
-def _from(by: str) -> str:
-    if by == "r":  # CROSS: in this order
-        runs = "runtara_trio_runs r CROSS JOIN instances i ON i.instance_id = r.instance_id"
-        return f"FROM {runs}"
-    return "FROM instances i"
+def _queries(message: ListInstances | CountInstances, kinds: Sequence[Kind] | None) -> list[Query]:
+    """Queries that together give what is wanted, each instance once."""
+    filter, statuses = message.filter, message.statuses
+    if statuses is not None and is_led_by_status(message):
+        queries = []
+        for status in sorted(statuses):
+            query = Query("i", _RUNS_OF_INSTANCES if filter.of_runs else "instances i")
+            # as the partial index says it, or it is not taken
+            query.add("i.status <> 'completed' AND i.status = ?", status.value)
+            _add(query, message, kinds, led_by_status=True)
+            queries.append(query)
+        return queries
+    if filter.of_runs:
+        query = Query("r", _INSTANCES_OF_RUNS.format(index=_index(message, kinds)))
+    else:
+        query = Query("i", "instances i")
+        timed = filter.created_after is not None or filter.created_before is not None
+        query.led_by_time = timed and message.tenant_id is None and filter.id_prefix is None
+    if statuses is not None:
+        marks = ", ".join("?" * len(statuses))
+        query.add(f"+i.status IN ({marks})", *sorted(statuses))
+    _add(query, message, kinds, led_by_status=False)
+    return [query]
 
 
-def _wanted(
-    message: ListInstances | CountInstances, kinds: Sequence[Kind] | None
-) -> tuple[str, Wanted]:
-    """The table whose order counts, and the conditions."""
+def _index(message: ListInstances | CountInstances, kinds: Sequence[Kind] | None) -> str:
+    """Which index of the runs leads."""
     filter = message.filter
-    wanted: Wanted = []
+    for given, name in (
+        (filter.attributes, ""),  # the ids that it gives do
+        (filter.parent_id, "runtara_trio_children_of"),
+        (filter.waiting_for, "runtara_trio_waiting"),
+        (filter.id_prefix, ""),
+        (filter.parked, "runtara_trio_parked"),
+        (kinds is not None, "runtara_trio_ready"),
+        (filter.workflow and message.tenant_id, "runtara_trio_of_tenant"),
+        (filter.workflow, "runtara_trio_of_workflow"),
+    ):
+        if given:
+            return f" INDEXED BY {name}" if name else ""
+    return ""
+
+
+def _add(
+    query: Query,
+    message: ListInstances | CountInstances,
+    kinds: Sequence[Kind] | None,
+    *,
+    led_by_status: bool,
+) -> None:
+    filter = message.filter
+    others_lead = led_by_status or filter.id_prefix is not None or bool(filter.attributes)
+    of_tenant = "i.tenant_id = ?"
+    if filter.of_runs:
+        of_tenant = "r.tenant_id = ?" if filter.workflow and not others_lead else "+r.tenant_id = ?"
+    elif led_by_status or filter.id_prefix is not None:
+        of_tenant = "+i.tenant_id = ?"  # the plus: no index of it
+    workflow = "+r.workflow = ?" if others_lead else "r.workflow = ?"
     for condition, value in (
-        ("i.tenant_id = ?", message.tenant_id),
-        ("r.workflow = ?", filter.workflow),
+        (of_tenant, message.tenant_id),
+        (workflow, filter.workflow),
         ("r.version = ?", filter.version),
         ("r.queue = ?", filter.queue),
         ("r.parent_id = ?", filter.parent_id),
     ):
         if value is not None:
-            wanted.append((condition, (value,)))
+            query.add(condition, value)
     if filter.waiting_for is not None:
-        wanted.append(("r.waiting_for = ?", (waiting_text((filter.waiting_for,)),)))
-    if message.statuses is not None:
-        marks = ", ".join("?" * len(message.statuses))
-        wanted.append((f"i.status IN ({marks})", tuple(sorted(message.statuses))))
+        query.add("r.waiting_for = ?", waiting_text((filter.waiting_for,)))
     if filter.id_prefix is not None:
-        above = (filter.id_prefix, filter.id_prefix + chr(0x10FFFF))
-        wanted.append(("i.instance_id >= ? AND i.instance_id < ?", above))
+        above = filter.id_prefix, filter.id_prefix + chr(0x10FFFF)
+        name = "r" if filter.of_runs else "i"
+        query.add(f"{name}.instance_id >= ? AND {name}.instance_id < ?", *above)
+    created = "i.created_at" if query.led_by_time else "+i.created_at"
     if filter.created_after is not None:
-        after = time_text(int(filter.created_after.timestamp()))
-        wanted.append(("i.created_at >= ?", (after,)))
+        query.add(f"{created} >= ?", time_text(int(filter.created_after.timestamp())))
     if filter.created_before is not None:
-        before = time_text(int(filter.created_before.timestamp()))
-        wanted.append(("i.created_at < ?", (before,)))
+        query.add(f"{created} < ?", time_text(int(filter.created_before.timestamp())))
     if filter.parked:
-        wanted.append(("r.state = 'parked'", ()))
-    for name, given in filter.attributes.items():
-        wanted.append(
-            (
-                "r.instance_id IN (SELECT instance_id FROM runtara_trio_attributes"
-                " WHERE name = ? AND value = ?)",
-                (name, msgspec.json.encode(given).decode()),
-            )
-        )
+        query.add("r.state = 'parked'")
+    lead = (
+        "r.instance_id IN (SELECT instance_id FROM runtara_trio_attributes"
+        " WHERE name = ? AND value = ?)"
+    )
+    other = (
+        "EXISTS (SELECT 1 FROM runtara_trio_attributes a WHERE a.instance_id = r.instance_id"
+        " AND a.name = ? AND +a.value = ?)"
+    )
+    for number, (name, given) in enumerate(filter.attributes.items()):
+        query.add(other if number else lead, name, msgspec.json.encode(given).decode())
     if kinds is not None:
         values = msgspec.json.encode([msgspec.structs.astuple(kind) for kind in kinds]).decode()
         parts = ", ".join(f"json_extract(k.value, '$[{number}]')" for number in range(3))
-        wanted.append(
-            (
-                "r.state = 'ready' AND (r.queue, r.workflow, r.version) IN"
-                f" (SELECT {parts} FROM json_each(?) k)"
-                " AND NOT EXISTS (SELECT 1 FROM json_each(?) k"
-                " CROSS JOIN json_each(k.value, '$[3]') t WHERE (r.queue, r.workflow, r.version,"
-                f" r.tenant_id) = ({parts}, t.value))",
-                (values, values),
-            )
+        query.add(
+            "r.state = 'ready' AND (r.queue, r.workflow, r.version) IN"
+            f" (SELECT {parts} FROM json_each(?) k)"
+            " AND NOT EXISTS (SELECT 1 FROM json_each(?) k"
+            " CROSS JOIN json_each(k.value, '$[3]') t WHERE (r.queue, r.workflow, r.version,"
+            f" r.tenant_id) = ({parts}, t.value))",
+            values,
+            values,
         )
-    return ("r" if filter.of_runs else "i"), wanted
-
-
-def _where(wanted: Wanted) -> str:
-    return f" WHERE {' AND '.join(condition for condition, _ in wanted)}" if wanted else ""
-
-
-def _values(wanted: Wanted) -> list[object]:
-    return [value for _, values in wanted for value in values]
 
 
 def _rowid(cursor: str) -> int:

@@ -9,6 +9,7 @@ from ...messages import Existing, NewRun
 from ..driving import drive
 from . import schema
 from .claims import SqliteClaims
+from .run_schema import RUNS_VERSION
 
 
 def start(db: sqlite3.Connection, tenant_id: str, run: NewRun, now: float) -> Existing | None:
@@ -18,7 +19,7 @@ def start(db: sqlite3.Connection, tenant_id: str, run: NewRun, now: float) -> Ex
       StoreError: the database has no tables of runs.
       sqlite3.Error: as SQLite says.
     """
-    if schema.runs_version(db) != schema.RUNS_VERSION:
+    if schema.runs_version(db) != RUNS_VERSION:
         raise StoreError(
             "this database has no tables of workflows of this version yet; open a client or a "
             "worker on it once"

@@ -1,0 +1,20 @@
+"""Which index leads a list: the same decision for both databases."""
+
+from __future__ import annotations
+
+from ..messages import CountInstances, ListInstances
+from ..types import InstanceStatus
+
+
+def is_led_by_status(message: ListInstances | CountInstances) -> bool:
+    """Whether the index of statuses leads: where nothing says more, and few are of such a status,
+    as most have completed. Each status is then asked for by itself."""
+    filter, statuses = message.filter, message.statuses
+    given = (filter.parent_id, filter.waiting_for, filter.id_prefix)
+    says_more = (
+        any(one is not None for one in given)
+        or filter.parked
+        or filter.no_live_worker
+        or bool(filter.attributes)
+    )
+    return statuses is not None and not says_more and InstanceStatus.COMPLETED not in statuses

@@ -1,0 +1,178 @@
+"""Every filter is answered by an index: what a page reads does not grow with the store.
+
+At 1,000,000 instances on both databases. Filled by SQL, for that is what is looked at.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+
+from runtara_trio import Operator, RuntaraSdk, open_backend, open_client, workflow
+from runtara_trio.store.postgres.connection import Connection
+
+from ..helpers.support import sqlite_of
+from .postgres.test_plans import rows_read
+
+MANY = 1_000_000
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@workflow
+async def common(sdk: RuntaraSdk) -> None: ...
+
+
+FILTERS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "failed": {"statuses": ["failed"]},
+    "unfinished": {"statuses": ["pending", "running", "suspended"]},
+    "a small tenant": {"tenant_id": "small"},
+    "a small tenant's failed": {"tenant_id": "small", "statuses": ["failed"]},
+    "a rare workflow": {"workflow": "rare"},
+    "a version of it": {"workflow": "rare", "version": 2},
+    "its runs in a queue": {"workflow": "rare", "queue": "slow"},
+    "failed ones of a common workflow": {"workflow": "common", "statuses": ["failed"]},
+    "a common workflow of a small tenant": {"workflow": "common", "tenant_id": "small"},
+    "children": {"parent_id": "i-500"},
+    "a prefix": {"id_prefix": "i-99999"},
+    "a prefix and a workflow": {"id_prefix": "i-99999", "workflow": "common"},
+    "the newest": {"created_after": NOW - timedelta(hours=1)},
+    "the oldest": {"created_before": NOW - timedelta(seconds=MANY - 1000)},
+    "an attribute": {"attributes": {"customer": "c-7"}},
+    "two attributes": {"attributes": {"customer": "c-7", "paid": True}},
+    "an attribute and a workflow": {"attributes": {"customer": "c-7"}, "workflow": "common"},
+    "waiting for": {"waiting_for": "approval"},
+    "parked": {"parked": True},
+    "no live worker": {"no_live_worker": True},
+}
+
+_KIND = """
+    CASE WHEN n % 1000 = 0 THEN 'failed' WHEN n % 5000 = 1 THEN 'suspended'
+        WHEN n % 10000 = 2 THEN 'pending' ELSE 'completed' END"""
+_TENANT = "CASE WHEN n % 20000 = 0 THEN 'small' ELSE 'big' END"
+_STATE = """
+    CASE WHEN n % 5000 = 1 THEN CASE WHEN n % 50000 = 1 THEN 'parked' ELSE 'waiting' END
+        WHEN n % 10000 = 2 THEN 'ready' ELSE 'ended' END"""
+_FILL = f"""
+INSERT INTO instances (instance_id, tenant_id, status, created_at)
+SELECT 'i-' || n, {_TENANT}, {{kind}}, {{created}} FROM numbers;
+INSERT INTO runtara_trio_runs (instance_id, tenant_id, workflow, version, queue, state, ready_us,
+    waiting_for, parent_id, block, ended{{more}})
+SELECT 'i-' || n, {_TENANT}, CASE WHEN n % 20000 = 3 THEN 'rare' ELSE 'common' END,
+    CASE WHEN n % 40000 = 3 THEN 2 ELSE 1 END,
+    CASE WHEN n % 40000 = 3 THEN 'slow' ELSE 'default' END,
+    {_STATE}, n, CASE WHEN n % 5000 = 1 AND n % 50000 <> 1 THEN '["approval"]' END,
+    CASE WHEN n % 10000 = 4 THEN 'i-500' END, CASE WHEN n % 10000 = 4 THEN 'b' END,
+    CASE WHEN {_STATE} = 'ended' THEN n END{{created_too}} FROM numbers;
+INSERT INTO runtara_trio_attributes (instance_id, name, value)
+SELECT 'i-' || n, 'customer', '"c-' || (n % 1000) || '"' FROM numbers WHERE n % 10 = 7;
+INSERT INTO runtara_trio_attributes (instance_id, name, value)
+SELECT 'i-' || n, 'paid', 'true' FROM numbers WHERE n % 20 = 7;
+"""
+
+
+async def make(url: str) -> None:
+    """The tables."""
+    async with open_client(url, tenant_id="big") as client:
+        await client.start(common, id="first")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("scale") / "store.db"
+    trio.run(make, f"sqlite:///{path}")
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute(
+            f"CREATE TEMP TABLE numbers AS WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL"
+            f" SELECT n + 1 FROM c WHERE n < {MANY}) SELECT n FROM c"
+        )
+        created = f"datetime({int(NOW.timestamp())} - {MANY} + n, 'unixepoch')"
+        db.executescript(_FILL.format(kind=_KIND, created=created, more="", created_too=""))
+        db.execute("DROP TABLE temp.numbers")
+    db.close()
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_server: str) -> Any:
+    schema = "filters_at_scale"
+    url = (
+        f"{postgres_server}{'&' if '?' in postgres_server else '?'}options=-csearch_path%3D{schema}"
+    )
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        server.execute(f"CREATE SCHEMA {schema}")
+        trio.run(make, url)
+        created = f"to_timestamp({int(NOW.timestamp())} - {MANY} + n)"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "SET session_replication_role = replica; SET synchronous_commit = off"
+            )
+            connection.execute(
+                f"CREATE TEMP TABLE numbers AS SELECT generate_series(1, {MANY}) AS n"
+            )
+            connection.execute(
+                _FILL.format(
+                    kind=f"({_KIND})::instance_status",
+                    created=created,
+                    more=", created_at",
+                    created_too=f", {created}",
+                )
+            )
+            connection.execute("ANALYZE")
+        yield url
+        server.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+async def test_on_a_file(file: str) -> None:
+    """By the steps of SQLite's machine, in thousands: a scan of a table has thousands of them."""
+    too_many: dict[str, int] = {}
+    found: dict[str, int] = {}
+    async with open_backend(file) as backend:
+        operator = Operator(backend)
+        await operator.show("first")
+        for name, filters in FILTERS.items():
+            counter = itertools.count()
+            sqlite_of(backend).set_progress_handler(
+                lambda counter=counter: next(counter) and None, 1000
+            )
+            page = await operator.list(limit=20, **filters)
+            sqlite_of(backend).set_progress_handler(None, 0)
+            found[name] = len(page.instances)
+            steps = next(counter)
+            if steps > 60:
+                too_many[name] = steps
+    assert not too_many
+    assert {name for name, count in found.items() if not count} == set()
+
+
+async def test_on_postgres(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, read = Connection.run, {}
+    now = ""
+
+    async def counts(self: Connection, statement: str, *parameters: Any) -> Any:
+        if statement.strip().startswith(("SELECT i.instance_id", "WITH")):
+            explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+            ((plan,),) = await run(self, explain, *parameters)
+            read[now] = rows_read(json.loads(plan)[0]["Plan"])
+        return await run(self, statement, *parameters)
+
+    found: dict[str, int] = {}
+    async with open_backend(postgres) as backend:
+        operator = Operator(backend)
+        await operator.show("first")
+        monkeypatch.setattr(Connection, "run", counts)
+        for name, filters in FILTERS.items():
+            now = name
+            page = await operator.list(limit=20, **filters)
+            found[name] = len(page.instances)
+    assert {name: rows for name, rows in read.items() if rows > 5000} == {}
+    assert set(read) == set(FILTERS)
+    assert {name for name, count in found.items() if not count} == set()
