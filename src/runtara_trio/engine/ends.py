@@ -28,6 +28,12 @@ LOOK_AT_ALL = 5.0
 """Seconds between two looks at all instances that are waited for: one that no client has started
 has no number, and one that a program of 0.1 ends gets none."""
 
+IDLE = 1.0
+"""Seconds without anybody who waits, after which the watch begins anew."""
+
+BEHIND = 1000
+"""Numbers that may be committed after a later one."""
+
 GAP = 10.0
 """Seconds for which a missing number may still come."""
 
@@ -95,8 +101,10 @@ class EndsOfRuns:
         trouble = logs.Outage(logs.poll_failed, "the look for results")
         while True:
             if not self._waiting:
-                self._numbers.forget()
+                idle_since = trio.current_time()
                 await self._more.wait()
+                if trio.current_time() - idle_since > IDLE:
+                    self._numbers.forget()
                 continue
             self._told = False
             try:
@@ -121,12 +129,14 @@ class EndsOfRuns:
             self._numbers.begin((await self._ask(EndsSince(after=None))).last)
             self._fresh.update(self._waiting)
         now = trio.current_time()
+        after = self._numbers.after(now)
         while True:
-            page = await self._ask(EndsSince(after=self._numbers.after(now)))
+            page = await self._ask(EndsSince(after=after, limit=AT_ONCE))
             new = self._numbers.add(page.ended, now)
             self._fresh.update(one for one in new if one in self._waiting)
-            if len(page.ended) < AT_ONCE or not new:
+            if len(page.ended) < AT_ONCE:
                 break
+            after = page.ended[-1][0]  # also behind a gap that many have come after
         if self._numbers.is_time_for_all(now):
             self._fresh.update(self._waiting)
         while self._fresh:
@@ -206,8 +216,8 @@ class Numbers:
         self._next_all = 0.0
 
     def begin(self, last: int) -> None:
-        """All up to this one are of no concern."""
-        self.last = last
+        """This is the newest that has been committed; some before it may not have been yet."""
+        self.last = max(0, last - BEHIND)
         self._next_all = trio.current_time() + LOOK_AT_ALL
 
     def forget(self) -> None:

@@ -236,7 +236,7 @@ class ListWorkers(Request[Workers], frozen=True, kw_only=True):
 
 class Ends(msgspec.Struct, frozen=True, kw_only=True):
     last: int
-    """The number of the newest end."""
+    """The number of the newest end that is committed."""
     ended: tuple[tuple[int, str], ...]
     """Number and instance id, in order."""
 

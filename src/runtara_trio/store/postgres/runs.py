@@ -188,7 +188,8 @@ class PostgresRuns(PostgresClaims):
             )
             return Ends(last=message.after, ended=tuple((n, instance) for n, instance in found))
         ((last,),) = await self._run(
-            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM runtara_trio_ends"
+            "SELECT COALESCE((SELECT max(ended) FROM runtara_trio_runs WHERE ended IS NOT NULL),"
+            " (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM runtara_trio_ends))"
         )
         return Ends(last=last, ended=())
 
