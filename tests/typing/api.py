@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, assert_type
 
 from runtara_trio import (
     JSON,
     Backend,
     CheckpointResult,
+    Child,
     Client,
     Codec,
     DurableNursery,
@@ -17,8 +20,12 @@ from runtara_trio import (
     InstanceInfo,
     Operator,
     Outcome,
+    Queue,
+    Rate,
     Retry,
     RuntaraSdk,
+    Schedule,
+    ScheduleInfo,
     SdkConfig,
     SharedBackend,
     Signal,
@@ -218,3 +225,44 @@ async def workers(backend: SharedBackend) -> None:
     async with open_client("postgresql://db/shop", tenant_id="shop") as client:
         assert_type(client, Client)
     await run_worker("sqlite:///shop.db", [order, letter])
+
+
+def book(connection: sqlite3.Connection, account: str, cents: int) -> int:
+    return cents
+
+
+async def families(sdk: RuntaraSdk) -> None:
+    async with sdk.open_children() as children:
+        child = await children.start(order, 5, "a", name="first", priority=3)
+        assert_type(child, Child[Receipt])
+        assert_type(await child.result(), Receipt)
+        assert_type(await child.result(bytes), bytes)
+        assert_type(await children.start("order", 5), Child[Any])
+        await children.start(order, "five", "")  # type: ignore[call-arg,misc]  # pyright: ignore
+        await children.start(order, 5, "", colour=1)  # type: ignore[call-overload]  # pyright: ignore
+    assert_type(await sdk.call(order, 5, "a", name="x"), Receipt)
+    assert_type(await sdk.start(order, 5, "a", id="x"), str)
+    assert_type(sdk.parent_id, str | None)
+    assert_type(await sdk.transact(book, "anna", 5), int)
+    await sdk.transact(book, 5, 5)  # type: ignore[arg-type]  # pyright: ignore
+    assert_type(await sdk.receive("line"), bytes)
+    assert_type(await sdk.receive("line", 60, type=str), str)
+    await sdk.set_attributes(state="paid", cents=5)
+    number, receipt = await sdk.first(partial(charge, "a"), partial(charge, "b"))
+    assert_type(number, int)
+    assert_type(receipt, Receipt)
+    async with sdk.map(charge, ["a"], on_error="collect", ordered=True) as results:
+        async for either in results:
+            assert_type(either, Receipt | Exception)
+
+
+async def fleets(client: Client, operator: Operator) -> None:
+    await client.set_queue(Queue("mail", limit=5, rate=Rate(100, per=60.0)))
+    (queue,) = await operator.list_queues()
+    assert_type(queue.queue.limit, int | None)
+    nightly = Schedule("nightly", letter, cron="30 2 * * *", overlap="skip", tenant_id="shop")
+    async with open_worker("sqlite:///shop.db", [letter], queues=["a"], schedules=[nightly]):
+        assert_type(await client.list_schedules(), tuple[ScheduleInfo, ...])
+    assert_type(await operator.cancel_many(workflow="order", attributes={"paid": True}), int)
+    await operator.fork("a", "b", until="x", args=[5])
+    await client.get("a").rerun()
