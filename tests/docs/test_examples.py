@@ -35,6 +35,8 @@ def test_all_are_here() -> None:
         "order_workflow.py",
         "carrier.py",
         "sqlalchemy_step.py",
+        "fastapi_shop.py",
+        "django_shop.py",
     }
 
 
