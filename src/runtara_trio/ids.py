@@ -204,7 +204,7 @@ def started_id(path: str) -> str:
 
 def message_id(name: str) -> str:
     """What a run waits for that receives a message; and how the ids of messages begin."""
-    return f"{RESERVED}message::{name}::"
+    return f"{RESERVED}message::{escape(name)}::"
 
 
 MESSAGES = f"{RESERVED}message::"
@@ -225,7 +225,7 @@ def waited_for(checkpoint_id: str) -> str:
 
 def received_id(path: str, name: str, number: int) -> str:
     """Where the n-th message is stored that a path has received under a name, from 0."""
-    return f"{RESERVED}received::{path}{name}::{number}"
+    return f"{RESERVED}received::{path}{escape(name)}::{number}"
 
 
 def first_id(path: str) -> str:

@@ -164,8 +164,8 @@ class Group:
                         self._is_started(run, child, existing)
                 self._sent.set()
                 self._sent = trio.Event()
-                if self._cancels:
-                    await self._cancel()
+            if self._cancels:  # while this was sent; or before, when nothing was left to send
+                await self._cancel()
         finally:
             self._sending = False
 

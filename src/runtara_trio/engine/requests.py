@@ -71,13 +71,18 @@ class Requests:
         within ``final_timeout``, and then undone: it raises Cancelled."""
         self._state.check_open()
         await self._before_writing(message)
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope(shield=True) as shield:
-                nursery.start_soon(self._hurry, shield)
-                sent = await outcome.acapture(self._send, message)
-            nursery.cancel_scope.cancel()
-        if shield.cancelled_caught:
-            await trio.lowlevel.checkpoint_if_cancelled()
+        sent: outcome.Maybe[ReplyT] | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope(shield=True) as shield:
+                    nursery.start_soon(self._hurry, shield)
+                    sent = await outcome.acapture(self._send, message)
+                nursery.cancel_scope.cancel()
+        except* trio.Cancelled:
+            if not isinstance(sent, outcome.Value):
+                raise
+        # Saved, it is told in this run as in the next: the scope cancels what comes after.
+        assert sent is not None
         return sent.unwrap()
 
     async def _hurry(self, shield: trio.CancelScope) -> None:

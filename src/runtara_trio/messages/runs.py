@@ -166,6 +166,8 @@ class LookForWork(Request[Work], frozen=True, kw_only=True):
     listens: ClassVar[bool] = True
     queues: tuple[str, ...]
     workflows: tuple[tuple[str, int], ...]
+    tenant_ids: tuple[str, ...] | None = None
+    """Whose suspects are told of; None: everybody's."""
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import trio
 
 from ..engine.block import Block
+from ..engine.outcome import is_trouble
 from ..errors import ConfigError, LeaseLost, SdkError
 from .paths import Path, below, check_name
 
@@ -142,8 +143,8 @@ async def map_items(
                     except LeaseLost:
                         raise
                     except Exception as exc:
-                        if on_error == "cancel":
-                            raise
+                        if on_error == "cancel" or is_trouble(exc):  # of the store: the run is
+                            raise  # suspended, and the call made again
                         return exc
 
                 async with send, receive:

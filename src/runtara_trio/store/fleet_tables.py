@@ -71,9 +71,13 @@ class FleetTables(Protocol):
         """The next ready ids of each lane of a key."""
 
     async def suspects(
-        self, queues: Sequence[str], workflows: Sequence[tuple[str, int]], limit: int
+        self,
+        queues: Sequence[str],
+        workflows: Sequence[tuple[str, int]],
+        tenant_ids: Sequence[str] | None,
+        limit: int,
     ) -> list[str]:
-        """Ids of runs that are to be taken alone."""
+        """Ids of runs that are to be taken alone; ``tenant_ids`` None: of all tenants."""
 
     async def strays(self) -> list[str]:
         """Running runs that this owner has taken in a transaction whose answer was lost."""

@@ -156,6 +156,11 @@ class Run:
         """Stop now."""
         self.block.stop(reason)
 
+    @property
+    def unwinds(self) -> bool:
+        """Whether its body is told to end."""
+        return self.block.scope.cancel_called
+
     def unloadable(self) -> list[Wait] | None:
         """What it waits for, where it may be unloaded."""
         if self.has_slot or self._taking.locked() or self.block.scope.cancel_called:

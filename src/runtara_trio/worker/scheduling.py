@@ -24,6 +24,10 @@ LOOK = 5.0
 AT_ONCE = 100
 """Slots that are run in one commit."""
 
+ON_TIME = 10.0
+"""Seconds after which a slot is missed, and ``catch_up`` says whether it is run. A worker may be
+busy, and looks every ``LOOK`` seconds."""
+
 PAUSE_EVERY = 1000
 """Slots that are counted before others have their turn."""
 
@@ -42,6 +46,8 @@ class Scheduling:
 
     def __init__(self, worker: Scheduler) -> None:
         self._worker = worker
+        self._said: dict[str, str] = {}
+        """What was logged of schedules that cannot be run."""
 
     async def run(self) -> None:
         """Run what is due, until cancelled."""
@@ -72,7 +78,13 @@ class Scheduling:
                 continue
             next_ms = schedule.next_ms
             if next_ms <= self._now_ms():
-                next_ms = await self._fire(schedule)
+                try:
+                    next_ms = await self._fire(schedule)
+                except SdkError:
+                    raise
+                except Exception as exc:  # it cannot be read here; the others can
+                    self._say_once(schedule.name, exc)
+                    continue
             due_ms = min(due_ms, next_ms)
         return due_ms
 
@@ -85,7 +97,7 @@ class Scheduling:
     async def _fire(self, schedule: ScheduleInfo) -> int:
         """Run the slots of one schedule that are due, up to a batch. The next slot, Unix ms."""
         now_ms = self._now_ms()
-        oldest_ms = now_ms - int(schedule.catch_up * 1000)
+        oldest_ms = now_ms - int(max(schedule.catch_up, ON_TIME) * 1000)
         skipped = await self._count(schedule, oldest_ms)
         due: list[int] = []
         for slot in slots(schedule, max(schedule.next_ms, oldest_ms) - 1):
@@ -125,6 +137,11 @@ class Scheduling:
             if count % PAUSE_EVERY == 0:
                 await trio.lowlevel.checkpoint()
         return count
+
+    def _say_once(self, name: str, error: Exception) -> None:
+        if self._said.get(name) != str(error):
+            self._said[name] = str(error)
+            logs.service_failed(exc_info=error, task=f"schedule {name}", error=str(error))
 
     def _now_ms(self) -> int:
         return int(self._worker.shared.clock.now() * 1000)

@@ -7,6 +7,8 @@ begun: a worker claims no more than is free.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import outcome
 import trio
@@ -20,13 +22,24 @@ class Slots:
         self.held = 0
         self._waiting: deque[trio.lowlevel.Task] = deque()
         self._alone = False
+        self._reserved = 0
 
     @property
     def free(self) -> int:
         """How many runs may begin now."""
         if self._alone:
             return 0
-        return max(0, self.total - self.held - len(self._waiting))
+        return max(0, self.total - self.held - self._reserved - len(self._waiting))
+
+    @contextmanager
+    def reserved(self, count: int) -> Iterator[None]:
+        """Keep free slots for runs that are to begin within this block."""
+        self._reserved += count
+        try:
+            yield
+        finally:
+            self._reserved -= count
+            self._wake()
 
     def begin(self, *, alone: bool = False) -> None:
         """A run begins in a slot that is free; ``alone``: no other works until :meth:`share`."""
@@ -40,7 +53,7 @@ class Slots:
 
     def take_nowait(self) -> bool:
         """Take a slot, where there is one."""
-        if self.held < self.total and not self._waiting and not self._alone:
+        if self._has_room and not self._waiting and not self._alone:
             self.held += 1
             return True
         return False
@@ -63,7 +76,11 @@ class Slots:
         self.held -= 1
         self._wake()
 
+    @property
+    def _has_room(self) -> bool:
+        return self.held + self._reserved < self.total
+
     def _wake(self) -> None:
-        while self._waiting and self.held < self.total and not self._alone:
+        while self._waiting and self._has_room and not self._alone:
             self.held += 1
             trio.lowlevel.reschedule(self._waiting.popleft(), outcome.Value(None))

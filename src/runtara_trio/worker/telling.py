@@ -77,8 +77,8 @@ class Telling:
 
     def _waiting(self) -> list[Run]:
         """The runs that have waited for a while."""
-        since = trio.current_time() - MARK
-        return [one for one in self._worker.loaded if one.waits_since <= since]
+        now = trio.current_time()  # compared as it was slept for: a sum may be rounded
+        return [one for one in self._worker.loaded if one.waits_since + MARK <= now]
 
     async def announce_again(self) -> None:
         """Say how the worker is, now and then. Runs until cancelled."""

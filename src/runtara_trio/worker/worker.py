@@ -18,6 +18,7 @@ from .. import logs
 from ..engine.services import SharedBackend, keep_running
 from ..errors import SdkError
 from ..messages import (
+    Claimed,
     ClaimedRun,
     ClaimRuns,
     LookForWork,
@@ -70,6 +71,8 @@ class Worker:
         self._wake = RepeatedEvent()
         self._may_be_ready = True
         self._suspects = False
+        self._in_vain = False
+        """No suspect could be taken: those that are ready are not held back for one."""
         self._lost_claim = False
         self._turns: Mapping[tuple[str, ...], str] = {}
         self._due_at = math.inf
@@ -197,6 +200,7 @@ class Worker:
     def _hear(self) -> None:
         """There is news in the store."""
         self._may_be_ready = True
+        self._in_vain = False
         self._wake.set()
         self._news.set()
 
@@ -205,7 +209,7 @@ class Worker:
     async def _claim_all(self, runs: trio.Nursery) -> None:
         while not self.draining:
             suspect = self._suspects and not self.slots.held
-            held_back = self._suspects and bool(self.slots.held)
+            held_back = self._suspects and bool(self.slots.held) and not self._in_vain
             if self.slots.free and (suspect or (self._may_be_ready and not held_back)):
                 try:
                     # Not left half-way: what was taken must be run.
@@ -226,18 +230,24 @@ class Worker:
         self._may_be_ready = self._suspects = False
         settings = self.settings
         limit = 1 if suspect else min(self.slots.free, BATCH)
-        reply = await self.shared.request(
-            ClaimRuns(
-                queues=settings.queues,
-                workflows=tuple(settings.workflows),
-                tenant_ids=settings.tenant_ids,
-                limit=limit,
-                suspect=suspect,
-                lost=self._lost_claim,
-                turns=self._turns,
-                working=self.held(),
+        with self.slots.reserved(limit):  # for what comes: those that go on wait for others
+            reply = await self.shared.request(
+                ClaimRuns(
+                    queues=settings.queues,
+                    workflows=tuple(settings.workflows),
+                    tenant_ids=settings.tenant_ids,
+                    limit=limit,
+                    suspect=suspect,
+                    lost=self._lost_claim,
+                    turns=self._turns,
+                    working=self.held(),
+                )
             )
-        )
+            self._take_over(runs, reply, suspect=suspect)
+
+    def _take_over(self, runs: trio.Nursery, reply: Claimed, *, suspect: bool) -> None:
+        if suspect:
+            self._in_vain = not reply.runs
         self._last_look = self.shared.clock.now()
         self._lost_claim = False
         self._turns = reply.turns
@@ -329,7 +339,11 @@ class Worker:
         """True: the owner of some run may be dead, which will be known soon."""
         settings = self.settings
         work = await self.shared.request(
-            LookForWork(queues=settings.queues, workflows=tuple(settings.workflows))
+            LookForWork(
+                queues=settings.queues,
+                workflows=tuple(settings.workflows),
+                tenant_ids=settings.tenant_ids,
+            )
         )
         self._last_look = self.shared.clock.now()
         ready, recovered = work.ready, False
@@ -342,6 +356,7 @@ class Worker:
             for instance in found.parked:
                 logs.run_parked(instance_id=instance)
             ready = ready or bool(found.count)
+            self._in_vain = self._in_vain and not found.count
             recovered = bool(found.count or found.parked)
         self._suspects = work.suspect and not self.draining
         self._due_in(work.due_in_ms)
@@ -362,7 +377,8 @@ class Worker:
 
     def _unload(self) -> None:
         """Unload the runs that will wait longest, where there are too many."""
-        excess = len(self._runs) - self.settings.max_loaded
+        unwinding = sum(run.unwinds for run in self._runs.values())
+        excess = len(self._runs) - unwinding - self.settings.max_loaded
         if excess <= 0:
             return
         found = [(run, waits) for run in self._runs.values() if (waits := run.unloadable())]

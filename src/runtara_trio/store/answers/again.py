@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 
 from ...backend import Handlers
@@ -17,7 +18,13 @@ _RERUN, _FORKED, _FORK_OF = "runtara_trio_rerun", "runtara_trio_forked", "runtar
 
 async def rerun(tx: Tables, message: Rerun) -> Acted:
     count = 0
-    for instance, row in (await tx.lock_many(message.instance_ids)).items():
+    below = {one: await tx.failed_below(one) for one in message.instance_ids}
+    # At once, in the order in which everybody locks instances.
+    rows = await tx.lock_many(sorted({*below, *itertools.chain(*below.values())}))
+    for instance in below:
+        row = rows.get(instance)
+        if row is None:
+            continue
         try:
             await _check_rerun(tx, instance, row)
         except SdkError:
@@ -25,8 +32,8 @@ async def rerun(tx: Tables, message: Rerun) -> Acted:
                 continue
             raise
         await tx.add_event(instance, "custom", row.status.value.encode(), _RERUN)
-        await children.run_children_again(tx, instance)
-        await children.run_again(tx, [instance])
+        again = [one for one in below[instance] if one in rows and rows[one].status.finished]
+        await children.run_again(tx, [*again, instance])
         count += 1
     if not count and not message.each:
         raise rules.unknown(message.asked, message.instance_ids[0])

@@ -36,8 +36,12 @@ async def start(tx: Tables, message: StartRuns) -> Started:
             ids = tuple(before.decode().split("\n"))
             return Started(existing=(None,) * len(message.runs), before=ids)
         existing = await tx.insert_runs(message.tenant_id, message.runs)
-        made = "\n".join(run.instance_id for run in message.runs)
-        await tx.save(by.instance_id, (by.saved_as, made.encode()))
+        if all(
+            found is None or rules.is_same(found, message.tenant_id, run)
+            for found, run in zip(existing, message.runs, strict=True)
+        ):  # else it is refused, in this run and in the next
+            made = "\n".join(run.instance_id for run in message.runs)
+            await tx.save(by.instance_id, (by.saved_as, made.encode()))
         return Started(existing=tuple(existing))
     depth, had = await tx.depth_of(by.instance_id)
     if depth >= DEEPEST:

@@ -66,6 +66,8 @@ async def claim_runs(tx: Tables, message: ClaimRuns) -> Claimed:
         # For what has no room others may come: its queue is closed, or its key waits.
         if len(fitting) == len(takeable) or len(claimed) == message.limit:
             break
+    else:  # those behind were not come to
+        more = True
     return Claimed(
         runs=tuple(claimed),
         turns={
@@ -112,7 +114,7 @@ async def _next(
     if not names:
         return [], last
     if message.suspect:
-        return await tx.suspects(names, message.workflows, limit), last
+        return await tx.suspects(names, message.workflows, message.tenant_ids, limit), last
     if message.tenant_ids is None:
         tenants = await tx.sublanes(
             [(Lane(queue), last.get((queue,), "")) for queue in names], message.workflows, limit
@@ -138,6 +140,9 @@ async def _takeable(tx: Tables, ready: list[Ready]) -> list[tuple[Ready, Holder 
         row = one.row
         if row.status.finished:  # ended by a program of 0.1, or by a core
             await tx.place_run(one.instance_id, Placing(state=RunState.ENDED))
+            if row.run is not None and row.run.has_turn:
+                tx.turns_freed.append(one.instance_id)
+            children.note_end(tx, one.instance_id, row.run, row.status)
             continue
         dead: Holder | None = None
         if row.owner is not None and not tx.has_unheard(one.instance_id, row):

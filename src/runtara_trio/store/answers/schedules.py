@@ -25,7 +25,7 @@ from . import signals
 
 
 async def set_schedules(tx: Tables, message: SetSchedules) -> Done:
-    for new in message.schedules:
+    for new in sorted(message.schedules, key=lambda one: one.name):  # all lock in one order
         old = await tx.schedule(new.name)
         if old is not None:
             new = msgspec.structs.replace(

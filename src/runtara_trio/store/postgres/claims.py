@@ -33,19 +33,21 @@ WITH input AS MATERIALIZED (
         $8::bytea[], $9::bigint[], $10::bigint[])
     WITH ORDINALITY AS t (instance_id, workflow, version, queue, key, priority, input, delay_ms,
         at_ms, n)
+), first AS (
+    SELECT DISTINCT ON (instance_id) * FROM input ORDER BY instance_id, n
 ), made AS (
     INSERT INTO instances (instance_id, tenant_id, definition_version, status, input)
-    SELECT instance_id, $1, version, 'pending', input FROM input ORDER BY instance_id
+    SELECT instance_id, $1, version, 'pending', input FROM first ORDER BY instance_id
     ON CONFLICT DO NOTHING RETURNING instance_id
 )
 INSERT INTO runtara_trio_runs (instance_id, tenant_id, workflow, version, queue, key, priority,
     state, due_ms, ready_us, parent_id, block, depth)
-SELECT input.instance_id, $1, workflow, version, queue, key, priority,
+SELECT first.instance_id, $1, workflow, version, queue, key, priority,
     CASE WHEN due > {NOW_MS} THEN 'timed' ELSE 'ready' END,
     CASE WHEN due > {NOW_MS} THEN due END,
     CASE WHEN due > {NOW_MS} THEN due * 1000 ELSE {NOW_US} + n END,
     NULLIF($11, ''), NULLIF($12, ''), $13::bigint
-FROM input JOIN made ON made.instance_id = input.instance_id
+FROM first JOIN made ON made.instance_id = first.instance_id
 RETURNING instance_id
 """
 
@@ -312,15 +314,22 @@ class PostgresClaims:
         return [Kind(queue, workflow, version) for queue, workflow, version in found]
 
     async def suspects(
-        self, queues: Sequence[str], workflows: Sequence[tuple[str, int]], limit: int
+        self,
+        queues: Sequence[str],
+        workflows: Sequence[tuple[str, int]],
+        tenant_ids: Sequence[str] | None,
+        limit: int,
     ) -> list[str]:
         found = await self._run(
             "SELECT instance_id FROM runtara_trio_runs JOIN"
             " unnest($2::text[], $3::bigint[]) AS s (workflow, version) USING (workflow, version)"
             " WHERE state = 'suspect' AND queue = ANY ($1::text[])"
-            " ORDER BY ready_us LIMIT $4::bigint",
+            " AND ($4::bigint = 1 OR tenant_id = ANY ($5::text[]))"
+            " ORDER BY ready_us LIMIT $6::bigint",
             list(queues),
             *columns(workflows),
+            int(tenant_ids is None),
+            list(tenant_ids or ()),
             limit,
         )
         return [instance for (instance,) in found]

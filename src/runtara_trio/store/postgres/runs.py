@@ -23,6 +23,9 @@ WITH input AS MATERIALIZED (
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[],
         $7::bigint[], $8::bigint[], $9::text[])
     AS t (instance_id, state, at_ms, after_ms, waiting_for, counts, anew, forgives, awaited)
+), locked AS MATERIALIZED (  -- in the order in which everybody locks runs
+    SELECT instance_id FROM runtara_trio_runs WHERE instance_id = ANY ($1::text[])
+    ORDER BY instance_id FOR NO KEY UPDATE
 ), placed AS (
     UPDATE runtara_trio_runs r SET state = input.state, due_ms = due,
         waiting_for = NULLIF(input.waiting_for, ''), waits_children = NULLIF(awaited, ''),
@@ -31,7 +34,7 @@ WITH input AS MATERIALIZED (
         recoveries = CASE WHEN forgives = 1 THEN 0 ELSE recoveries END,
         ended = CASE WHEN input.state = 'ended' THEN nextval('runtara_trio_ends') END,
         ended_ms = CASE WHEN input.state = 'ended' THEN {NOW_MS} END
-    FROM input WHERE r.instance_id = input.instance_id
+    FROM input JOIN locked USING (instance_id) WHERE r.instance_id = input.instance_id
 )
 UPDATE instances i SET attempt = attempt + 1, max_attempts = GREATEST(max_attempts, attempt + 1)
 FROM input WHERE i.instance_id = input.instance_id AND counts = 1
@@ -78,7 +81,10 @@ SELECT EXISTS (SELECT 1 FROM unnest($1::text[]) AS q (queue)
         CROSS JOIN LATERAL (SELECT 1 FROM runtara_trio_runs r WHERE r.state = 'ready'
             AND r.queue = q.queue AND r.workflow = s.workflow AND r.version = s.version LIMIT 1
         ) one),
-    EXISTS (SELECT 1 FROM runtara_trio_runs WHERE state = 'suspect'),
+    EXISTS (SELECT 1 FROM runtara_trio_runs JOIN
+        unnest($2::text[], $3::bigint[]) AS s (workflow, version) USING (workflow, version)
+        WHERE state = 'suspect' AND queue = ANY ($1::text[])
+        AND ($5::bigint = 1 OR tenant_id = ANY ($6::text[]))),
     (SELECT min(due_ms) FROM runtara_trio_runs WHERE state = 'timed') - {NOW_MS},
     (SELECT string_agg(leasing.owner, ',') FROM leasing
         LEFT JOIN runtara_trio_owners o ON o.owner = leasing.owner
@@ -142,7 +148,12 @@ class PostgresRuns(PostgresClaims):
 
     async def look(self, message: LookForWork) -> Work:
         ((ready, suspect, due, dead),) = await self._run(
-            _LOOK, list(message.queues), *columns(message.workflows), self._owner.name or ""
+            _LOOK,
+            list(message.queues),
+            *columns(message.workflows),
+            self._owner.name or "",
+            int(message.tenant_ids is None),
+            list(message.tenant_ids or ()),
         )
         return Work(
             ready=ready,

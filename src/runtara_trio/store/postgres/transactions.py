@@ -24,6 +24,7 @@ from ...messages import (
     RecordEvent,
     RecordOutcome,
     Request,
+    SendMessage,
     SendSignal,
 )
 from ...types import SignalType
@@ -198,4 +199,4 @@ def _counts_twice(message: Request[Any]) -> bool:
     """Whether a second sending is told from the first by nothing."""
     if isinstance(message, SendSignal):
         return message.type is not SignalType.CANCEL
-    return isinstance(message, (RecordEvent, Prune))
+    return isinstance(message, (RecordEvent, Prune, SendMessage))

@@ -209,16 +209,21 @@ class SqliteClaims:
             place = found
 
     async def suspects(
-        self, queues: Sequence[str], workflows: Sequence[tuple[str, int]], limit: int
+        self,
+        queues: Sequence[str],
+        workflows: Sequence[tuple[str, int]],
+        tenant_ids: Sequence[str] | None,
+        limit: int,
     ) -> list[str]:
         rows = self.db.execute(
-            "SELECT instance_id, queue, workflow, version FROM runtara_trio_runs"
+            "SELECT instance_id, tenant_id, queue, workflow, version FROM runtara_trio_runs"
             " WHERE state = 'suspect' ORDER BY ready_us"
         ).fetchall()
         return [
             instance
-            for instance, queue, workflow, version in rows
+            for instance, tenant, queue, workflow, version in rows
             if queue in queues and (workflow, version) in workflows
+            if tenant_ids is None or tenant in tenant_ids
         ][:limit]
 
     async def strays(self) -> list[str]:

@@ -117,18 +117,22 @@ class SqliteRuns(SqliteClaims):
             " WHERE l.owner > leasing.owner) FROM leasing WHERE leasing.owner IS NOT NULL)"
             " SELECT leasing.owner, o.holder, o.renewed_ms, o.lease_ms,"
             # CROSS: in this order; else all that is ready of somebody else's would be read
-            " EXISTS (SELECT 1 FROM json_each(?) q CROSS JOIN json_each(?) w"
+            " EXISTS (SELECT 1 FROM json_each(?1) q CROSS JOIN json_each(?2) w"
             " CROSS JOIN runtara_trio_runs r"
             " WHERE r.state = 'ready' AND r.queue = q.value"
             " AND r.workflow = json_extract(w.value, '$[0]')"
             " AND r.version = json_extract(w.value, '$[1]')),"
-            " EXISTS (SELECT 1 FROM runtara_trio_runs WHERE state = 'suspect'),"
+            " EXISTS (SELECT 1 FROM runtara_trio_runs r WHERE r.state = 'suspect'"
+            " AND r.queue IN (SELECT value FROM json_each(?1)) AND EXISTS (SELECT 1 FROM"
+            " json_each(?2) w WHERE r.workflow = json_extract(w.value, '$[0]')"
+            " AND r.version = json_extract(w.value, '$[1]'))"
+            " AND (?3 = 'null' OR r.tenant_id IN (SELECT value FROM json_each(?3)))),"
             " (SELECT MIN(due_ms) FROM runtara_trio_runs WHERE state = 'timed')"
             ", EXISTS (SELECT 1 FROM runtara_trio_leases l JOIN runtara_trio_runs r"
             " ON r.instance_id = l.instance_id WHERE l.owner = leasing.owner"
             " AND r.state = 'running')"
             " FROM leasing LEFT JOIN runtara_trio_owners o ON o.owner = leasing.owner",
-            (queues, workflows),
+            (queues, workflows, msgspec.json.encode(message.tenant_ids).decode()),
         ).fetchall()
         dead = [
             owner

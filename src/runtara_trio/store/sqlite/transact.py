@@ -131,6 +131,7 @@ def in_transaction(
 def in_memory(db: sqlite3.Connection, message: Transact, now: float) -> CheckpointReply:
     """The same on the store's own connection, which no other thread may use meanwhile."""
     ends = Ends()
+    factories = db.row_factory, db.text_factory
     db.execute("BEGIN IMMEDIATE")
     try:
         reply = in_transaction(db, message, ends, now)
@@ -140,3 +141,5 @@ def in_memory(db: sqlite3.Connection, message: Transact, now: float) -> Checkpoi
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+    finally:  # what the function has set is not the store's
+        db.row_factory, db.text_factory = factories
