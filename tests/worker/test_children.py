@@ -12,6 +12,7 @@ import trio
 
 from runtara_trio import (
     Client,
+    InstanceExists,
     InstanceFailed,
     InstanceStatus,
     Operator,
@@ -19,6 +20,7 @@ from runtara_trio import (
     RuntaraSdk,
     SdkError,
     SharedBackend,
+    Start,
     Worker,
     durable,
     open_client,
@@ -564,3 +566,54 @@ async def test_a_deadline_of_the_parent_cancels_its_children(
         with pytest.raises(InstanceFailed, match="timed out"):
             await handle.result(timeout=30)
         assert await status_of(client, "p/w") is InstanceStatus.CANCELLED
+
+
+async def test_a_start_under_way_does_not_hide_the_cancel(backend: SharedBackend, log: Log) -> None:
+    @workflow
+    async def endless(sdk: RuntaraSdk) -> None:
+        log.began.set()
+        await sdk.wait_for_signal("never")
+
+    @workflow
+    async def parent(sdk: RuntaraSdk) -> None:
+        async with sdk.open_children() as children:
+            await children.start(endless, name="a")
+            await log.began.wait()
+            await children.start(endless, name="b")
+            raise ValueError("of the body")
+
+    async with working(backend, parent, endless) as (_, client):
+        handle = await client.start(parent, id="p")
+        with pytest.raises(InstanceFailed):
+            await handle.result(timeout=30)
+        assert await client.get("p/children::a").status() is InstanceStatus.CANCELLED
+
+
+async def test_an_id_of_another_workflow_is_refused_again(backend: SharedBackend) -> None:
+    seen: list[str] = []
+
+    @workflow(max_attempts=2, retry_delay=0.01)
+    async def parent(sdk: RuntaraSdk) -> None:
+        try:
+            seen.append(await sdk.start(double, 1, id="taken"))
+        except InstanceExists:
+            seen.append("refused")
+        if len(seen) == 1:
+            raise RuntimeError("again")
+
+    @workflow
+    async def other(sdk: RuntaraSdk) -> None:
+        pass
+
+    async with working(backend, parent, double, other) as (_, client):
+        await client.start(other, id="taken")
+        await (await client.start(parent)).result(timeout=30)
+    assert seen == ["refused", "refused"]
+
+
+async def test_an_id_twice_in_one_batch_is_started_once(backend: SharedBackend) -> None:
+    async with working(backend, double) as (_, client):
+        twice = [Start(args=(2,), id="same"), Start(args=(2,), id="same")]
+        first, second = await client.start_many(double, twice)
+        assert await first.result(timeout=30) == await second.result(timeout=30) == 4
+        assert await client.count() == 1
