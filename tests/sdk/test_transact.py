@@ -225,3 +225,22 @@ async def test_a_lost_connection_is_tried_again(store_postgres: SharedBackend) -
         await sql(store_postgres, "CREATE TABLE mine (text TEXT, number BIGINT)")
         assert await sdk.transact(cut) == 2
     assert await texts(store_postgres) == ["try 2"]
+
+
+async def test_what_a_cancelled_scope_has_saved_is_told_in_both_runs(
+    backend: SharedBackend,
+) -> None:
+    token = trio.lowlevel.current_trio_token()
+    told: list[int | None] = []
+    for _ in range(2):
+        async with open_runtara(backend, instance_id="a", tenant_id="t", revive=True) as sdk:
+            got = None
+            with trio.CancelScope() as scope:
+
+                def cancel_and_insert(connection: Any) -> int:
+                    token.run_sync_soon(scope.cancel)
+                    return insert(connection, "one")
+
+                got = await sdk.transact(cancel_and_insert, id="tx")
+            told.append(got)
+    assert told == [1, 1]

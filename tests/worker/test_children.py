@@ -586,7 +586,7 @@ async def test_a_start_under_way_does_not_hide_the_cancel(backend: SharedBackend
         handle = await client.start(parent, id="p")
         with pytest.raises(InstanceFailed):
             await handle.result(timeout=30)
-        assert await client.get("p/children::a").status() is InstanceStatus.CANCELLED
+        assert await client.get("p/children:0::a").status() is InstanceStatus.CANCELLED
 
 
 async def test_an_id_of_another_workflow_is_refused_again(backend: SharedBackend) -> None:

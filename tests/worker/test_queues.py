@@ -383,3 +383,47 @@ async def test_invalid_queues(memory: SharedBackend, queue: Any, match: str) -> 
         with pytest.raises(ConfigError, match=match):
             await client.set_queue(queue)
         assert await client.list_queues() == ()
+
+
+def test_a_claim_goes_on_behind_busy_keys() -> None:
+    """Runs that wait hold the turns of their keys, and no places."""
+    keys = 8
+
+    @workflow(queue="q")
+    async def nap(sdk: RuntaraSdk, seconds: float) -> str:
+        await sdk.sleep(seconds, "nap")
+        return "done"
+
+    async def main() -> None:
+        async with memory_backend() as memory, open_client(memory, tenant_id="t") as client:
+            async with open_worker(memory, [nap], queues=[Queue("q", limit=1, key_limit=1)]):
+                await client.start_many(
+                    nap, [Start(args=(1000.0,), key=f"k{number}") for number in range(keys)]
+                )
+                await trio.sleep(3 * keys)  # each has begun, and has waited for a while
+                await client.start_many(
+                    nap, [Start(args=(0.0,), key=f"k{number}") for number in range(keys)]
+                )
+                free = await client.start(nap, 0.0, key="k9")
+                assert await free.result(timeout=5) == "done"
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def test_no_more_work_than_there_are_slots(backend: SharedBackend, gauge: Gauge) -> None:
+    @workflow
+    async def work(sdk: RuntaraSdk) -> None:
+        for number in range(5):
+            await sdk.sleep(0.001, f"s{number}")
+            with gauge.one("all"):
+                for _ in range(10):
+                    await trio.lowlevel.checkpoint()
+
+    async with (
+        open_client(backend, tenant_id="t") as client,
+        open_worker(backend, [work], slots=2),
+    ):
+        handles = await client.start_many(work, [Start(args=())] * 20)
+        for handle in handles:
+            await handle.result(timeout=60)
+    assert 1 <= gauge.most["all"] <= 2
