@@ -9,17 +9,15 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from runtara_trio import RuntaraSdk, open_worker, workflow
+from runtara_trio import RuntaraSdk, workflow
 
 from ..helpers.places import free_port
+from ..helpers.working import working
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -30,30 +28,6 @@ async def order(sdk: RuntaraSdk, cents: int) -> str:
         raise ValueError("cents")
     await sdk.sleep(0.05, "packing")
     return f"shipped for {cents}"
-
-
-@contextmanager
-def working(url: str) -> Iterator[None]:
-    """A worker in a thread of its own."""
-    stop: list[Any] = []
-    ready = threading.Event()
-
-    async def work() -> None:
-        async with open_worker(url, [order]):
-            stop.append((trio.lowlevel.current_trio_token(), trio.CancelScope()))
-            ready.set()
-            with stop[0][1]:
-                await trio.sleep_forever()
-
-    thread = threading.Thread(target=trio.run, args=(work,))
-    thread.start()
-    assert ready.wait(30)
-    try:
-        yield
-    finally:
-        token, scope = stop[0]
-        token.run_sync_soon(scope.cancel)
-        thread.join()
 
 
 def ask(method: str, url: str) -> tuple[Any, int]:
@@ -80,7 +54,7 @@ def test_fastapi_under_uvicorn(url: str) -> None:
         while "running on" not in (line := server.stderr.readline()):
             assert line, "it ended"
         place = f"http://127.0.0.1:{port}/orders"
-        with working(url):
+        with working(url, order):
             assert ask("POST", f"{place}/a?cents=5") == ({"order": "a"}, 202)
             assert ask("POST", f"{place}/a?cents=5")[1] == 202
             assert ask("POST", f"{place}/a?cents=6")[1] == 409
@@ -128,7 +102,7 @@ ask("get", "/orders/nobody")
 def test_a_django_view_under_its_test_client(url: str) -> None:
     """The process ends without a close of its client."""
     pytest.importorskip("django")
-    with working(url):
+    with working(url, order):
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, EXAMPLES],
             env={**os.environ, "RUNTARA_DATABASE_URL": url},

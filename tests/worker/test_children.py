@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 import trio
@@ -21,7 +18,6 @@ from runtara_trio import (
     SdkError,
     SharedBackend,
     Start,
-    Worker,
     durable,
     open_client,
     open_runtara,
@@ -29,33 +25,8 @@ from runtara_trio import (
     workflow,
 )
 
+from ..helpers.runs import Log, working
 from ..helpers.support import until
-
-
-@asynccontextmanager
-async def working(
-    backend: SharedBackend, *workflows: Any, **options: Any
-) -> AsyncIterator[tuple[Worker, Client]]:
-    """A worker and a client on one backend."""
-    async with (
-        open_worker(backend, workflows, **options) as worker,
-        open_client(backend, tenant_id="t") as client,
-    ):
-        yield worker, client
-
-
-class Log:
-    """What runs did, in order, and events by which a test steers them."""
-
-    def __init__(self) -> None:
-        self.did: list[str] = []
-        self.began = trio.Event()
-        self.go = trio.Event()
-
-
-@pytest.fixture
-def log() -> Log:
-    return Log()
 
 
 @workflow

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 import trio
 
 from runtara_trio import (
-    Client,
     InstanceBusy,
     InstanceFailed,
     InstanceStatus,
@@ -30,33 +26,8 @@ from runtara_trio import (
     workflow,
 )
 
+from ..helpers.runs import Log, working
 from ..helpers.support import until
-
-
-@asynccontextmanager
-async def working(
-    backend: SharedBackend, *workflows: Any, **options: Any
-) -> AsyncIterator[tuple[Worker, Client]]:
-    """A worker and a client on one backend."""
-    async with (
-        open_worker(backend, workflows, **options) as worker,
-        open_client(backend, tenant_id="t") as client,
-    ):
-        yield worker, client
-
-
-class Log:
-    """What runs did, in order, and events by which a test steers them."""
-
-    def __init__(self) -> None:
-        self.did: list[str] = []
-        self.began = trio.Event()
-        self.go = trio.Event()
-
-
-@pytest.fixture
-def log() -> Log:
-    return Log()
 
 
 async def test_a_run_returns(backend: SharedBackend) -> None:

@@ -47,7 +47,7 @@ class Schedule(msgspec.Struct, frozen=True):
     skipped, or it cancels that."""
     catch_up: Seconds = 3600.0
     """Slots that were missed while no worker lived are run if they are younger than so many
-    seconds, the oldest first."""
+    seconds, the oldest first. One is missed after ten seconds: until then it is run in any case."""
     queue: str | None = None
     """None: the workflow's."""
     version: int | None = None
