@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -30,7 +31,7 @@ from runtara_trio import (
 from runtara_trio.store.sqlite import failures, owners
 from runtara_trio.store.sqlite.owners import Lock
 
-from ..helpers.places import Shared
+from ..helpers.places import Shared, postgres_place
 from ..helpers.support import PROGRAMS, block, sql, start, start_command
 
 SOON = 0.15  # seconds: a signal from another process reaches the body within this
@@ -87,6 +88,30 @@ async def test_a_stopped_holder_is_fenced_when_it_comes_back(shared: Shared, lat
     names = {one.checkpoint_id for one in page.checkpoints}
     assert "late" not in names
     assert "ours" in names
+
+
+async def test_a_process_that_hangs_in_its_transaction_is_taken_over(
+    postgres_server: str,
+) -> None:
+    """Nothing of ours is locked while the function runs, and its commit is refused."""
+
+    def insert(connection: Any) -> None:
+        connection.execute("INSERT INTO mine VALUES ('ours')")
+
+    async with postgres_place(postgres_server) as place:
+        shared = Shared(place.url)
+        async with open_runtara(place.backend, instance_id="first", tenant_id="t"):
+            await sql(place.backend, "CREATE TABLE mine (text TEXT)")
+        async with start("hangs.py", shared.url) as program:
+            await program.line("hangs")
+            shared.stop(program)
+            await shared.expire(program)
+            async with open_runtara(place.backend, instance_id="i", tenant_id="t") as sdk:
+                await sdk.transact(insert, id="step")
+            program.send(signal.SIGCONT)
+            await program.line("ended lost")
+            await program.wait()
+        assert await sql(place.backend, "SELECT text FROM mine") == [("ours",)]
 
 
 async def test_an_expired_lease_that_nobody_took_stays_valid(shared: Shared) -> None:

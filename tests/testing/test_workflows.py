@@ -97,13 +97,14 @@ def test_a_worker_in_memory_looks_at_nothing_now_and_then() -> None:
             open_client(backend, tenant_id="t") as client,
         ):
             handle = await client.start(asks)
+            await trio.sleep(10)  # the store is told once that the run waits
             await trio.testing.wait_all_tasks_blocked()
             statistics = trio.lowlevel.current_statistics()
             assert statistics.seconds_to_next_deadline == math.inf
             await handle.signal("answer", b"yes")
             assert await handle.result() == b"yes"
 
-    trio.run(main, clock=MockClock())
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 def test_a_worker_on_a_mocked_clock() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -334,6 +335,36 @@ async def test_changed_while_they_run(backend: SharedBackend, gauge: Gauge) -> N
     assert gauge.most["now"] == 6
 
 
+async def test_limited_while_a_run_waits(backend: SharedBackend) -> None:
+    """A run that began without a limit gives its place back all the same: else its child, of the
+    same queue, would never be taken."""
+
+    @workflow
+    async def child(sdk: RuntaraSdk) -> str:
+        return (await sdk.wait_for_signal("go")).decode()
+
+    @workflow
+    async def parent(sdk: RuntaraSdk) -> str:
+        await sdk.wait_for_signal("begin")
+        return await sdk.call(child, name="c")
+
+    async with (
+        open_client(backend, tenant_id="t") as client,
+        open_worker(backend, [parent, child]),
+    ):
+        handle = await client.start(parent, id="p")
+        with trio.fail_after(30):
+            while await handle.status() is not InstanceStatus.RUNNING:
+                await trio.sleep(0.01)
+        await client.set_queue(Queue("default", limit=1))
+        await handle.signal("begin", b"")
+        with trio.fail_after(30):
+            while not await client.count(parent_id="p"):
+                await trio.sleep(0.01)
+        await client.get("p/c").signal("go", b"there")
+        assert await handle.result(timeout=30) == "there"
+
+
 def test_a_rate() -> None:
     """So many in any window; one that goes on is not counted; it holds over a restart."""
     begun: list[float] = []
@@ -360,6 +391,29 @@ def test_a_rate() -> None:
     assert len(begun) == 25
     for number, time in enumerate(begun[10:], start=10):
         assert time - begun[number - 10] >= 60
+
+
+def test_a_fork_counts_for_the_rate() -> None:
+    """It has a past, and begins all the same."""
+    begun: list[float] = []
+
+    @workflow
+    async def send(sdk: RuntaraSdk) -> None:
+        begun.append(trio.current_time())
+        await sdk.checkpoint("sent", b"1")
+
+    async def main() -> None:
+        async with memory_backend() as backend, open_client(backend, tenant_id="t") as client:
+            async with open_worker(backend, [send], queues=[Queue("default", rate=Rate(1, 60))]):
+                await (await client.start(send, id="a")).result()
+                for number in range(3):
+                    await Operator(backend).fork("a", f"fork {number}")
+                for number in range(3):
+                    await client.get(f"fork {number}").result()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert len(begun) == 4
+    assert all(later - earlier >= 60 for earlier, later in itertools.pairwise(begun))
 
 
 @pytest.mark.parametrize(

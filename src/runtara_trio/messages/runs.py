@@ -203,8 +203,6 @@ class MarkRuns(Request[Marked], frozen=True, kw_only=True):
     working: tuple[str, ...] = ()
     held: Mapping[str, int] = {}
     """By queue, how many places this worker holds."""
-    frees: bool = False
-    """Some of those that wait give back a place that others may want."""
 
 
 # ---- workers

@@ -114,7 +114,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     recoveries: int
     resumed: bool
-    """It was started before."""
+    """It was started before, or is a copy of one that was."""
+    begins: bool
+    """No worker has begun it: it counts for the rate of its queue."""
     lane: Lane
 
 

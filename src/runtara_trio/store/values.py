@@ -134,7 +134,7 @@ _OF_ROW = 18
 
 def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
     """A row of what decides, and behind that what a claim needs."""
-    workflow, version, given, attempt, recoveries, resumed, queue, key = row[_OF_ROW:]
+    workflow, version, given, attempt, recoveries, resumed, begins, queue, key = row[_OF_ROW:]
     return Ready(
         instance_id=instance_id,
         row=row_of(*row[:_OF_ROW]),
@@ -144,6 +144,7 @@ def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
         attempt=attempt,
         recoveries=recoveries,
         resumed=bool(resumed),
+        begins=bool(begins),
         lane=Lane(queue, row[0], key),
     )
 

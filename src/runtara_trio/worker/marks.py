@@ -7,15 +7,19 @@ The messages go one after the other: two that cross would leave a run that works
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 import trio
 
 from .. import logs
+from ..engine.outcome import is_trouble
 from ..engine.services import SharedBackend
 from ..errors import SdkError
 from ..messages import MarkRuns
+
+AGAIN = 1.0
+"""Seconds between two tries while the store is away."""
 
 
 class Mark(enum.Enum):
@@ -34,10 +38,6 @@ class Marked(Protocol):
     @property
     def instance_id(self) -> str:
         """The id of its instance."""
-
-    @property
-    def limited(self) -> bool:
-        """Whether its queue had a limit when it was claimed."""
 
 
 class Marks:
@@ -61,8 +61,7 @@ class Marks:
                 run.mark = Mark.SENT
             if runs:
                 ids = tuple(run.instance_id for run in runs)
-                frees = any(run.limited for run in runs)
-                await self._shared.request(MarkRuns(waiting=ids, frees=frees))
+                await self._shared.request(MarkRuns(waiting=ids))
             for run in runs:
                 run.mark = Mark.TOLD
 
@@ -71,16 +70,22 @@ class Marks:
         Whether it may: else its queue has no place for it yet."""
         self._again.append(run)
         async with self._sending:
-            runs, self._again = self._again, []
-            if runs:
-                ids = tuple(one.instance_id for one in runs)
-                try:
-                    message = MarkRuns(working=ids, held=self._held())
-                    refused = (await self._shared.request(message)).refused
-                except SdkError as exc:  # the run's next save says what there is to say
-                    logs.request_failed(task=MarkRuns.__name__, error=str(exc))
-                    refused = tuple(one.instance_id for one in runs if one.limited)
+            while self._again:
+                runs, self._again = self._again, []
+                refused = await self._send_working(runs)
                 for one in runs:
                     if one.instance_id not in refused:
                         one.mark = Mark.UNTOLD
         return run.mark is Mark.UNTOLD
+
+    async def _send_working(self, runs: list[Marked]) -> Collection[str]:
+        """The ids of those that may not work yet."""
+        message = MarkRuns(working=tuple(one.instance_id for one in runs), held=self._held())
+        while True:
+            try:
+                return (await self._shared.request(message)).refused
+            except SdkError as exc:
+                logs.request_failed(task=MarkRuns.__name__, error=str(exc))
+                if not is_trouble(exc):  # the run's next save says what there is to say
+                    return ()
+            await trio.sleep(AGAIN)

@@ -51,8 +51,11 @@ class Host(Protocol):
     def freed(self) -> None:
         """A slot may be free, or a run has ended."""
 
-    async def until_news(self) -> None:
-        """Until a place of a queue may be free."""
+    heard: int
+    """How often there was news."""
+
+    async def until_news(self, heard: int) -> None:
+        """Until a place of a queue may be free: there is news that was not heard before."""
 
     def end_with(self, error: BaseException) -> None:
         """A run raised what ends the process: drain."""
@@ -136,8 +139,10 @@ class Run:
                 return
             self.wants = True
             try:
-                while self.mark is not Mark.UNTOLD and not await self._host.marks.remove(self):
-                    await self._host.until_news()
+                while self.mark is not Mark.UNTOLD:
+                    heard = self._host.heard
+                    if not await self._host.marks.remove(self):
+                        await self._host.until_news(heard)
             finally:
                 self.wants = False
             self.waits_since = math.inf

@@ -70,10 +70,8 @@ class Telling:
             await self._waits.wait()
 
     def _is_untold(self, run: Run) -> bool:
-        """Whether the store does not know yet that a run waits. Where it is of this process alone,
-        that matters to the limits of queues only."""
-        wanted = run.limited or not self._worker.shared.alone
-        return wanted and run.waits_since < math.inf and run.mark is not Mark.TOLD
+        """Whether the store does not know yet that a run waits."""
+        return run.waits_since < math.inf and run.mark is not Mark.TOLD
 
     def _waiting(self) -> list[Run]:
         """The runs that have waited for a while."""

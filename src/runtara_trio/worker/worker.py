@@ -77,6 +77,7 @@ class Worker:
         self._turns: Mapping[tuple[str, ...], str] = {}
         self._due_at = math.inf
         self.marks = Marks(shared, lambda: self.held(wanted=False))
+        self.heard = 0
         self._news = RepeatedEvent()
         self._telling = Telling(self)
         self._last_look = self._last_turn = shared.clock.now()
@@ -189,9 +190,10 @@ class Worker:
         self._wake.set()
         self._telling.hear_of_wait()
 
-    async def until_news(self) -> None:
+    async def until_news(self, heard: int) -> None:
         with trio.move_on_after(math.inf if self.shared.alone else LOOK):
-            await self._news.wait()
+            while self.heard == heard:
+                await self._news.wait()
 
     def end_with(self, error: BaseException) -> None:
         self.ended_by = self.ended_by or error
@@ -201,6 +203,7 @@ class Worker:
         """There is news in the store."""
         self._may_be_ready = True
         self._in_vain = False
+        self.heard += 1
         self._wake.set()
         self._news.set()
 

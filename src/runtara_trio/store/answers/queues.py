@@ -108,7 +108,7 @@ async def fit(tx: Tables, rooms: Rooms, takeable: list[Takeable]) -> list[Takeab
         if room.is_closed:
             rooms.closed.add(one.lane.queue)
             continue
-        if not one.resumed and room.begins is not None and room.begins <= 0:
+        if one.begins and room.begins is not None and room.begins <= 0:
             rooms.close_until(one.lane.queue, room.begins_in_ms)
             continue
         limit = room.stored.queue.key_limit
@@ -119,7 +119,7 @@ async def fit(tx: Tables, rooms: Rooms, takeable: list[Takeable]) -> list[Takeab
             turns[one.lane] = turns.get(one.lane, 0) + 1
         if room.runs is not None:
             room.runs -= 1
-        if not one.resumed and room.begins is not None:
+        if one.begins and room.begins is not None:
             room.begins -= 1
         fitting.append((one, dead))
     for lane in busy:
@@ -147,7 +147,7 @@ async def begin(tx: Tables, rooms: Rooms, taken: list[Takeable]) -> set[str]:
     begins = [
         one.lane.queue
         for one, _ in taken
-        if not one.resumed
+        if one.begins
         and one.lane.queue in rooms.of
         and rooms.of[one.lane.queue].stored.queue.rate is not None
     ]
@@ -165,7 +165,6 @@ def is_limited(rooms: Mapping[str, Room], queue: str) -> bool:
 async def mark_runs(tx: Tables, message: MarkRuns) -> Marked:
     if message.waiting:
         await tx.mark_runs(message.waiting, ())
-        tx.runs_changed = tx.runs_changed or message.frees
     if not message.working:
         return Marked()
     await tx.lock_runs(message.working)
@@ -222,7 +221,6 @@ MOST_AT_ONCE = 1000
 
 
 async def set_queues(tx: Tables, message: SetQueues) -> Done:
-    await tx.lock_queues(sorted(queue.name for queue in message.queues))
     await tx.set_queues(message.queues)
     return Done()
 

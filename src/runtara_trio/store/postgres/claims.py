@@ -135,7 +135,7 @@ _LOCK_READY = (
 )
 _READ_READY = (
     f"SELECT {rows.COLUMNS}{rows.RUN_COLUMNS}, r.workflow, r.version, i.input, i.attempt,"
-    " r.recoveries, i.started_at IS NOT NULL, r.queue, r.key"
+    " r.recoveries, i.started_at IS NOT NULL, b.started_at IS NULL, r.queue, r.key"
     f"{rows.OF_INSTANCE.format(runs=rows.OF_RUN)}"
 )
 

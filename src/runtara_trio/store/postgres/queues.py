@@ -145,6 +145,8 @@ class PostgresQueues(PostgresChildren):
 
     async def set_queues(self, queues: Sequence[Queue]) -> None:
         names = [queue.name for queue in queues]
+        # A claim that read the queues before this has ended then: its runs are seen below.
+        await self._run("LOCK TABLE runtara_trio_queues IN EXCLUSIVE MODE")
         await self._run(
             "INSERT INTO runtara_trio_queues (name, info)"
             " SELECT * FROM unnest($1::text[], $2::text[]) AS t (name, info) ORDER BY name"

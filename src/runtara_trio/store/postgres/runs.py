@@ -130,19 +130,21 @@ class PostgresRuns(PostgresClaims):
         self.runs_changed = True
 
     async def mark_runs(self, waiting: Sequence[str], working: Sequence[str]) -> None:
-        await self._run(
+        had_place = await self._run(
             # in the order in which all lock them, see ``answers/children.py``
-            "WITH mine AS MATERIALIZED (SELECT r.instance_id FROM runtara_trio_runs r"
+            "WITH mine AS MATERIALIZED (SELECT r.instance_id, r.place FROM runtara_trio_runs r"
             " JOIN runtara_trio_leases l USING (instance_id) WHERE l.owner = $3"
             " AND r.instance_id = ANY ($1::text[] || $2::text[])"
             " ORDER BY r.instance_id FOR NO KEY UPDATE OF r)"
             " UPDATE runtara_trio_runs r SET waits = r.instance_id = ANY ($1::text[]),"
             " place = r.instance_id <> ALL ($1::text[]), wants = false"
-            " FROM mine WHERE mine.instance_id = r.instance_id",
+            " FROM mine WHERE mine.instance_id = r.instance_id"
+            " RETURNING r.waits AND mine.place",
             list(waiting),
             list(working),
             self._owner.name,
         )
+        self.runs_changed = self.runs_changed or any(frees for (frees,) in had_place)
 
     # ---- looking, workers, ends
 

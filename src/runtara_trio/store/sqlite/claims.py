@@ -234,7 +234,8 @@ class SqliteClaims:
         for instance in instance_ids:
             row = self.db.execute(
                 f"{LOCK}, r.workflow, r.version, i.input, i.attempt, r.recoveries,"
-                f" i.started_at IS NOT NULL, r.queue, r.key{OF_INSTANCE} WHERE i.instance_id = ?",
+                f" i.started_at IS NOT NULL, b.started_at IS NULL, r.queue, r.key{OF_INSTANCE}"
+                " WHERE i.instance_id = ?",
                 (instance,),
             ).fetchone()
             found.append(ready_of(instance, row))

@@ -95,6 +95,15 @@ class SqliteRuns(SqliteClaims):
         self.runs_changed = True
 
     async def mark_runs(self, waiting: Sequence[str], working: Sequence[str]) -> None:
+        frees = (
+            waiting
+            and self.db.execute(
+                "SELECT 1 FROM json_each(?) j JOIN runtara_trio_runs r ON r.instance_id = j.value"
+                " WHERE r.place = 1 LIMIT 1",
+                (as_json(waiting),),
+            ).fetchone()
+        )
+        self.runs_changed = self.runs_changed or bool(frees)
         self.db.executemany(
             "UPDATE runtara_trio_runs SET waits = ?, place = ?, wants = 0"
             " WHERE instance_id = ? AND EXISTS"
