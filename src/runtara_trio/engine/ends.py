@@ -7,7 +7,6 @@ PostgreSQL a number may be committed after a later one: a gap is asked for again
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -44,9 +43,8 @@ AT_ONCE = 1000
 class Shared(Backend, Protocol):
     """What the watch needs of the backend that it is of."""
 
-    @property
-    def alone(self) -> bool:
-        """Whether no other process can use the store."""
+    def every(self, seconds: float) -> float:
+        """Seconds between two looks at what nobody may have told of."""
 
     def start_service(self, service: EndsOfRuns) -> None:
         """Have the watch run until the backend is closed."""
@@ -121,7 +119,7 @@ class EndsOfRuns:
                 continue
             trouble.over()
             if not (self._told or self._fresh):
-                with trio.move_on_after(math.inf if self._shared.alone else LOOK):
+                with trio.move_on_after(self._shared.every(LOOK)):
                     await self._more.wait()
 
     async def _look(self) -> None:

@@ -127,6 +127,11 @@ class SharedBackend:
         """Whether no other process can use the store: one in memory."""
         return bool(getattr(self._backend, "alone", False))
 
+    def every(self, seconds: float) -> float:
+        """Seconds between two looks at what nobody may have told of: never, where nobody else can
+        use the store. A simulated store has a slower ``pace``."""
+        return math.inf if self.alone else seconds * getattr(self._backend, "pace", 1.0)
+
     def because(self) -> str:
         """What keeps the backend from answering, in brackets, if it knows."""
         trouble = getattr(self._backend, "trouble", None)

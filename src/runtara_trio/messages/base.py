@@ -31,6 +31,11 @@ class Request(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True):
         """What was asked, as an error names it."""
         return self.verb
 
+    @property
+    def counts_twice(self) -> bool:
+        """Whether a second sending is told from the first by nothing."""
+        return False
+
 
 class Done(msgspec.Struct, frozen=True):
     """The answer to a message that only has to be carried out."""

@@ -166,6 +166,10 @@ class RecordEvent(Request[Done], frozen=True, kw_only=True):
     def asked(self) -> str:
         return "heartbeat" if self.type is EventType.HEARTBEAT else self.verb
 
+    @property
+    def counts_twice(self) -> bool:
+        return True
+
 
 class RecordRetry(Request[Done], frozen=True, kw_only=True):
     """Record attempt ``attempt`` (from 1) at a step; the same attempt twice counts once."""

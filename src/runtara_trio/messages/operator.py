@@ -36,6 +36,10 @@ class SendSignal(Request[SignalAnswer], frozen=True, kw_only=True):
     """A pause or resume goes to its children and theirs, too; a cancel always does."""
 
     @property
+    def counts_twice(self) -> bool:
+        return self.type is not SignalType.CANCEL
+
+    @property
     def asked(self) -> str:
         return self.type.value
 
@@ -97,6 +101,10 @@ class SendMessage(Request[Done], frozen=True, kw_only=True):
     instance_id: str
     name: str
     payload: bytes
+
+    @property
+    def counts_twice(self) -> bool:
+        return True
 
 
 class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,3 +213,7 @@ class Prune(Request[Pruned], frozen=True, kw_only=True):
     limit: int = 1000
     instance_ids: tuple[str, ...] | None = None
     """Only of these."""
+
+    @property
+    def counts_twice(self) -> bool:
+        return True

@@ -79,8 +79,9 @@ class FleetTables(Protocol):
     ) -> list[str]:
         """Ids of runs that are to be taken alone; ``tenant_ids`` None: of all tenants."""
 
-    async def strays(self) -> list[str]:
-        """Running runs that this owner has taken in a transaction whose answer was lost."""
+    async def strays(self) -> list[tuple[str, int]]:
+        """Ids and leases of running runs that this owner has taken in a transaction whose answer
+        was lost."""
 
     async def lock_ready(self, instance_ids: Sequence[str], *, suspect: bool) -> list[Ready]:
         """Lock those that are still ready and that nobody else has locked."""

@@ -29,6 +29,7 @@ from ..messages import (
     GetResults,
     GoOn,
     Hold,
+    Marked,
     MarkRuns,
     OutcomeReply,
     RecordEvent,
@@ -93,7 +94,7 @@ _VERBS: dict[type[Request[Any]], str] = {
 }
 """The messages that are boundaries: what a program, or its end, writes."""
 
-_OF_SERVICES = (StopWaiting, AcknowledgeSignal, Hold, GoOn, AnnounceWorker, MarkRuns)
+_OF_SERVICES = (StopWaiting, AcknowledgeSignal, Hold, GoOn, AnnounceWorker)
 
 
 MOST_RECOVERIES = 1000
@@ -167,7 +168,7 @@ class Process:
 
     async def request(self, message: Request[ReplyT], /) -> ReplyT:
         if self.dead:
-            return self._of_the_dead(message)
+            return of_the_dead(message)
         name = self._boundaries.name(message)
         if self._case is None or name != self._case.boundary or self.fired:
             return await self._pass(message)
@@ -235,18 +236,6 @@ class Process:
             await self._store.request(MarkRuns(waiting=tuple(taken)))
             await self._free(taken)
 
-    def _of_the_dead(self, message: Request[ReplyT]) -> ReplyT:
-        """Services end quietly; whoever else asks is dead as well."""
-        if isinstance(message, RecordOutcome):
-            return cast(ReplyT, OutcomeReply(cancel=None))
-        if isinstance(message, GetResults):
-            return cast(ReplyT, Results(results={}))
-        if isinstance(message, EndsSince):
-            return cast(ReplyT, Ends(last=0, ended=()))
-        if isinstance(message, _OF_SERVICES):
-            return cast(ReplyT, Done())
-        raise Crash
-
     async def _lose_reply(self, message: Request[ReplyT]) -> ReplyT:
         """Carried out, and the answer did not arrive: what a client over a network then does."""
         first = await self._pass(message)
@@ -266,3 +255,18 @@ class Process:
             )
             for _ in range(PASSES):
                 await trio.lowlevel.checkpoint()
+
+
+def of_the_dead(message: Request[ReplyT]) -> ReplyT:
+    """The answer to a dead process: services end quietly; whoever else asks is dead as well."""
+    if isinstance(message, RecordOutcome):
+        return cast(ReplyT, OutcomeReply(cancel=None))
+    if isinstance(message, GetResults):
+        return cast(ReplyT, Results(results={}))
+    if isinstance(message, EndsSince):
+        return cast(ReplyT, Ends(last=0, ended=()))
+    if isinstance(message, MarkRuns):
+        return cast(ReplyT, Marked())
+    if isinstance(message, _OF_SERVICES):
+        return cast(ReplyT, Done())
+    raise Crash

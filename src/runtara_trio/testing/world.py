@@ -31,6 +31,14 @@ class World:
         return before
 
 
+class OfProcess(World):
+    """The world as one process sees it: what that does once it is dead has not happened."""
+
+    def __init__(self, world: World) -> None:
+        self.effects, self.conflicts = world.effects, world.conflicts
+        self.alive = True
+
+
 _world: ContextVar[World | None] = ContextVar("runtara_trio_world", default=None)
 
 

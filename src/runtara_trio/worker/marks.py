@@ -47,6 +47,7 @@ class Marks:
         """``held``: by queue, how many places the worker's runs hold."""
         self._shared = shared
         self._held = held
+        self._trouble = logs.Outage(logs.claim_failed, "the end of a wait")
         self._sending = trio.Lock()
         self._again: list[Marked] = []
 
@@ -83,9 +84,13 @@ class Marks:
         message = MarkRuns(working=tuple(one.instance_id for one in runs), held=self._held())
         while True:
             try:
-                return (await self._shared.request(message)).refused
+                refused = (await self._shared.request(message)).refused
             except SdkError as exc:
-                logs.request_failed(task=MarkRuns.__name__, error=str(exc))
                 if not is_trouble(exc):  # the run's next save says what there is to say
+                    logs.request_failed(task=MarkRuns.__name__, error=str(exc))
                     return ()
-            await trio.sleep(AGAIN)
+                self._trouble.goes_on(str(exc))
+                await trio.sleep(AGAIN)
+            else:
+                self._trouble.over()
+                return refused

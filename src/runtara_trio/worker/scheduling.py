@@ -54,7 +54,7 @@ class Scheduling:
         worker = self._worker
         while True:
             due_ms: float = math.inf
-            wait = math.inf if worker.shared.alone else LOOK
+            wait = worker.shared.every(LOOK)
             seen = worker.shared.schedule_changes
             try:
                 due_ms = await self._run_due()

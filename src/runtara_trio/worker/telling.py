@@ -81,13 +81,14 @@ class Telling:
     async def announce_again(self) -> None:
         """Say how the worker is, now and then. Runs until cancelled."""
         worker = self._worker
-        next_line = trio.current_time() + ANNOUNCE
+        every = worker.shared.every(ANNOUNCE)
+        next_line = trio.current_time() + every
         said_draining = False
         while True:
-            await trio.sleep(LOOK)
+            await trio.sleep(worker.shared.every(LOOK))
             try:
                 if trio.current_time() >= next_line or worker.draining is not said_draining:
-                    next_line = trio.current_time() + ANNOUNCE
+                    next_line = trio.current_time() + every
                     said_draining = worker.draining
                     await self.announce()
             except SdkError as exc:

@@ -51,6 +51,9 @@ CHECK_SLOTS = 0.05
 """Seconds between two looks at whether runs wait, while no slot is free or one run is alone: Trio
 tells nobody when a task ends."""
 
+AGAIN = 1.0
+"""Seconds after a claim that has failed."""
+
 SOONEST = 5
 """Milliseconds before a claim of what is due, at least: what is due comes in batches."""
 
@@ -191,7 +194,7 @@ class Worker:
         self._telling.hear_of_wait()
 
     async def until_news(self, heard: int) -> None:
-        with trio.move_on_after(math.inf if self.shared.alone else LOOK):
+        with trio.move_on_after(self.shared.every(LOOK)):
             while self.heard == heard:
                 await self._news.wait()
 
@@ -225,9 +228,9 @@ class Worker:
                     else:  # a mistake of ours: what runs must not suffer from it
                         logs.service_failed(exc_info=exc, task="claim", error=str(exc))
                     self._lost_claim = self._may_be_ready = True
-                    await self._wait(1.0)
+                    await self._pause(AGAIN)
             else:
-                await self._wait(math.inf)
+                await self._wait()
 
     async def _claim(self, runs: trio.Nursery, *, suspect: bool) -> None:
         self._may_be_ready = self._suspects = False
@@ -313,16 +316,20 @@ class Worker:
         """The next run is due then, by the store's clock; it is waited for by Trio's."""
         self._due_at = math.inf if ms is None else trio.current_time() + max(ms, SOONEST) / 1000
 
-    async def _wait(self, seconds: float) -> None:
+    async def _wait(self) -> None:
         """Until something wakes the worker, or something is due."""
         if self.draining:
             return
-        due = self._due_at if self.slots.free else math.inf
-        with trio.move_on_at(min(due, trio.current_time() + seconds)):
+        with trio.move_on_at(self._due_at if self.slots.free else math.inf):
             await self._wake.wait()
             return
-        if trio.current_time() >= self._due_at:
-            self._may_be_ready = True
+        self._may_be_ready = True
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before another try, whatever is due; not once it drains."""
+        with trio.move_on_after(seconds):
+            while not self.draining:
+                await self._wake.wait()
 
     # ---- services
 
@@ -330,7 +337,8 @@ class Worker:
         """Look for what nobody told of, and for the runs of dead owners."""
         doubts = 0
         while True:
-            await trio.sleep(LOOK_AGAIN if 0 < doubts < MOST_DOUBTS else LOOK)
+            doubtful = 0 < doubts < MOST_DOUBTS
+            await trio.sleep(self.shared.every(LOOK_AGAIN if doubtful else LOOK))
             self._last_turn = self.shared.clock.now()
             try:
                 doubts = doubts + 1 if await self._look_once() else 0

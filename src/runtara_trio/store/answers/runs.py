@@ -48,7 +48,8 @@ async def start_runs(tx: Tables, message: StartRuns) -> Started:
 
 async def claim_runs(tx: Tables, message: ClaimRuns) -> Claimed:
     if tx.again or message.lost:
-        for instance in await tx.strays():
+        for instance, lease in await tx.strays():
+            await tx.free_lease(instance, lease)
             await tx.place_run(instance, Placing(state=RunState.READY))
     due_in_ms = await tx.promote()
     rooms = await queues.rooms(tx, message)
@@ -145,7 +146,7 @@ async def _takeable(tx: Tables, ready: list[Ready]) -> list[tuple[Ready, Holder 
             children.note_end(tx, one.instance_id, row.run, row.status)
             continue
         dead: Holder | None = None
-        if row.owner is not None and not tx.has_unheard(one.instance_id, row):
+        if row.owner is not None:
             if row.owner not in holders:
                 holders[row.owner] = await _settled(tx, row.owner)
             dead = holders[row.owner]

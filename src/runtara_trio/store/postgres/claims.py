@@ -334,7 +334,7 @@ class PostgresClaims:
         )
         return [instance for (instance,) in found]
 
-    async def strays(self) -> list[str]:
+    async def strays(self) -> list[tuple[str, int]]:
         found = await self._run(
             "SELECT instance_id, l.epoch FROM runtara_trio_leases l"
             " JOIN runtara_trio_runs r USING (instance_id)"
@@ -342,7 +342,7 @@ class PostgresClaims:
             self._owner.name,
         )
         heard = self._owner.leased
-        return [instance for instance, epoch in found if heard.get(instance) != epoch]
+        return [(instance, epoch) for instance, epoch in found if heard.get(instance) != epoch]
 
     async def lock_ready(self, instance_ids: Sequence[str], *, suspect: bool) -> list[Ready]:
         state = RunState.SUSPECT if suspect else RunState.READY

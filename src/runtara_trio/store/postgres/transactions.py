@@ -20,14 +20,9 @@ from ...messages import (
     GetResults,
     LookForWork,
     OutcomeReply,
-    Prune,
-    RecordEvent,
     RecordOutcome,
     Request,
-    SendMessage,
-    SendSignal,
 )
-from ...types import SignalType
 from ..answers import ANSWERS, set_off
 from ..tables import Doubtful
 from . import limits
@@ -79,7 +74,7 @@ class Transactions:
                 await trio.sleep(limits.DOUBT)
                 continue
             except _Unsure as exc:
-                if _counts_twice(message):
+                if message.counts_twice:
                     raise StoreError(
                         f"{self._name}: the connection was lost while {message.asked} was on its "
                         f"way; nobody knows whether it was carried out: {exc.__cause__}"
@@ -193,10 +188,3 @@ async def _announce(connection: Connection, channel: str) -> None:
     found by their poll."""
     with contextlib.suppress(psycopg.Error), trio.move_on_after(limits.RETRY, shield=True):
         await connection.run(f"SELECT pg_notify('{channel}', '')")
-
-
-def _counts_twice(message: Request[Any]) -> bool:
-    """Whether a second sending is told from the first by nothing."""
-    if isinstance(message, SendSignal):
-        return message.type is not SignalType.CANCEL
-    return isinstance(message, (RecordEvent, Prune, SendMessage))

@@ -226,7 +226,7 @@ class SqliteClaims:
             if tenant_ids is None or tenant in tenant_ids
         ][:limit]
 
-    async def strays(self) -> list[str]:
+    async def strays(self) -> list[tuple[str, int]]:
         return []  # no answer is lost between a thread and its loop
 
     async def lock_ready(self, instance_ids: Sequence[str], *, suspect: bool) -> list[Ready]:

@@ -79,7 +79,8 @@ class Database:
     ) -> None:
         self.location = location
         self._create = create
-        self._listens = False
+        self.listens = False
+        """Whether somebody wants to hear of changes to runs."""
         self._closely_until = 0.0
         self.leases = Leases(location.path, lease_ms)
         self.file: StoreFile | None = None
@@ -141,7 +142,7 @@ class Database:
     def _commit(self, file: StoreFile, jobs: Sequence[Job]) -> SqliteTables:
         """Answer ``jobs`` in one transaction."""
         writes = any(job.message.writes for job in jobs)
-        tx = SqliteTables(file, self.leases)
+        tx = self._tables(file)
         saving = Saving(tx)
         try:
             if writes:
@@ -160,6 +161,9 @@ class Database:
             raise
         return tx
 
+    def _tables(self, file: StoreFile) -> SqliteTables:
+        return SqliteTables(file, self.leases)
+
     def _fail(self, jobs: Sequence[Job], reason: BaseException) -> None:
         for job in jobs:
             job.result = outcome.Error(self._translated(reason))
@@ -177,10 +181,10 @@ class Database:
             leasing.remove_side_file(path)
         if tx.signals_changed:
             try:
-                self._publish_pending()
+                self.publish_pending()
             except sqlite3.Error:  # what was committed stays; the next tick polls again
                 self._data_version = _UNKNOWN
-        if tx.runs_changed and self._listens:
+        if tx.runs_changed and self.listens:
             self._publish(SignalBatch(news=True))
 
     # ---- signals, renewal, the file under us: what has to be done between batches
@@ -189,19 +193,19 @@ class Database:
         """Do what is due. Seconds until the next thing is; None: nothing ever."""
         if self.file is None or self.file.gone or self.location.path is None:
             return None
-        if self.leases.owner is None and not self._listens:
+        if self.leases.owner is None and not self.listens:
             return None
         now = time.monotonic()
         if now >= self._next_watch:
-            closely = self._listens and now < self._closely_until
+            closely = self.listens and now < self._closely_until
             self._next_watch = now + (WATCH_CLOSELY if closely else WATCH_INTERVAL)
-            if self.leases.leased or self._listens:
+            if self.leases.leased or self.listens:
                 self._attempt(functools.partial(self._watch, now), logs.poll_failed)
         if self.leases.owner is None:
             return max(0.0, self._next_watch - time.monotonic())
         if now >= self._next_renewal:
             self._next_renewal = now + self.leases.lease_ms / 3000
-            self._attempt(self._renew, logs.renewal_failed)
+            self._attempt(self.renew, logs.renewal_failed)
         return max(0.0, min(self._next_watch, self._next_renewal) - time.monotonic())
 
     def _attempt(self, due: Callable[[], None], failed: Callable[..., None]) -> None:
@@ -219,13 +223,14 @@ class Database:
         (version,) = self._opened().db.execute("PRAGMA data_version").fetchone()
         if version != self._data_version:  # another connection has committed
             if self.leases.leased:
-                self._publish_pending()
+                self.publish_pending()
             self._data_version = version
-            if self._listens:
+            if self.listens:
                 self._closely_until = now + CLOSELY_FOR
                 self._publish(SignalBatch(news=True))
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Renew this store's leases, and tell of those that it has lost."""
         db = self._opened().db
         lost = self._in_transaction(db, self._renew_in)
         for instance, _ in lost:
@@ -237,7 +242,8 @@ class Database:
         self.leases.renew(db)
         return self.leases.lost(db)
 
-    def _publish_pending(self) -> None:
+    def publish_pending(self) -> None:
+        """Tell of the signals that wait for this store's instances, where they are new."""
         version = next(self._versions)
         rows = (
             self._opened()
@@ -294,7 +300,7 @@ class Database:
         if self.file.gone:
             self.file.check()
         self.file.look_for_our_tables()
-        self._listens = self._listens or message.listens
+        self.listens = self.listens or message.listens
         if self.leases.owner is None:
             if message.takes or self.location.path is None:
                 self._become_owner(self.file, job.now)

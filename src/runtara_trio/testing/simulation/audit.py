@@ -1,0 +1,342 @@
+"""What must hold of a fleet, seen from outside: the messages that the store has carried out.
+
+It keeps books of its own, by what each message says and what it was answered, and compares them
+with what is stored. It knows nothing of how the store decides.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ...ids import DURABLE
+from ...messages import (
+    Checkpoint,
+    CheckpointReply,
+    Claimed,
+    ClaimRuns,
+    FireSchedule,
+    Marked,
+    MarkRuns,
+    RecordOutcome,
+    Request,
+    Rerun,
+    SetQueues,
+    Sleep,
+    StartRuns,
+    TakeMessage,
+    TakeSignal,
+)
+from ...types import FINISHED, InstanceStatus, Queue
+from .process import Process
+
+MOST_MESSAGES = 30_000
+"""Messages for each simulation."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that must not be. ``rule`` names what is broken, ``text`` how."""
+
+    rule: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.text}"
+
+
+class Held(msgspec.Struct):
+    """A lease, as its holder was told."""
+
+    lease: int
+    process: Process
+    queue: str
+    works: bool = True
+    """It has not told that it waits."""
+    saved_before: frozenset[str] = frozenset()
+    """What was saved of the instance when it was taken."""
+
+
+class Audit:
+    """The books of one simulation."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.findings: list[Finding] = []
+        self._held: dict[str, Held] = {}
+        self._saved: dict[str, dict[str, bytes]] = defaultdict(dict)
+        """What was saved, by instance and id."""
+        self._ended: dict[str, InstanceStatus] = {}
+        self.started: dict[str, None] = {}
+        self._queues: dict[str, Queue] = {}
+        self._begun: dict[str, list[float]] = defaultdict(list)
+        self._ever_begun: set[str] = set()
+        self.touched: Counter[str] = Counter()
+        """How much has happened to each instance."""
+        self.of_schedules: set[str] = set()
+        """Instances that slots have started."""
+        self._carried_out = 0
+
+    def finding(self, rule: str, text: str) -> None:
+        """Note what must not be; the first one counts."""
+        self.findings.append(Finding(rule, text))
+
+    def note(self, process: Process, message: Request[Any], reply: Any, now: float) -> None:
+        """A message of a process was carried out; ``now``: wall time."""
+        self._carried_out += 1
+        if self._carried_out == MOST_MESSAGES:
+            self.finding("it comes to an end", f"{MOST_MESSAGES} messages were not enough")
+        check = _CHECKS.get(type(message))
+        if check is not None:
+            check(self, process, message, reply, now)
+        lease, instance = getattr(message, "lease", None), getattr(message, "instance_id", None)
+        if instance is not None:
+            self.touched[instance] += 1
+        if lease is not None and instance is not None and not isinstance(message, RecordOutcome):
+            self._check_lease(instance, lease, message)
+
+    # ---- leases
+
+    def _check_lease(self, instance: str, lease: int, message: Request[Any]) -> None:
+        held = self._held.get(instance)
+        if held is not None and lease < held.lease:
+            self.finding(
+                "an old lease writes nothing",
+                f"{type(message).__name__} of {instance!r} under lease {lease} was carried out,"
+                f" and {held.process.name} has lease {held.lease}",
+            )
+
+    def _claimed(self, process: Process, message: ClaimRuns, reply: Claimed, now: float) -> None:
+        for run in reply.runs:
+            held = self._held.get(run.instance_id)
+            if held is not None and held.process is not process and held.process.holds_leases:
+                self.finding(
+                    "a run is in one place",
+                    f"{process.name} took {run.instance_id!r}, which {held.process.name} has",
+                )
+            if run.instance_id in self._ended:
+                self.finding(
+                    "what has ended is not run",
+                    f"{process.name} took {run.instance_id!r}, which is "
+                    f"{self._ended[run.instance_id]}",
+                )
+            self.touched[run.instance_id] += 1
+            self._held[run.instance_id] = Held(
+                run.lease,
+                process,
+                run.queue,
+                saved_before=frozenset(self._saved[run.instance_id]),
+            )
+            if run.instance_id not in self._ever_begun:
+                self._ever_begun.add(run.instance_id)
+                self._begin(run.queue, now)
+        self._check_limits({run.queue for run in reply.runs})
+
+    def _begin(self, queue: str, now: float) -> None:
+        begun = self._begun[queue]
+        begun.append(now)
+        stored = self._queues.get(queue)
+        if stored is None or stored.rate is None:
+            return
+        inside = sum(now - stored.rate.per < one <= now for one in begun)
+        if inside > stored.rate.count:
+            self.finding(
+                "rates are kept",
+                f"{inside} runs of the queue {queue!r} began within {stored.rate.per:g} s, and "
+                f"{stored.rate.count} may",
+            )
+
+    # ---- places of queues
+
+    def _marked(self, process: Process, message: MarkRuns, reply: Marked, now: float) -> None:
+        changed: set[str] = set()
+        for works, instances in ((False, message.waiting), (True, message.working)):
+            for instance in instances:
+                held = self._held.get(instance)
+                if held is None or held.process is not process or instance in reply.refused:
+                    continue
+                if works and not held.works:  # else it has had its place all the time
+                    changed.add(held.queue)
+                held.works = works
+        self._check_limits(changed)
+
+    def _check_limits(self, queues: Iterable[str]) -> None:
+        for queue in sorted(queues):
+            stored = self._queues.get(queue)
+            if stored is None:
+                continue
+            working = [
+                one
+                for one in self._held.values()
+                if one.queue == queue and one.works and one.process.holds_leases
+            ]
+            most = max(Counter(one.process.name for one in working).values(), default=0)
+            for what, count, limit in (
+                ("limit", len(working), stored.limit),
+                ("per_worker", most, stored.per_worker),
+            ):
+                if limit is not None and count > limit:
+                    self.finding(
+                        "limits are kept",
+                        f"{count} runs of the queue {queue!r} work, and its {what} is {limit}",
+                    )
+
+    def _set_queues(self, process: Process, message: SetQueues, reply: object, now: float) -> None:
+        self._queues.update((one.name, one) for one in message.queues)
+
+    # ---- what is saved
+
+    def _checkpoint(
+        self, process: Process, message: Checkpoint, reply: CheckpointReply, now: float
+    ) -> None:
+        instance, checkpoint_id = message.instance_id, message.checkpoint_id
+        saved = self._saved[instance]
+        if not reply.found:
+            if checkpoint_id in saved and checkpoint_id.startswith(DURABLE):
+                self.finding(
+                    "what is saved stays", f"{checkpoint_id!r} of {instance!r} was saved twice"
+                )
+            saved[checkpoint_id] = message.state
+            return
+        held = self._held.get(instance)
+        if (
+            held is not None
+            and held.lease == message.lease
+            and checkpoint_id.startswith(DURABLE)
+            and checkpoint_id in held.saved_before
+        ):
+            self.finding(
+                "a saved step is not run again",
+                f"{process.name} made {checkpoint_id!r} of {instance!r}, which was saved before",
+            )
+
+    def _saves(self, process: Process, message: Any, reply: Any, now: float) -> None:
+        pass
+
+    def _started(self, process: Process, message: StartRuns, reply: Any, now: float) -> None:
+        self.started.update((run.instance_id, None) for run in message.runs)
+
+    def _fired(self, process: Process, message: FireSchedule, reply: Any, now: float) -> None:
+        for instance in reply.started:
+            if instance in self.started:
+                self.finding("a slot is run once", f"{instance!r} was started twice")
+            self.started[instance] = None
+            self.of_schedules.add(instance)
+
+    # ---- ends
+
+    def _outcome(self, process: Process, message: RecordOutcome, reply: Any, now: float) -> None:
+        instance = message.instance_id
+        held = self._held.get(instance)
+        if held is not None and held.lease > message.lease:
+            if self._status(instance) is not message.status:
+                return
+            self.finding(
+                "an old lease writes nothing",
+                f"{process.name} ended {instance!r} under lease {message.lease}, and "
+                f"{held.process.name} has lease {held.lease}",
+            )
+        if reply.cancel is not None:
+            return  # it is to be cancelled first
+        if held is not None and held.lease == message.lease:
+            del self._held[instance]
+        if message.status in FINISHED:
+            self._ended[instance] = message.status
+        if message.next is not None and message.next.counts:
+            self._forget_ends()  # its children are tried again with it
+        if message.status in (InstanceStatus.FAILED, InstanceStatus.CANCELLED):
+            self._check_cascade(instance, message.status)
+
+    def _check_cascade(self, instance: str, status: InstanceStatus) -> None:
+        left = self._db.execute(
+            "SELECT i.instance_id FROM runtara_trio_runs r JOIN instances i USING (instance_id)"
+            " WHERE r.parent_id = ? AND i.status NOT IN ('completed', 'failed', 'cancelled')"
+            " AND NOT EXISTS (SELECT 1 FROM pending_signals s WHERE s.instance_id = i.instance_id"
+            " AND s.signal_type = 'cancel')",
+            (instance,),
+        ).fetchall()
+        if left:
+            self.finding(
+                "a cascade is part of the end",
+                f"{instance!r} is {status}, and its child {left[0][0]!r} goes on",
+            )
+
+    def _rerun(self, process: Process, message: Rerun, reply: Any, now: float) -> None:
+        self._forget_ends()
+
+    def _forget_ends(self) -> None:
+        """Some that had ended are to be run again."""
+        for (instance,) in self._db.execute(
+            "SELECT instance_id FROM instances WHERE status NOT IN"
+            " ('completed', 'failed', 'cancelled')"
+        ):
+            self._ended.pop(instance, None)
+
+    def ended(self) -> list[str]:
+        """The instances that have ended, as of now."""
+        return [
+            instance
+            for (instance,) in self._db.execute(
+                "SELECT instance_id FROM instances WHERE status IN"
+                " ('completed', 'failed', 'cancelled')"
+            )
+        ]
+
+    def _status(self, instance: str) -> InstanceStatus:
+        found = self._db.execute(
+            "SELECT status FROM instances WHERE instance_id = ?", (instance,)
+        ).fetchone()
+        return InstanceStatus(found[0]) if found else InstanceStatus.UNKNOWN
+
+    # ---- at the end
+
+    def check_stored(self) -> None:
+        """What was acknowledged is stored."""
+        for instance in self.started:
+            if self._status(instance) is InstanceStatus.UNKNOWN:
+                self.finding("what is started is there", f"{instance!r} is not stored")
+        for instance, saved in self._saved.items():
+            stored = dict(
+                self._db.execute(
+                    "SELECT checkpoint_id, state FROM checkpoints WHERE instance_id = ?",
+                    (instance,),
+                )
+            )
+            for checkpoint_id, state in saved.items():
+                if checkpoint_id.startswith(DURABLE) and stored.get(checkpoint_id) != state:
+                    self.finding(
+                        "what is saved stays",
+                        f"{checkpoint_id!r} of {instance!r} was saved, and is not stored so",
+                    )
+        for instance, status in self._ended.items():
+            if (now := self._status(instance)) is not status:
+                self.finding("an end stands", f"{instance!r} was {status}, and is {now}")
+        for parent, child in self._db.execute(
+            "SELECT p.instance_id, c.instance_id FROM runtara_trio_runs r"
+            " JOIN instances c USING (instance_id) JOIN instances p ON p.instance_id = r.parent_id"
+            " WHERE p.status IN ('completed', 'failed', 'cancelled')"
+            " AND c.status NOT IN ('completed', 'failed', 'cancelled')"
+        ).fetchall():
+            self.finding(
+                "a family ends together", f"{parent!r} has ended, and its child {child!r} has not"
+            )
+
+
+Check = Callable[[Audit, Process, Any, Any, float], None]
+_CHECKS: Mapping[type[Request[Any]], Check] = {
+    ClaimRuns: Audit._claimed,
+    MarkRuns: Audit._marked,
+    Checkpoint: Audit._checkpoint,
+    Sleep: Audit._saves,
+    TakeSignal: Audit._saves,
+    TakeMessage: Audit._saves,
+    StartRuns: Audit._started,
+    FireSchedule: Audit._fired,
+    RecordOutcome: Audit._outcome,
+    Rerun: Audit._rerun,
+    SetQueues: Audit._set_queues,
+}
+"""What is noted of which message."""

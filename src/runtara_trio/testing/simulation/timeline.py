@@ -1,0 +1,96 @@
+"""What happened in one simulation, for a person to read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ...messages import Claimed, Request
+
+LONGEST = 160
+"""Characters of a line."""
+
+_QUIET = ("announce", "ends", "result", "look", "workers", "schedules")
+"""Verbs of what is asked again and again, which are not shown."""
+
+_TOLD = (
+    "instance_id",
+    "instance_ids",
+    "checkpoint_id",
+    "lease",
+    "status",
+    "type",
+    "waiting",
+    "working",
+    "dead",
+    "block",
+    "name",
+    "next",
+)
+"""What a line tells of a message, where it is there."""
+
+
+class Timeline:
+    """Lines, in the order of simulated time. Their texts are made when they are read."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[float, str, Any, Any]] = []
+
+    def say(self, time: float, who: str, text: str) -> None:
+        """Something happened."""
+        self._lines.append((time, who, text, None))
+
+    def message(self, time: float, who: str, message: Request[Any], reply: Any) -> None:
+        """A message was carried out, or refused: then ``reply`` is the exception."""
+        if message.verb not in _QUIET:
+            self._lines.append((time, who, message, reply))
+
+    @property
+    def lines(self) -> list[str]:
+        """All of them."""
+        return [
+            f"{time:10.3f}  {who:<12} {what if reply is None else _told(what, reply)}"[:LONGEST]
+            for time, who, what, reply in self._lines
+        ]
+
+
+def _told(message: Request[Any], reply: Any) -> str:
+    parts = [f"{name}={_short(value)}" for name, value in _fields(message)]
+    text = f"{type(message).__name__} {' '.join(parts)}"
+    if isinstance(reply, BaseException):
+        return f"{text} -> {type(reply).__name__}: {reply}"
+    if isinstance(reply, Claimed):
+        took = ", ".join(f"{run.instance_id} (lease {run.lease})" for run in reply.runs)
+        return f"ClaimRuns -> {took or 'nothing'}"
+    told = [
+        f"{name}={_short(value)}"
+        for name in ("found", "refused", "existing", "count", "cancel")
+        if (value := getattr(reply, name, None)) not in (None, False, ())
+    ]
+    return f"{text} -> {' '.join(told)}" if told else text
+
+
+def _fields(message: Request[Any]) -> list[tuple[str, Any]]:
+    found = [
+        (name, value)
+        for name in _TOLD
+        if (value := getattr(message, name, None)) not in (None, (), "")
+    ]
+    runs = getattr(message, "runs", None)
+    if runs:
+        found.append(("runs", ", ".join(run.instance_id for run in runs)))
+    return found
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, msgspec.Struct):
+        said = [
+            f"{name}={_short(one)}"
+            for name, one in msgspec.structs.asdict(value).items()
+            if one not in (None, (), False, "", b"")
+        ]
+        return f"({' '.join(said)})"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value)
