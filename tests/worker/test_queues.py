@@ -31,7 +31,7 @@ from runtara_trio import (
 )
 from runtara_trio.testing import memory_backend
 
-from ..helpers.support import until
+from ..helpers.support import sql, until
 
 
 class Gauge:
@@ -391,6 +391,23 @@ def test_a_rate() -> None:
     assert len(begun) == 25
     for number, time in enumerate(begun[10:], start=10):
         assert time - begun[number - 10] >= 60
+
+
+async def test_a_rate_whose_clock_is_set_back(backend: SharedBackend) -> None:
+    """What has begun by a later time counts as begun now: the queue is not closed until then."""
+
+    @workflow
+    async def send(sdk: RuntaraSdk) -> None: ...
+
+    queue = Queue("default", rate=Rate(1, per=1.5))
+    async with (
+        open_client(backend, tenant_id="t") as client,
+        open_worker(backend, [send], queues=[queue]),
+    ):
+        await (await client.start(send)).result(timeout=30)
+        assert await sql(backend, "SELECT count(*) FROM runtara_trio_begins") == [(1,)]
+        await sql(backend, "UPDATE runtara_trio_begins SET began_us = began_us + 3600000000")
+        await (await client.start(send)).result(timeout=30)
 
 
 def test_a_fork_counts_for_the_rate() -> None:

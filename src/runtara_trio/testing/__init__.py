@@ -8,24 +8,44 @@ kit runs it on a store in memory and on Trio's MockClock: a durable sleep of a w
 time. Sync durable functions run inline, not in a thread, for which that clock would not
 wait.
 
-every     check_every_boundary: which cases there are, and what must be the same
-running   one program in one case, started again until it has ended
-faults    the backend of a process that fails at one boundary
-world     the effects that outlive a crash
+A fleet of workers is simulated, once for every seed::
+
+    def test_orders():
+        simulate([order], [(order, (1999,)), (order, (5,))], seeds=range(200))
+
+every       check_every_boundary: which cases there are, and what must be the same
+running     one program in one case, started again until it has ended
+faults      the backend of a process that fails at one boundary
+world       the effects that outlive a crash
+simulation  simulate: workers and clients on one store, and what goes wrong
 """
 
 from .every import BoundaryFailure, check_every_boundary
 from .faults import Case, Fault
 from .running import Run, memory_backend, run
+from .simulation import (
+    FleetFault,
+    Planned,
+    Simulated,
+    SimulatedInstance,
+    SimulationFailed,
+    simulate,
+)
 from .world import effect
 
 __all__ = [
     "BoundaryFailure",
     "Case",
     "Fault",
+    "FleetFault",
+    "Planned",
     "Run",
+    "Simulated",
+    "SimulatedInstance",
+    "SimulationFailed",
     "check_every_boundary",
     "effect",
     "memory_backend",
     "run",
+    "simulate",
 ]

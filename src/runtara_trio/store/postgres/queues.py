@@ -32,8 +32,10 @@ UPDATE runtara_trio_runs SET state = 'behind' WHERE instance_id IN (
 _BEGUN = f"""
 WITH gone AS (
     DELETE FROM runtara_trio_begins WHERE queue = $1 AND began_us <= {NOW_US} - $2::bigint
+), set_back AS ( -- a clock that was set back must not close the queue until then
+    UPDATE runtara_trio_begins SET began_us = {NOW_US} WHERE queue = $1 AND began_us > {NOW_US}
 )
-SELECT count(*), min(began_us) - ({NOW_US} - $2::bigint) FROM runtara_trio_begins
+SELECT count(*), min(least(began_us, {NOW_US})) - ({NOW_US} - $2::bigint) FROM runtara_trio_begins
 WHERE queue = $1 AND began_us > {NOW_US} - $2::bigint
 """
 

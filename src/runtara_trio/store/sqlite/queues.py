@@ -45,6 +45,10 @@ class SqliteQueues(SqliteChildren):
         self.db.execute(
             "DELETE FROM runtara_trio_begins WHERE queue = ? AND began_us <= ?", (queue, since)
         )
+        self.db.execute(  # a clock that was set back must not close the queue until then
+            "UPDATE runtara_trio_begins SET began_us = ? WHERE queue = ? AND began_us > ?",
+            (self._now_us, queue, self._now_us),
+        )
         count, first = self.db.execute(
             "SELECT count(*), MIN(began_us) FROM runtara_trio_begins WHERE queue = ?", (queue,)
         ).fetchone()

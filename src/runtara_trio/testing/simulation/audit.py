@@ -6,12 +6,15 @@ with what is stored. It knows nothing of how the store decides.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
+import trio
 
 from ...ids import DURABLE
 from ...messages import (
@@ -63,8 +66,10 @@ class Held(msgspec.Struct):
 class Audit:
     """The books of one simulation."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, say: Callable[[str, str], None]) -> None:
+        """``say``: who tells what, into the timeline."""
         self._db = db
+        self._say = say
         self.findings: list[Finding] = []
         self._held: dict[str, Held] = {}
         self._saved: dict[str, dict[str, bytes]] = defaultdict(dict)
@@ -72,7 +77,7 @@ class Audit:
         self._ended: dict[str, InstanceStatus] = {}
         self.started: dict[str, None] = {}
         self._queues: dict[str, Queue] = {}
-        self._begun: dict[str, list[float]] = defaultdict(list)
+        self._begun: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._ever_begun: set[str] = set()
         self.touched: Counter[str] = Counter()
         """How much has happened to each instance."""
@@ -83,6 +88,7 @@ class Audit:
     def finding(self, rule: str, text: str) -> None:
         """Note what must not be; the first one counts."""
         self.findings.append(Finding(rule, text))
+        self._say("found", f"{rule}: {text}")
 
     def note(self, process: Process, message: Request[Any], reply: Any, now: float) -> None:
         """A message of a process was carried out; ``now``: wall time."""
@@ -110,6 +116,7 @@ class Audit:
             )
 
     def _claimed(self, process: Process, message: ClaimRuns, reply: Claimed, now: float) -> None:
+        self._forget_given_back(process)
         for run in reply.runs:
             held = self._held.get(run.instance_id)
             if held is not None and held.process is not process and held.process.holds_leases:
@@ -135,13 +142,27 @@ class Audit:
                 self._begin(run.queue, now)
         self._check_limits({run.queue for run in reply.runs})
 
+    def _forget_given_back(self, process: Process) -> None:
+        """What a process has taken and never heard of, it has given back with its next claim."""
+        nobodys = {
+            instance
+            for (instance,) in self._db.execute(
+                "SELECT instance_id FROM runtara_trio_leases WHERE owner = ''"
+            )
+        }
+        for instance in nobodys & self._held.keys():
+            if self._held[instance].process is process:
+                del self._held[instance]
+
     def _begin(self, queue: str, now: float) -> None:
         begun = self._begun[queue]
-        begun.append(now)
+        begun.append((now, trio.current_time()))
         stored = self._queues.get(queue)
         if stored is None or stored.rate is None:
             return
-        inside = sum(now - stored.rate.per < one <= now for one in begun)
+        per, steady = stored.rate.per, trio.current_time()
+        # by both clocks: the wall's may have been set
+        inside = sum(now - per < wall <= now and steady - per < time for wall, time in begun)
         if inside > stored.rate.count:
             self.finding(
                 "rates are kept",
@@ -292,6 +313,23 @@ class Audit:
         return InstanceStatus(found[0]) if found else InstanceStatus.UNKNOWN
 
     # ---- at the end
+
+    def check_slots(self, every: Mapping[str, int]) -> None:
+        """No slot is left out; ``every``: seconds, by the name of a schedule."""
+        for name, seconds in every.items():
+            began = f"{name}@"
+            times = sorted(
+                datetime.fromisoformat(instance.removeprefix(began)).timestamp()
+                for instance in self.of_schedules
+                if instance.startswith(began)
+            )
+            for earlier, later in itertools.pairwise(times):
+                if later - earlier > seconds:
+                    self.finding(
+                        "no slot is left out",
+                        f"{name!r} was run at {earlier:.0f} and then at {later:.0f}, every "
+                        f"{seconds} s",
+                    )
 
     def check_stored(self) -> None:
         """What was acknowledged is stored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import trio
@@ -38,6 +39,9 @@ class Ending(Protocol):
     told: dict[str, None]
 
     def calm_down(self) -> None: ...
+
+    def every(self) -> Mapping[str, int]:
+        """Seconds between slots, by the name of a schedule."""
 
 
 class Standing:
@@ -112,6 +116,8 @@ async def _check_end(fleet: Ending) -> None:
     for instance in _untold(fleet):
         fleet.audit.finding("who waits is told", f"{instance!r} has ended, and its client waits on")
     fleet.audit.check_stored()
+    if not fleet.clock.has_jumped:  # else it is told by another time which slots there were
+        fleet.audit.check_slots(fleet.every())
 
 
 def _all_started(fleet: Ending) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from ...client.client import Client, open_client
+from ...clock import check_seconds
 from ...config import SdkConfig
 from ...engine.outcome import is_trouble
 from ...errors import InstanceFailed, SdkError
@@ -63,6 +64,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     starts: tuple[tuple[AnyWorkflow, Start[Any]], ...]
     workers: int
     slots: int
+    max_loaded: int
     queues: tuple[Queue, ...]
     schedules: tuple[Schedule, ...]
     signals: Mapping[str, bytes]
@@ -79,8 +81,8 @@ class Fleet:
         self.random = random.Random(f"network {seed}")
         self.clock = SimulatedClock(WALL)
         self.file = open_memory()
-        self.audit = Audit(self.file.db)
         self.timeline = Timeline()
+        self.audit = Audit(self.file.db, self.say)
         self.processes: dict[str, Process] = {}
         self.away_until = 0.0
         self.messages = 0
@@ -154,6 +156,7 @@ class Fleet:
                             queues=self._queues(),
                             schedules=self.scenario.schedules,
                             slots=self.scenario.slots,
+                            max_loaded=self.scenario.max_loaded,
                             versions=older if newer else None,
                             name=process.name,
                             stop_signals=(),
@@ -289,6 +292,13 @@ class Fleet:
     def _some_worker(self, draw: float) -> Process | None:
         living = [one for one in self.workers if not one.dead]
         return living[int(draw * len(living))] if living else None
+
+    def every(self) -> dict[str, int]:
+        return {
+            one.name: int(check_seconds("every", one.every))
+            for one in self.scenario.schedules
+            if one.every is not None and one.overlap == "allow"
+        }
 
     def calm_down(self) -> None:
         """No more faults; what is stopped goes on, and the store is there."""

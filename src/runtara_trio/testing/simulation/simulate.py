@@ -88,6 +88,7 @@ def simulate(
     faults: Iterable[FleetFault | str] | None = None,
     check: Check | None = None,
     slots: int = 3,
+    max_loaded: int = 5,
     queues: Iterable[Queue] = (),
     schedules: Iterable[Schedule] = (),
     signals: Mapping[str, bytes] | None = None,
@@ -114,6 +115,7 @@ def simulate(
       check: called with each :class:`Simulated` in which nothing was found; it raises what it
         finds wrong.
       slots: of each worker.
+      max_loaded: of each worker: few, so that runs are unloaded.
       queues: with their limits; a fault may change them.
       schedules: run while the simulation lasts: until all that was started has ended.
       signals: what is sent to a run that waits for a signal, by its id.
@@ -128,7 +130,12 @@ def simulate(
     if runs_on_trio():
         raise SdkError("this runs Trio itself: call it from a plain function, not an async one")
     scenario = _scenario(
-        workflows, starts, workers, slots, tuple(queues), tuple(schedules), signals or {}
+        workflows,
+        starts,
+        {"workers": workers, "slots": slots, "max_loaded": max_loaded},
+        tuple(queues),
+        tuple(schedules),
+        signals or {},
     )
     kinds = checked_faults(faults)
     last: Simulated | None = None
@@ -232,13 +239,12 @@ def _instances(fleet: Fleet) -> Iterator[tuple[str, SimulatedInstance]]:
 def _scenario(
     workflows: Iterable[AnyWorkflow],
     starts: Iterable[Starting],
-    workers: int,
-    slots: int,
+    numbers: Mapping[str, int],
     queues: tuple[Queue, ...],
     schedules: tuple[Schedule, ...],
     signals: Mapping[str, bytes],
 ) -> Scenario:
-    for name, number in (("workers", workers), ("slots", slots)):
+    for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ConfigError(f"{name} must be a whole number from 1, not {number!r}")
     known = tuple(workflows)
@@ -256,8 +262,7 @@ def _scenario(
     return Scenario(
         workflows=known,
         starts=tuple(made),
-        workers=workers,
-        slots=slots,
+        **numbers,
         queues=tuple(checked_queue(one) for one in queues),
         schedules=schedules,
         signals=signals,

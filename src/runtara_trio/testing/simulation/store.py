@@ -36,6 +36,7 @@ class SimulatedClock:
 
     def __init__(self, start: float) -> None:
         self._offset = start - trio.current_time()
+        self.has_jumped = False
 
     def now(self) -> float:
         return self._offset + trio.current_time()
@@ -43,6 +44,7 @@ class SimulatedClock:
     def jump(self, seconds: float) -> None:
         """Set it forward, or back."""
         self._offset += seconds
+        self.has_jumped = True
 
 
 class SimulatedLeases(Leases):
