@@ -242,6 +242,12 @@ def pool_of(backend: Any) -> Pool:
     return pool
 
 
+def leases_of(backend: Any) -> dict[str, int]:
+    """What a store on PostgreSQL believes to have leased."""
+    leased: dict[str, int] = store_of(backend)._owner.leased
+    return leased
+
+
 def url_of(backend: Any) -> str:
     """The URL of the server that a store on PostgreSQL has found."""
     return pool_of(backend)._hosts.url

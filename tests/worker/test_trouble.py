@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock
 
-from runtara_trio import RuntaraSdk, StoreError, open_client, open_worker, workflow
-from runtara_trio.messages import ClaimRuns
+from runtara_trio import (
+    LeaseLost,
+    RuntaraSdk,
+    SharedBackend,
+    StoreError,
+    open_client,
+    open_worker,
+    workflow,
+)
+from runtara_trio.messages import Checkpoint, ClaimRuns, LookForWork, RecoverRuns
 from runtara_trio.testing import memory_backend
 
-from ..helpers.support import Watched, share_another, store_of
+from ..helpers.places import postgres_place
+from ..helpers.support import Watched, leases_of, share_another, sql, store_of
 
 
 @workflow
@@ -36,3 +46,35 @@ def test_a_store_that_is_away_is_asked_once_a_second() -> None:
                 assert await handle.result() == "hello"
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def test_who_comes_back_behind_a_recovery_is_fenced(backend: SharedBackend) -> None:
+    """Its run is ready for others, though nobody has taken it yet: it holds no place any more."""
+    asked = {"queues": ("default",), "workflows": (("greets", 1),)}
+    async with open_client(backend, tenant_id="t") as client:
+        handle = await client.start(greets, id="a")
+        (claimed,) = (await backend.request(ClaimRuns(**asked, limit=1))).runs
+        await sql(backend, "UPDATE runtara_trio_leases SET owner = 'stopped'")
+        dead = (await backend.request(LookForWork(**asked))).dead
+        assert dead == ("stopped",)
+        recovered = await backend.request(RecoverRuns(dead=dead, max_recoveries=10))
+        assert recovered.count == 1
+        late = Checkpoint(instance_id="a", lease=claimed.lease, checkpoint_id="late", state=b"late")
+        with pytest.raises(LeaseLost):
+            await backend.request(late)
+        async with open_worker(backend, [greets], stop_signals=()):
+            assert await handle.result(timeout=30) == "hello"
+
+
+async def test_a_claim_whose_answer_was_lost(postgres_server: str) -> None:
+    """What it took is not put off for ever by the one who took it."""
+    asked = {"queues": ("default",), "workflows": (("greets", 1),)}
+    async with (
+        postgres_place(postgres_server) as place,
+        open_client(place.backend, tenant_id="t") as client,
+    ):
+        await client.start(greets, id="a")
+        await place.backend.request(ClaimRuns(**asked, limit=1))
+        leases_of(place.backend).clear()  # nobody has heard of it
+        again = await place.backend.request(ClaimRuns(**asked, limit=1, lost=True))
+        assert [one.instance_id for one in again.runs] == ["a"]

@@ -16,6 +16,7 @@ from ..structs import Orphan, Placing
 from ..values import awaited_text, orphan_of, result_of, waiting_text
 from .claims import NOW_MS, NOW_US, PostgresClaims, columns
 from .liveness import AGE, LOCKED
+from .schema import NEXT_EPOCH
 
 _PLACE = f"""
 WITH input AS MATERIALIZED (
@@ -50,7 +51,7 @@ _ORPHANS = (
     " FOR NO KEY UPDATE OF i, r SKIP LOCKED"
 )
 
-_RECOVER = """
+_RECOVER = f"""
 WITH input AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[])
     AS t (instance_id, state, recoveries, progress, reason)
@@ -60,6 +61,9 @@ WITH input AS (
 ), freed AS (
     DELETE FROM runtara_trio_leases l USING input
     WHERE l.instance_id = input.instance_id AND input.state = 'parked'
+), fenced AS ( -- who had them may come back
+    UPDATE runtara_trio_leases l SET owner = '', epoch = {NEXT_EPOCH} FROM input
+    WHERE l.instance_id = input.instance_id AND input.state <> 'parked'
 ), event AS (
     INSERT INTO instance_events (instance_id, event_type, payload)
     SELECT instance_id, 'suspended', convert_to(reason, 'UTF8') FROM input WHERE state = 'parked'

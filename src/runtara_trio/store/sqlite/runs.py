@@ -82,6 +82,7 @@ class SqliteRuns(SqliteClaims):
                 for orphan, state, recoveries in orphans
             ],
         )
+        self._fence([orphan.instance_id for orphan, _, _ in orphans])
         for instance, reason in reasons.items():
             self.db.execute(
                 "UPDATE instances SET status = 'suspended' WHERE instance_id = ?", (instance,)
@@ -93,6 +94,22 @@ class SqliteRuns(SqliteClaims):
                 (instance, reason.encode(), time_text(int(self.now))),
             )
         self.runs_changed = True
+
+    def _fence(self, instance_ids: Sequence[str]) -> None:
+        """Give leases to nobody, under new numbers: who had them may come back."""
+        ids = as_json(instance_ids)
+        which = "instance_id IN (SELECT value FROM json_each(?))"
+        for (owner,) in self.db.execute(
+            f"SELECT DISTINCT owner FROM runtara_trio_leases WHERE {which}", (ids,)
+        ).fetchall():
+            dead_file = self.leases.bury(self.db, owner)
+            if dead_file is not None:
+                self.dead_files.append(dead_file)
+        epoch = self.leases.next_epochs(self.db, len(instance_ids))
+        self.db.executemany(
+            "UPDATE runtara_trio_leases SET owner = '', epoch = ? WHERE instance_id = ?",
+            [(epoch + number, instance) for number, instance in enumerate(instance_ids)],
+        )
 
     async def mark_runs(self, waiting: Sequence[str], working: Sequence[str]) -> None:
         frees = (

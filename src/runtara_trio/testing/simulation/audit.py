@@ -18,6 +18,7 @@ import trio
 
 from ...ids import DURABLE
 from ...messages import (
+    CancelChildren,
     Checkpoint,
     CheckpointReply,
     Claimed,
@@ -26,8 +27,10 @@ from ...messages import (
     Marked,
     MarkRuns,
     RecordOutcome,
+    RecoverRuns,
     Request,
     Rerun,
+    SendSignal,
     SetQueues,
     Sleep,
     StartRuns,
@@ -98,6 +101,8 @@ class Audit:
         check = _CHECKS.get(type(message))
         if check is not None:
             check(self, process, message, reply, now)
+        if isinstance(message, _MAY_END):
+            self._forget_lost()
         lease, instance = getattr(message, "lease", None), getattr(message, "instance_id", None)
         if instance is not None:
             self.touched[instance] += 1
@@ -141,6 +146,27 @@ class Audit:
                 self._ever_begun.add(run.instance_id)
                 self._begin(run.queue, now)
         self._check_limits({run.queue for run in reply.runs})
+
+    def _recovered(self, process: Process, message: RecoverRuns, reply: Any, now: float) -> None:
+        lost = self._forget_lost()
+        for instance, held in lost.items():
+            if held.process.holds_leases:
+                self.finding(
+                    "a run is in one place",
+                    f"{process.name} made {instance!r} ready, which {held.process.name} has",
+                )
+
+    def _forget_lost(self) -> dict[str, Held]:
+        """What has another lease by now, or none: it was ended, or made ready again."""
+        epochs = dict(self._db.execute("SELECT instance_id, epoch FROM runtara_trio_leases"))
+        lost = {
+            instance: held
+            for instance, held in self._held.items()
+            if epochs.get(instance) != held.lease
+        }
+        for instance in lost:
+            del self._held[instance]
+        return lost
 
     def _forget_given_back(self, process: Process) -> None:
         """What a process has taken and never heard of, it has given back with its next claim."""
@@ -366,6 +392,7 @@ class Audit:
 Check = Callable[[Audit, Process, Any, Any, float], None]
 _CHECKS: Mapping[type[Request[Any]], Check] = {
     ClaimRuns: Audit._claimed,
+    RecoverRuns: Audit._recovered,
     MarkRuns: Audit._marked,
     Checkpoint: Audit._checkpoint,
     Sleep: Audit._saves,
@@ -378,3 +405,6 @@ _CHECKS: Mapping[type[Request[Any]], Check] = {
     SetQueues: Audit._set_queues,
 }
 """What is noted of which message."""
+
+_MAY_END = (CancelChildren, RecordOutcome, SendSignal)
+"""What may end others than its own instance."""
