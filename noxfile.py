@@ -1,5 +1,5 @@
 """The project's chores: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``proto``,
-``interop``, ``bench``."""
+``interop``, ``simulate``, ``bench``."""
 
 from __future__ import annotations
 
@@ -67,6 +67,13 @@ def lowest(session: nox.Session) -> None:
     pinned = [re.sub(r">=([^,;]+)[^;]*", r"==\1", name) for name in named]
     session.install("-e", ".", *pinned)
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Thousands of simulated fleets, in all processors: ``nox -s simulate -- 5000``."""
+    install(session, "test")
+    session.run("python", "-m", "tests.testing.many_seeds", *session.posargs)
 
 
 @nox.session

@@ -17,9 +17,10 @@ from trio.testing import wait_all_tasks_blocked
 
 import runtara_trio
 from runtara_trio.engine.boundary import waits_for_children
+from runtara_trio.testing.simulation.repeatable import repeatable
 
 SOURCES = Path(runtara_trio.__file__).parent
-USED = {"asyncio._unregister_task", "sys._getframe"}
+USED = {"asyncio._unregister_task", "sys._getframe", "trio._core"}
 
 
 def test_which_names_are_used() -> None:
@@ -44,6 +45,30 @@ async def test_a_scope_knows_of_a_cancelled_one_around_it() -> None:
                 await trio.lowlevel.checkpoint()
         assert scope._cancel_status is None
         await trio.lowlevel.checkpoint()
+
+
+def test_the_order_of_tasks_comes_from_a_seed() -> None:
+    """Trio's own order is another one in every run."""
+
+    async def main() -> list[int]:
+        order: list[int] = []
+
+        async def task(number: int) -> None:
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+                order.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(task, number)
+        return order
+
+    orders: list[list[int]] = []
+    for seed in (1, 1, 2):
+        with repeatable(seed):
+            orders.append(trio.run(main))
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
 
 
 async def test_a_task_that_waits_for_its_children_is_seen() -> None:

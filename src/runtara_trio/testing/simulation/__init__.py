@@ -7,6 +7,7 @@ store       one database in memory, which many stores use as if each were of a p
 operating   what people do
 plan        which faults come when
 audit       what must hold, seen from outside
+limits      what queues allow, counted from outside
 ending      when it is over, and whether what has not ended waits for something
 shrink      the fewest faults that show it
 timeline    what happened, to be read

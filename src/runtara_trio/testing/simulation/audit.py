@@ -9,12 +9,11 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
-import trio
 
 from ...ids import DURABLE
 from ...messages import (
@@ -37,8 +36,10 @@ from ...messages import (
     TakeMessage,
     TakeSignal,
 )
-from ...types import FINISHED, InstanceStatus, Queue
+from ...types import FINISHED, InstanceStatus
+from .limits import Held, Limits
 from .process import Process
+from .timeline import FOUND
 
 MOST_MESSAGES = 30_000
 """Messages for each simulation."""
@@ -54,18 +55,6 @@ class Finding(msgspec.Struct, frozen=True):
         return f"{self.rule}: {self.text}"
 
 
-class Held(msgspec.Struct):
-    """A lease, as its holder was told."""
-
-    lease: int
-    process: Process
-    queue: str
-    works: bool = True
-    """It has not told that it waits."""
-    saved_before: frozenset[str] = frozenset()
-    """What was saved of the instance when it was taken."""
-
-
 class Audit:
     """The books of one simulation."""
 
@@ -79,9 +68,7 @@ class Audit:
         """What was saved, by instance and id."""
         self._ended: dict[str, InstanceStatus] = {}
         self.started: dict[str, None] = {}
-        self._queues: dict[str, Queue] = {}
-        self._begun: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._ever_begun: set[str] = set()
+        self._limits = Limits(self.finding)
         self.touched: Counter[str] = Counter()
         """How much has happened to each instance."""
         self.of_schedules: set[str] = set()
@@ -91,7 +78,7 @@ class Audit:
     def finding(self, rule: str, text: str) -> None:
         """Note what must not be; the first one counts."""
         self.findings.append(Finding(rule, text))
-        self._say("found", f"{rule}: {text}")
+        self._say(FOUND, f"{rule}: {text}")
 
     def note(self, process: Process, message: Request[Any], reply: Any, now: float) -> None:
         """A message of a process was carried out; ``now``: wall time."""
@@ -142,10 +129,8 @@ class Audit:
                 run.queue,
                 saved_before=frozenset(self._saved[run.instance_id]),
             )
-            if run.instance_id not in self._ever_begun:
-                self._ever_begun.add(run.instance_id)
-                self._begin(run.queue, now)
-        self._check_limits({run.queue for run in reply.runs})
+            self._limits.note_begin(run.instance_id, run.queue, now)
+        self._limits.check({run.queue for run in reply.runs}, self._held.values())
 
     def _recovered(self, process: Process, message: RecoverRuns, reply: Any, now: float) -> None:
         lost = self._forget_lost()
@@ -180,22 +165,6 @@ class Audit:
             if self._held[instance].process is process:
                 del self._held[instance]
 
-    def _begin(self, queue: str, now: float) -> None:
-        begun = self._begun[queue]
-        begun.append((now, trio.current_time()))
-        stored = self._queues.get(queue)
-        if stored is None or stored.rate is None:
-            return
-        per, steady = stored.rate.per, trio.current_time()
-        # by both clocks: the wall's may have been set
-        inside = sum(now - per < wall <= now and steady - per < time for wall, time in begun)
-        if inside > stored.rate.count:
-            self.finding(
-                "rates are kept",
-                f"{inside} runs of the queue {queue!r} began within {stored.rate.per:g} s, and "
-                f"{stored.rate.count} may",
-            )
-
     # ---- places of queues
 
     def _marked(self, process: Process, message: MarkRuns, reply: Marked, now: float) -> None:
@@ -208,31 +177,10 @@ class Audit:
                 if works and not held.works:  # else it has had its place all the time
                     changed.add(held.queue)
                 held.works = works
-        self._check_limits(changed)
-
-    def _check_limits(self, queues: Iterable[str]) -> None:
-        for queue in sorted(queues):
-            stored = self._queues.get(queue)
-            if stored is None:
-                continue
-            working = [
-                one
-                for one in self._held.values()
-                if one.queue == queue and one.works and one.process.holds_leases
-            ]
-            most = max(Counter(one.process.name for one in working).values(), default=0)
-            for what, count, limit in (
-                ("limit", len(working), stored.limit),
-                ("per_worker", most, stored.per_worker),
-            ):
-                if limit is not None and count > limit:
-                    self.finding(
-                        "limits are kept",
-                        f"{count} runs of the queue {queue!r} work, and its {what} is {limit}",
-                    )
+        self._limits.check(changed, self._held.values())
 
     def _set_queues(self, process: Process, message: SetQueues, reply: object, now: float) -> None:
-        self._queues.update((one.name, one) for one in message.queues)
+        self._limits.set_queues(message.queues)
 
     # ---- what is saved
 

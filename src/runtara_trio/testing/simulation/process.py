@@ -31,8 +31,8 @@ PACE = 10.0
 """How much slower than in life a process looks at what nobody has told it of: else a simulated
 day is made of looks."""
 
-SLOW = 0.05
-"""Seconds that a slow message takes, one way."""
+QUICK, SLOW, SOME = 0.002, 4.0, 0.015
+"""Seconds that a message takes, one way, at most; and those of them that are slow."""
 
 
 class Fate(msgspec.Struct):
@@ -213,7 +213,8 @@ class Process:
 
     async def _travel(self) -> None:
         draw = self._network.random.random()
-        await trio.sleep(SLOW if draw < 0.02 else 0.002 * draw)
+        slow = draw < SOME and not self.is_operator
+        await trio.sleep(SLOW * draw / SOME if slow else QUICK * draw)
 
     def commit(
         self, message: Request[Any], *, loses_answer: bool = False, again: bool = False

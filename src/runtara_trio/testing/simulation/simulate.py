@@ -26,7 +26,7 @@ from .fleet import Fleet, Scenario
 from .plan import FleetFault, Planned, checked_faults, drawn
 from .repeatable import repeatable
 from .shrink import shrunk
-from .timeline import Timeline
+from .timeline import Timeline, until_found
 
 
 class SimulatedInstance(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ def simulate(
     faults: Iterable[FleetFault | str] | None = None,
     check: Check | None = None,
     slots: int = 3,
-    max_loaded: int = 5,
+    max_loaded: int = 2,
     queues: Iterable[Queue] = (),
     schedules: Iterable[Schedule] = (),
     signals: Mapping[str, bytes] | None = None,
@@ -159,12 +159,12 @@ def _failure(scenario: Scenario, found: Simulated, check: Check | None) -> Simul
         return again if again.finding is not None and again.finding.rule == rule else None
 
     least = shrunk(found, still)
-    timeline = least.timeline
+    timeline = until_found(least.timeline)
     faults = "".join(f"\n  {one}" for one in least.planned) or "\n  none: it fails undisturbed"
     return SimulationFailed(
         least,
         f"seed {found.seed}: {least.finding}\nfaults:{faults}\n"
-        f"what happened, the last of {len(timeline)} lines:\n"
+        f"what happened, the last of {len(timeline)} lines until it was found:\n"
         + "\n".join(timeline[-SHOWN:])
         + f"\nto see it again: simulate(…, seeds=[{found.seed}])",
     )

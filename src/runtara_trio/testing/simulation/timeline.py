@@ -8,10 +8,13 @@ import msgspec
 
 from ...messages import Claimed, Request
 
+FOUND = "found"
+"""Who tells of a finding."""
+
 LONGEST = 160
 """Characters of a line."""
 
-_QUIET = ("announce", "ends", "result", "look", "workers", "schedules")
+_QUIET = ("announce", "ends", "result", "look", "workers", "schedules", "checkpoints")
 """Verbs of what is asked again and again, which are not shown."""
 
 _TOLD = (
@@ -43,7 +46,8 @@ class Timeline:
 
     def message(self, time: float, who: str, message: Request[Any], reply: Any) -> None:
         """A message was carried out, or refused: then ``reply`` is the exception."""
-        if message.verb not in _QUIET:
+        nothing = isinstance(reply, Claimed) and not reply.runs
+        if message.verb not in _QUIET and not nothing:
             self._lines.append((time, who, message, reply))
 
     @property
@@ -53,6 +57,14 @@ class Timeline:
             f"{time:10.3f}  {who:<12} {what if reply is None else _told(what, reply)}"[:LONGEST]
             for time, who, what, reply in self._lines
         ]
+
+
+def until_found(lines: list[str]) -> list[str]:
+    """The lines up to the first that tells of a finding."""
+    for number, line in enumerate(lines):
+        if f"  {FOUND:<12} " in line:
+            return lines[: number + 1]
+    return lines
 
 
 def _told(message: Request[Any], reply: Any) -> str:
