@@ -1,5 +1,5 @@
 """The project's chores: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``proto``,
-``interop``, ``simulate``, ``bench``."""
+``interop``, ``simulate``, ``chaos``, ``bench``."""
 
 from __future__ import annotations
 
@@ -74,6 +74,15 @@ def simulate(session: nox.Session) -> None:
     """Thousands of simulated fleets, in all processors: ``nox -s simulate -- 5000``."""
     install(session, "test")
     session.run("python", "-m", "tests.testing.many_seeds", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Real processes killed, stopped and cut off: ``nox -s chaos -- SECONDS SEED``."""
+    install(session, "test")
+    seconds, seed = (*session.posargs, *("300", "18")[len(session.posargs) :])[:2]
+    env = {"CHAOS_SECONDS": seconds, "CHAOS_SEED": seed}
+    session.run("pytest", "-s", "-v", "tests/worker/test_chaos.py", env=env)
 
 
 @nox.session

@@ -148,6 +148,23 @@ class Shared:
         return folder / example.name
 
 
+async def cut_off(shared: Shared) -> None:
+    """All connections to the server end; a file is locked for a while."""
+    if shared.url.startswith("postgres"):
+        await trio.to_thread.run_sync(
+            _sql,
+            shared.url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        return
+    db = sqlite3.connect(shared.url.removeprefix("sqlite:///"), isolation_level=None, timeout=5)
+    db.execute("BEGIN IMMEDIATE")
+    await trio.sleep(0.5)
+    db.execute("ROLLBACK")
+    db.close()
+
+
 def core_program() -> str:
     return os.environ.get("INTEROP_CORE") or shutil.which("runtara-core") or ""
 

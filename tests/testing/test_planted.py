@@ -15,8 +15,8 @@ import pytest
 
 from runtara_trio.engine.ends import EndsOfRuns
 from runtara_trio.errors import SdkError
-from runtara_trio.messages import Marked
-from runtara_trio.store.answers import children, instances, queues, rules, runs
+from runtara_trio.messages import LookForWork, Marked, MarkRuns
+from runtara_trio.store.answers import ANSWERS, children, instances, queues, rules, runs
 from runtara_trio.store.sqlite import rows
 from runtara_trio.store.sqlite.claims import SqliteClaims
 from runtara_trio.store.sqlite.queues import SqliteQueues
@@ -28,7 +28,7 @@ from runtara_trio.worker.worker import Worker
 from ..helpers.fleets import RATED, SHOP
 
 SEEDS = 2_000
-"""Within which a mistake must be found; most are within ten."""
+"""Within which a mistake must be found."""
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -55,9 +55,19 @@ def claim_without_compare_and_set(patch: pytest.MonkeyPatch) -> None:
 def sweep_that_trusts_an_old_read(patch: pytest.MonkeyPatch) -> None:
     """Who was doubtful when the sweep looked is taken for dead when it acts."""
 
-    async def settled(tx: Any, owner: str) -> Holder:
-        return Holder(owner, "somebody", False, None)
+    settle, seen = runs._settled, {}
 
+    async def look(tx: Any, message: Any) -> Any:
+        work = await tx.look(message)
+        before = seen.get(tx.leases.owner, ())
+        seen[tx.leases.owner] = work.dead
+        return msgspec.structs.replace(work, dead=before)
+
+    async def settled(tx: Any, owner: str) -> Holder | None:
+        known = any(owner in dead for dead in seen.values())
+        return Holder(owner, "somebody", False, None) if known else await settle(tx, owner)
+
+    patch.setitem(ANSWERS, LookForWork, look)  # type: ignore[arg-type]
     patch.setattr(runs, "_settled", settled)
 
 
@@ -88,7 +98,7 @@ def place_given_without_counting(patch: pytest.MonkeyPatch) -> None:
         await tx.mark_runs(message.waiting, message.working)
         return Marked()
 
-    patch.setitem(queues.ANSWERS, queues.MarkRuns, mark_runs)  # type: ignore[arg-type]
+    patch.setitem(ANSWERS, MarkRuns, mark_runs)  # type: ignore[arg-type]
 
 
 def cascade_outside_the_transaction(patch: pytest.MonkeyPatch) -> None:
@@ -226,7 +236,7 @@ PLANTED: list[tuple[Plant, dict[str, Any], str]] = [
     (place_given_without_counting, SHOP, "limits are kept"),
     (cascade_outside_the_transaction, SHOP, "a cascade is part of the end"),
     (outcome_without_its_lease, SHOP, "an old lease writes nothing"),
-    (checkpoint_without_its_lease, SHOP, "an old lease writes nothing"),
+    (checkpoint_without_its_lease, SHOP, "an old lease writes nothing|what has ended is not run"),
     (save_that_overwrites, SHOP, "what is saved stays"),
     (rate_that_forgets, RATED, "rates are kept"),
     (only_the_newest_slot, SHOP, "no slot is left out"),
@@ -236,7 +246,7 @@ PLANTED: list[tuple[Plant, dict[str, Any], str]] = [
     (look_that_gives_up, SHOP, "who waits is told"),
     (recovery_by_the_dead_alone, SHOP, "every run goes on"),
 ]
-"""Each mistake, a scenario, and the rule that it breaks."""
+"""Each mistake, a scenario, and the rule that it breaks: what is found first may be either."""
 
 
 @pytest.mark.parametrize(
@@ -251,4 +261,4 @@ def test_it_is_found(
     finding = failed.value.simulated.finding
     assert finding is not None
     print(failed.value.simulated.seed, finding)
-    assert finding.rule == rule
+    assert finding.rule in rule.split("|")
