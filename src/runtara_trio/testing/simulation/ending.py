@@ -9,7 +9,7 @@ import trio
 
 from ...engine.waits import Wait
 from ...store.sqlite.file import StoreFile
-from ...store.values import waiting_of
+from ...store.values import awaited_of, waiting_of
 from ...types import FINISHED, InstanceStatus, RunState
 from .audit import Audit
 from .operating import Operating
@@ -190,10 +190,23 @@ def _problem(fleet: Ending, one: Standing, run: Any, unended: set[str]) -> str |
         for signal in waiting_of(one.waiting_for):
             if _has_signal(fleet, one.instance_id, signal):
                 return f"is unloaded until the signal {signal!r}, which is there"
-        return None
+        return _problem_of_children(fleet, one, unended)
     if one.state in (RunState.READY, RunState.SUSPECT, RunState.BEHIND, RunState.TIMED):
         return f"is {one.state}, and no worker takes it"
     return f"is {one.state}, though it was resumed"
+
+
+def _problem_of_children(fleet: Ending, one: Standing, unended: set[str]) -> str | None:
+    awaited = awaited_of(one.waits_children)
+    if awaited is None:
+        return None
+    for child in awaited.children:
+        if child not in unended:
+            return f"is unloaded until its child {child!r} ends, which has ended"
+    for block in awaited.blocks:
+        if not _has_children(fleet, one.instance_id, block):
+            return f"is unloaded until the block {block!r} ends, whose children have all ended"
+    return None
 
 
 def _has_signal(fleet: Ending, instance: str, checkpoint_id: str) -> bool:
