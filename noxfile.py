@@ -86,6 +86,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def malformed(session: nox.Session) -> None:
+    """A server under datagrams and frames that are none: ``nox -s malformed -- COUNT RATE``."""
+    install(session, "test")
+    session.run("python", "-m", "bench.malformed", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation, in docs/_build/html; a warning is an error."""
     install(session, "docs")

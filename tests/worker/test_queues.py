@@ -29,6 +29,7 @@ from runtara_trio import (
     open_worker,
     workflow,
 )
+from runtara_trio.messages import ClaimRuns, RecordOutcome
 from runtara_trio.testing import memory_backend
 
 from ..helpers.support import sql, until
@@ -127,6 +128,28 @@ async def test_keys_one_after_the_other(backend: SharedBackend, gauge: Gauge) ->
     assert max(gauge.most.values()) == 1
     for key in "abcd":
         assert [one for one in gauge.order if one[0] == key] == [f"{key}{n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("act", ["cancel", "pause"])
+async def test_the_next_of_a_key_does_not_come(
+    backend: SharedBackend, operator: Operator, act: str
+) -> None:
+    """It was made ready and nobody has taken it: the one behind it is next."""
+
+    @workflow
+    async def send(sdk: RuntaraSdk) -> None: ...
+
+    asked = ClaimRuns(queues=("default",), workflows=(("send", 1),), limit=10)
+    async with open_client(backend, tenant_id="t") as client:
+        await client.set_queue(Queue("default", key_limit=1))
+        for id in ("a", "b", "c"):
+            await client.start(send, id=id, key="k")
+        (first,) = (await backend.request(asked)).runs
+        await backend.request(
+            RecordOutcome(instance_id="a", lease=first.lease, status=InstanceStatus.COMPLETED)
+        )
+        await (operator.cancel("b") if act == "cancel" else operator.pause("b"))
+        assert [one.instance_id for one in (await backend.request(asked)).runs] == ["c"]
 
 
 async def test_a_busy_key_is_not_looked_through(backend: SharedBackend, gauge: Gauge) -> None:

@@ -163,7 +163,8 @@ class FleetTables(Protocol):
         through them; not all at once, where there are many."""
 
     async def free_turns(self, instance_ids: Sequence[str]) -> list[Lane]:
-        """Runs give up the turn of their key; where others wait for it."""
+        """Runs are not before others of their key any more: the turns that they have are free.
+        Where others may wait."""
 
     async def advance(self, lane: Lane, count: int) -> None:
         """Make ready the next of a key that wait for its turn."""

@@ -119,7 +119,7 @@ async def record_outcome(tx: Tables, message: RecordOutcome) -> OutcomeReply:
         elif message.concerns_children and end.status.finished:
             await children.cascade(tx, end.instance_id)
         await tx.record_end(end)
-        if row.run is not None and row.run.has_turn and end.run and end.run.frees_turn:
+        if row.run is not None and row.run.is_before_others and end.run and end.run.frees_turn:
             tx.turns_freed.append(end.instance_id)
         children.note_end(tx, end.instance_id, row.run, end.status)
     return OutcomeReply(cancel=cancel)

@@ -42,9 +42,10 @@ WHERE queue = $1 AND began_us > {NOW_US} - $2::bigint
 _FREE = """
 WITH freed AS (
     UPDATE runtara_trio_runs SET has_turn = false
-    WHERE has_turn AND instance_id = ANY ($1::text[]) RETURNING queue, tenant_id, key
+    WHERE has_turn AND instance_id = ANY ($1::text[])
 )
-SELECT DISTINCT queue, tenant_id, key FROM freed
+SELECT DISTINCT queue, tenant_id, key FROM runtara_trio_runs
+WHERE key <> '' AND instance_id = ANY ($1::text[])
 """
 
 _COUNT = "SELECT " + ", ".join(

@@ -83,11 +83,15 @@ class SqliteQueues(SqliteChildren):
 
     async def free_turns(self, instance_ids: Sequence[str]) -> list[Lane]:
         ids = (as_json(instance_ids),)
-        which = "has_turn = 1 AND instance_id IN (SELECT value FROM json_each(?))"
+        which = "instance_id IN (SELECT value FROM json_each(?))"
         lanes = self.db.execute(
-            f"SELECT DISTINCT queue, tenant_id, key FROM runtara_trio_runs WHERE {which}", ids
+            "SELECT DISTINCT queue, tenant_id, key FROM runtara_trio_runs"
+            f" WHERE key <> '' AND {which}",
+            ids,
         ).fetchall()
-        self.db.execute(f"UPDATE runtara_trio_runs SET has_turn = 0 WHERE {which}", ids)
+        self.db.execute(
+            f"UPDATE runtara_trio_runs SET has_turn = 0 WHERE has_turn = 1 AND {which}", ids
+        )
         return [
             Lane(*lane)
             for lane in lanes

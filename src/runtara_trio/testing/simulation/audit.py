@@ -41,7 +41,7 @@ from .limits import Held, Limits
 from .process import Process
 from .timeline import FOUND
 
-MOST_MESSAGES = 30_000
+MOST_MESSAGES = 200_000
 """Messages for each simulation."""
 
 
@@ -50,6 +50,8 @@ class Finding(msgspec.Struct, frozen=True):
 
     rule: str
     text: str
+    instance_id: str = ""
+    """Of which instance, where it is of one."""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.text}"
@@ -75,9 +77,9 @@ class Audit:
         """Instances that slots have started."""
         self._carried_out = 0
 
-    def finding(self, rule: str, text: str) -> None:
+    def finding(self, rule: str, text: str, instance_id: str = "") -> None:
         """Note what must not be; the first one counts."""
-        self.findings.append(Finding(rule, text))
+        self.findings.append(Finding(rule, text, instance_id))
         self._say(FOUND, f"{rule}: {text}")
 
     def note(self, process: Process, message: Request[Any], reply: Any, now: float) -> None:

@@ -114,7 +114,9 @@ async def _check_end(fleet: Ending) -> None:
             break
         await trio.sleep(1.0)
     for instance in _untold(fleet):
-        fleet.audit.finding("who waits is told", f"{instance!r} has ended, and its client waits on")
+        fleet.audit.finding(
+            "who waits is told", f"{instance!r} has ended, and its client waits on", instance
+        )
     fleet.audit.check_stored()
     if not fleet.clock.has_jumped:  # else it is told by another time which slots there were
         fleet.audit.check_slots(fleet.every())
@@ -163,7 +165,9 @@ def _check_waits(fleet: Ending, left: list[Standing]) -> None:
     for one in left:
         problem = _problem(fleet, one, loaded.get(one.instance_id), names)
         if problem:
-            fleet.audit.finding("every run goes on", f"{one.instance_id!r} {problem}")
+            fleet.audit.finding(
+                "every run goes on", f"{one.instance_id!r} {problem}", one.instance_id
+            )
 
 
 def _problem(fleet: Ending, one: Standing, run: Any, unended: set[str]) -> str | None:

@@ -27,7 +27,7 @@ from ..faults import of_the_dead
 from ..world import World
 from .store import LEASE, Batches, SimulatedClock, SimulatedDatabase, SimulatedLeases
 
-PACE = 10.0
+PACE = 60.0
 """How much slower than in life a process looks at what nobody has told it of: else a simulated
 day is made of looks."""
 

@@ -26,7 +26,7 @@ from .fleet import Fleet, Scenario
 from .plan import FleetFault, Planned, checked_faults, drawn
 from .repeatable import repeatable
 from .shrink import shrunk
-from .timeline import Timeline, until_found
+from .timeline import Timeline, shown
 
 
 class SimulatedInstance(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,19 +159,16 @@ def _failure(scenario: Scenario, found: Simulated, check: Check | None) -> Simul
         return again if again.finding is not None and again.finding.rule == rule else None
 
     least = shrunk(found, still)
-    timeline = until_found(least.timeline)
+    assert least.finding is not None
+    timeline = shown(least.timeline, least.finding.instance_id)
     faults = "".join(f"\n  {one}" for one in least.planned) or "\n  none: it fails undisturbed"
     return SimulationFailed(
         least,
         f"seed {found.seed}: {least.finding}\nfaults:{faults}\n"
-        f"what happened, the last of {len(timeline)} lines until it was found:\n"
-        + "\n".join(timeline[-SHOWN:])
+        f"what happened:\n"
+        + "\n".join(timeline)
         + f"\nto see it again: simulate(…, seeds=[{found.seed}])",
     )
-
-
-SHOWN = 60
-"""Lines of the timeline that a failure shows."""
 
 
 def _simulated(

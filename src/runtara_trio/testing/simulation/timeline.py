@@ -8,6 +8,9 @@ import msgspec
 
 from ...messages import Claimed, Request
 
+LAST, ABOUT = 30, 40
+"""Lines that a failure shows: the last ones, and before them those about what was found."""
+
 FOUND = "found"
 """Who tells of a finding."""
 
@@ -59,12 +62,18 @@ class Timeline:
         ]
 
 
-def until_found(lines: list[str]) -> list[str]:
-    """The lines up to the first that tells of a finding."""
-    for number, line in enumerate(lines):
-        if f"  {FOUND:<12} " in line:
-            return lines[: number + 1]
-    return lines
+def shown(lines: list[str], instance_id: str) -> list[str]:
+    """The lines of a timeline that a failure shows: the last ones until something was found, and
+    before them those about an instance and about what went wrong."""
+    found = next((n for n, line in enumerate(lines) if f"  {FOUND:<12} " in line), len(lines))
+    before, last = lines[: max(0, found - LAST)], lines[max(0, found - LAST) : found + 1]
+    about = [
+        line
+        for line in before
+        if (instance_id and instance_id in line) or "  fault  " in line or "  operator  " in line
+    ]
+    left = len(before) - len(about[-ABOUT:])
+    return [*about[-ABOUT:], *([f"({left} lines are left out)"] if left else []), *last]
 
 
 def _told(message: Request[Any], reply: Any) -> str:
