@@ -19,6 +19,7 @@ from runtara_trio import (
     SharedBackend,
     SignalRefused,
     Start,
+    current_sdk,
     durable,
     open_client,
     open_runtara,
@@ -27,6 +28,7 @@ from runtara_trio import (
 )
 from runtara_trio.testing import memory_backend
 
+from ..helpers.runs import working
 from ..helpers.support import until
 
 calls: list[str] = []
@@ -327,3 +329,30 @@ async def test_a_message_of_another_type(memory: SharedBackend) -> None:
         with pytest.raises(CodecError, match="the message 'number'"):
             await sdk.receive("number", type=int)
         assert await sdk.receive("number", type=int) == 5
+
+
+async def test_a_durable_call_that_is_tried_again_gets_the_same_message(
+    backend: SharedBackend,
+) -> None:
+    """As its next run does: what one try has taken is of the call, and not lost with the try."""
+    tries: list[str] = []
+
+    @durable(max_retries=2, delay=0.01)
+    async def reads(name: str) -> str:
+        with current_sdk().scope("inside"):
+            line = await current_sdk().receive("line", type=str)
+        tries.append(line)
+        if len(tries) < 3:
+            raise ValueError("not yet")
+        return line
+
+    @workflow
+    async def lines(sdk: RuntaraSdk) -> list[str]:
+        return [await reads("a"), await sdk.receive("line", type=str), await reads("b")]
+
+    async with working(backend, lines) as (_, client):
+        handle = await client.start(lines, id="a")
+        for line in ("one", "two", "three"):
+            await handle.send_message("line", line)
+        assert await handle.result(timeout=30) == ["one", "two", "three"]
+    assert tries == ["one", "one", "one", "three"]

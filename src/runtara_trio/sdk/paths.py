@@ -16,6 +16,7 @@ from contextvars import ContextVar
 import trio
 
 from ..engine.block import Block
+from ..engine.counts import Counts
 from ..errors import ConfigError, SdkError
 from ..ids import check_text, escape, escape_slashes
 
@@ -25,9 +26,16 @@ _LONGEST_CALL = 256  # bytes of a call's id in a path
 class Path:
     """One place in the tree, and the task that opened it."""
 
-    __slots__ = ("_block", "_call", "_counts", "_names", "_open", "_task", "prefix")
+    __slots__ = (
+        *("_block", "_call", "_counts", "_names", "_open", "_task"),
+        *("numbers", "prefix", "within"),
+    )
 
     def __init__(self, block: Block, prefix: str = "", call: str = "") -> None:
+        self.numbers = block.counts
+        """Of what may come in any task: the run's, and inside a durable call those of its try."""
+        self.within = ""
+        """The durable call that these are of, with a slash; empty: of none."""
         self.prefix = prefix
         """What stands before the ids here: empty, or ending in a slash."""
         self._call = call
@@ -53,6 +61,12 @@ class Path:
             leaf = hashlib.sha256(leaf.encode()).hexdigest()
         path = Path(self._block, self.prefix, f"{leaf}/")
         path._open = self._open
+        path.numbers, path.within = Counts(), f"{leaf}/"
+        return path
+
+    def _below(self, name: str) -> Path:
+        path = Path(self._block, f"{self.prefix}{name}/")
+        path.numbers, path.within = self.numbers, self.within
         return path
 
     def of(self, block: Block) -> bool:
@@ -66,9 +80,8 @@ class Path:
                 f"{self.prefix + name!r} is open already: two tasks would write the same ids; "
                 "give each a name of its own"
             )
-        path = Path(self._block, f"{self.prefix}{name}/")
         self._open.add(name)
-        return path
+        return self._below(name)
 
     def end(self, name: str) -> None:
         self._open.discard(name)
@@ -82,7 +95,7 @@ class Path:
         if name in self._names:
             raise SdkError(f"two siblings have the name {name!r}; give each one of its own")
         self._names.add(name)
-        return Path(self._block, f"{self.prefix}{name}/")
+        return self._below(name)
 
     def next_name(self, kind: str, what: str) -> str:
         """A name by the order of calls here: ``task:0``, ``task:1``.

@@ -273,9 +273,9 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
         limit = None if timeout is None else check_seconds("timeout", timeout)
         what = f"the message {check_name_of('name', name)!r}"
         check_type(self._codec, what, type)
-        prefix = self._path.prefix
-        number = self._block.counts.next(("receive", prefix, name))
-        saved_as = received_id(prefix, name, number)
+        path = self._path
+        number = path.numbers.next(("receive", path.prefix, name))
+        saved_as = received_id(path.prefix + path.within, name, number)
         payload = await waiting.receive(self._block, name, saved_as, limit)
         if payload is None:
             raise trio.TooSlowError(f"no message came for {name!r} in time")

@@ -75,8 +75,9 @@ class Telling(Facts):
         """
         values = check_attributes(attributes)
         digest = hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()
-        place = self._path.prefix, digest[:32]
-        number = self._block.counts.next(place)
+        path = self._path
+        place = path.prefix + path.within, digest[:32]
+        number = path.numbers.next(place)
         message = SetAttributes(
             instance_id=self.instance_id,
             lease=self._block.state.lease_for_write(),
