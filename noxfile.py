@@ -86,6 +86,14 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """A fleet under load and faults for an hour: what must not grow. ``nox -s soak -- SECONDS``."""
+    install(session, "test")
+    seconds = session.posargs[0] if session.posargs else "3600"
+    session.run("pytest", "-s", "-v", "tests/worker/soak.py", env={"SOAK_SECONDS": seconds})
+
+
+@nox.session
 def malformed(session: nox.Session) -> None:
     """A server under datagrams and frames that are none: ``nox -s malformed -- COUNT RATE``."""
     install(session, "test")
