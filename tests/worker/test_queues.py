@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from runtara_trio import (
     Start,
     durable,
     open_client,
+    open_runtara,
     open_worker,
     workflow,
 )
@@ -130,7 +131,7 @@ async def test_keys_one_after_the_other(backend: SharedBackend, gauge: Gauge) ->
         assert [one for one in gauge.order if one[0] == key] == [f"{key}{n}" for n in range(8)]
 
 
-@pytest.mark.parametrize("act", ["cancel", "pause"])
+@pytest.mark.parametrize("act", ["cancel", "pause", "open a block"])
 async def test_the_next_of_a_key_does_not_come(
     backend: SharedBackend, operator: Operator, act: str
 ) -> None:
@@ -148,7 +149,16 @@ async def test_the_next_of_a_key_does_not_come(
         await backend.request(
             RecordOutcome(instance_id="a", lease=first.lease, status=InstanceStatus.COMPLETED)
         )
-        await (operator.cancel("b") if act == "cancel" else operator.pause("b"))
+        async with AsyncExitStack() as stack:
+            match act:
+                case "cancel":
+                    await operator.cancel("b")
+                case "pause":
+                    await operator.pause("b")
+                case _:
+                    await stack.enter_async_context(
+                        open_runtara(backend, instance_id="b", tenant_id="t")
+                    )
         assert [one.instance_id for one in (await backend.request(asked)).runs] == ["c"]
 
 

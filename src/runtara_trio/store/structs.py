@@ -47,11 +47,8 @@ class Run(msgspec.Struct, frozen=True):
     """How many it has had."""
     has_turn: bool = False
     """It has the turn of its key."""
-
-    @property
-    def is_before_others(self) -> bool:
-        """Whether others of its key may wait for it: it has the turn, or is the next to get it."""
-        return self.has_turn or self.state in (RunState.READY, RunState.SUSPECT)
+    keyed: bool = False
+    """It has a key: others may wait for its end."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

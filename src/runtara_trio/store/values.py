@@ -81,6 +81,7 @@ def row_of(
     by_parent: object = False,
     children: int = 0,
     has_turn: object = False,
+    keyed: object = False,
 ) -> Row:
     """What decides about an instance, of columns in this order."""
     known = status_of(status)
@@ -105,6 +106,7 @@ def row_of(
             bool(by_parent),
             children,
             bool(has_turn),
+            bool(keyed),
         ),
     )
 
@@ -128,7 +130,7 @@ def awaited_of(text: str | None) -> Awaited | None:
     return None if text is None else msgspec.json.decode(text, type=Awaited)
 
 
-_OF_ROW = 18
+_OF_ROW = 19
 """Columns of :func:`row_of`."""
 
 

@@ -55,6 +55,8 @@ async def register(tx: Tables, message: Register) -> Registered:
     await tx.set_running(instance, message.checkpoint_id, wakes=True)
     if row is not None and row.run is not None:  # out of its queue for as long as it runs here
         await tx.place_run(instance, Placing(state=RunState.RUNNING))
+        if row.run.keyed:  # others of its key need not wait for it
+            tx.turns_freed.append(instance)
     return Registered(
         lease=lease,
         signal=None if row is None or revived else row.signal,
@@ -119,7 +121,7 @@ async def record_outcome(tx: Tables, message: RecordOutcome) -> OutcomeReply:
         elif message.concerns_children and end.status.finished:
             await children.cascade(tx, end.instance_id)
         await tx.record_end(end)
-        if row.run is not None and row.run.is_before_others and end.run and end.run.frees_turn:
+        if row.run is not None and row.run.keyed and end.run and end.run.frees_turn:
             tx.turns_freed.append(end.instance_id)
         children.note_end(tx, end.instance_id, row.run, end.status)
     return OutcomeReply(cancel=cancel)

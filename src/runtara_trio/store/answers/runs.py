@@ -141,7 +141,7 @@ async def _takeable(tx: Tables, ready: list[Ready]) -> list[tuple[Ready, Holder 
         row = one.row
         if row.status.finished:  # ended by a program of 0.1, or by a core
             await tx.place_run(one.instance_id, Placing(state=RunState.ENDED))
-            if row.run is not None and row.run.is_before_others:
+            if row.run is not None and row.run.keyed:
                 tx.turns_freed.append(one.instance_id)
             children.note_end(tx, one.instance_id, row.run, row.status)
             continue

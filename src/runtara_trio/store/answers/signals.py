@@ -127,7 +127,7 @@ async def signalled(
     placing = rules.PLACED_BY.get(action)
     if row.run is not None and placing is not None:
         await tx.place_run(instance, placing)
-        if row.run.is_before_others and placing.frees_turn:
+        if row.run.keyed and placing.frees_turn:
             tx.turns_freed.append(instance)
     return status, text
 

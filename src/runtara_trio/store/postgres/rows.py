@@ -29,7 +29,7 @@ OF_INSTANCE = (
 )
 RUN_COLUMNS = (
     ", r.state, r.waiting_for, r.waits_children, r.parent_id, r.block, r.by_parent, r.children,"
-    " r.has_turn"
+    " r.has_turn, r.key <> ''"
 )
 """Behind those, where the tables of workflows are there."""
 OF_RUN = " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"

@@ -21,7 +21,8 @@ PROMOTED = 1000
 LOCK = (
     "SELECT i.tenant_id, i.status, l.epoch, l.owner, b.started_at = i.started_at,"
     " s.signal_type, s.payload, i.output, i.error, NULL, r.state, r.waiting_for,"
-    " r.waits_children, r.parent_id, r.block, r.by_parent, r.children, r.has_turn"
+    " r.waits_children, r.parent_id, r.block, r.by_parent, r.children, r.has_turn,"
+    " r.key <> ''"
 )
 OF_INSTANCE = (
     " FROM instances i"
