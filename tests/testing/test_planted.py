@@ -230,7 +230,7 @@ LEASE = "an old lease writes nothing"
 
 PLANTED: list[tuple[Plant, dict[str, Any], str, int]] = [
     (claim_without_compare_and_set, SHOP, "a run is in one place", 0),
-    (sweep_that_trusts_an_old_read, SHOP, "a run is in one place", 58),
+    (sweep_that_trusts_an_old_read, SHOP, "a run is in one place", 56),
     (wake_lost_while_unloading, SHOP, "every run goes on", 0),
     (limit_counted_before_a_takeover, SHOP, "limits are kept", 14),
     (place_given_without_counting, SHOP, "limits are kept", 0),

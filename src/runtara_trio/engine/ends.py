@@ -56,7 +56,7 @@ class EndsOfRuns:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._waiting: dict[str, dict[Waits, None]] = {}
-        self._fresh: set[str] = set()
+        self._fresh: dict[str, None] = {}
         self._more = RepeatedEvent()
         self._started = False
         self._told = False
@@ -75,7 +75,7 @@ class EndsOfRuns:
     def add(self, instance_id: str, waiter: Waits) -> None:
         """Tell a waiter of the end of an instance, once, until :meth:`remove`."""
         self._waiting.setdefault(instance_id, {})[waiter] = None
-        self._fresh.add(instance_id)
+        self._fresh[instance_id] = None
         if not self._started:
             self._started = True
             self._shared.start_service(self)
@@ -87,7 +87,7 @@ class EndsOfRuns:
         waiters.pop(waiter, None)
         if not waiters:
             self._waiting.pop(instance_id, None)
-            self._fresh.discard(instance_id)
+            self._fresh.pop(instance_id, None)
 
     def tell(self) -> None:
         """Some may have ended."""
@@ -125,25 +125,26 @@ class EndsOfRuns:
     async def _look(self) -> None:
         if self._numbers.last is None:
             self._numbers.begin((await self._ask(EndsSince(after=None))).last)
-            self._fresh.update(self._waiting)
+            self._fresh.update(dict.fromkeys(self._waiting))
         now = trio.current_time()
         after = self._numbers.after(now)
         while True:
             page = await self._ask(EndsSince(after=after, limit=AT_ONCE))
             new = self._numbers.add(page.ended, now)
-            self._fresh.update(one for one in new if one in self._waiting)
+            self._fresh.update((one, None) for one in new if one in self._waiting)
             if len(page.ended) < AT_ONCE:
                 break
             after = page.ended[-1][0]  # also behind a gap that many have come after
         if self._numbers.is_time_for_all(now):
-            self._fresh.update(self._waiting)
+            self._fresh.update(dict.fromkeys(self._waiting))
         while self._fresh:
             ids = tuple(self._fresh)[:AT_ONCE]
-            self._fresh.difference_update(ids)
+            for one in ids:
+                del self._fresh[one]
             try:
                 found = (await self._ask(GetResults(instance_ids=ids))).results
             except BaseException:
-                self._fresh.update(one for one in ids if one in self._waiting)
+                self._fresh.update((one, None) for one in ids if one in self._waiting)
                 raise
             for instance in ids:
                 result = found.get(instance)

@@ -122,7 +122,7 @@ async def tell_parents(tx: Tables) -> None:
     ends, tx.child_ends = tx.child_ends, []
     if not ends:
         return
-    parents = {end.parent_id for end in ends}
+    parents = dict.fromkeys(end.parent_id for end in ends)
     await tx.lock_runs(parents)
     for parent_id, awaited in (await tx.awaited_by(parents)).items():
         if await _wakes(tx, awaited, [end for end in ends if end.parent_id == parent_id]):

@@ -67,7 +67,7 @@ async def until_over(fleet: Ending) -> None:
         left = [one for one in standing if one.instance_id not in fleet.audit.of_schedules]
         if not left and _all_started(fleet):
             return await _check_end(fleet)
-        if len(idle) < len(left) or not left:
+        if not left or not {one.instance_id for one in left} <= idle.keys():
             continue
         if (wake := _next_wake(fleet, left)) is not None:
             await trio.sleep(wake)
@@ -76,7 +76,7 @@ async def until_over(fleet: Ending) -> None:
             await fleet.operating.resume_all()
             changes.forget()
         else:
-            _check_waits(fleet, idle)
+            _check_waits(fleet, list(idle.values()))
             return await _check_end(fleet)
     fleet.audit.finding("every run ends", f"{LONGEST:g} s were not enough")
 
@@ -87,18 +87,18 @@ class Changes:
     def __init__(self) -> None:
         self._since: dict[str, tuple[object, float]] = {}
 
-    def unchanged(self, fleet: Ending, standing: list[Standing]) -> list[Standing]:
-        """Those to which nothing has happened for a while."""
+    def unchanged(self, fleet: Ending, standing: list[Standing]) -> dict[str, Standing]:
+        """Those to which nothing has happened for a while, by id."""
         now = trio.current_time()
         before, self._since = self._since, {}
-        found: list[Standing] = []
+        found: dict[str, Standing] = {}
         for one in standing:
             mark = one.state, fleet.audit.touched[one.instance_id]
             known, since = before.get(one.instance_id, (None, now))
             since = since if known == mark else now
             self._since[one.instance_id] = mark, since
             if now - since >= QUIET:
-                found.append(one)
+                found[one.instance_id] = one
         return found
 
     def forget(self) -> None:
