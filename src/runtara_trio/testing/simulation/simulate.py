@@ -140,7 +140,7 @@ def simulate(
     kinds = checked_faults(faults)
     last: Simulated | None = None
     with _silent():
-        messages = _simulated(scenario, 0, (), None).messages
+        messages = _simulated(scenario, 0, (), None).messages if kinds else 0
         for seed in seeds:
             last = _simulated(scenario, seed, drawn(seed, kinds, messages), check)
             if last.finding is not None:
