@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import trio
@@ -145,7 +146,7 @@ def test_schedules(url: str) -> None:
     started = run(url, "schedules", "trigger", "night").strip()
     assert datetime.fromisoformat(started.removeprefix("night@")).date() in {
         datetime.now(UTC).date(),
-        datetime.now().astimezone().date(),
+        datetime.now(ZoneInfo("Europe/Berlin")).date(),
     }
     times = "2025-01-01T00:00+01:00", "2025-01-31T23:00+01:00"
     assert run(url, "schedules", "backfill", "night", *times) == "31 slots\n"

@@ -48,7 +48,9 @@ _ORPHANS = (
     " FROM runtara_trio_leases l"
     " JOIN runtara_trio_runs r USING (instance_id) JOIN instances i USING (instance_id)"
     " WHERE l.owner = $1 AND r.state = 'running' LIMIT $2::bigint"
-    " FOR NO KEY UPDATE OF i, r SKIP LOCKED"
+    # The lease as well: a row that is locked is looked at again, and another sweep may have made
+    # the run ready meanwhile, and another worker taken it.
+    " FOR NO KEY UPDATE OF i, r, l SKIP LOCKED"
 )
 
 _RECOVER = f"""
