@@ -193,7 +193,7 @@ class _Running:
 
     async def _one_start(self, process: Process) -> None:
         worlds.enter(self._world)
-        run_in_thread.set(_inline)
+        run_in_thread.set(inline)
         revive, self._revive = self._revive, False
         config = SdkConfig(heartbeat_interval_ms=0, clock=self._clock)
         entered = False
@@ -265,7 +265,7 @@ class _Working(_Running):
 
     async def _one_start(self, process: Process) -> None:
         worlds.enter(self._world)
-        run_in_thread.set(_inline)
+        run_in_thread.set(inline)
         config = SdkConfig(heartbeat_interval_ms=0, clock=self._clock)
         try:
             with process.scope:
@@ -319,5 +319,6 @@ def _in_trio() -> bool:
     return True
 
 
-async def _inline(function: Callable[[], Any]) -> Any:
+async def inline(function: Callable[[], Any]) -> Any:
+    """Call a sync durable function here: for a thread a mocked clock does not wait."""
     return function()

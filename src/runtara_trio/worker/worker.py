@@ -31,7 +31,7 @@ from ..messages import (
 from ..sdk.schedules import stored
 from ..tasks import RepeatedEvent
 from ..types import InstanceStatus, RunState
-from .marks import Marks
+from .marks import AGAIN, Marks
 from .run import Run
 from .scheduling import Scheduling
 from .settings import Settings, WorkerHealth
@@ -50,9 +50,6 @@ LOOK_AGAIN, MOST_DOUBTS = 0.3, 20
 CHECK_SLOTS = 0.05
 """Seconds between two looks at whether runs wait, while no slot is free or one run is alone: Trio
 tells nobody when a task ends."""
-
-AGAIN = 1.0
-"""Seconds after a claim that has failed."""
 
 SOONEST = 5
 """Milliseconds before a claim of what is due, at least: what is due comes in batches."""
@@ -228,7 +225,7 @@ class Worker:
                     else:  # a mistake of ours: what runs must not suffer from it
                         logs.service_failed(exc_info=exc, task="claim", error=str(exc))
                     self._lost_claim = self._may_be_ready = True
-                    await self._pause(AGAIN)
+                    await self._pause()
             else:
                 await self._wait()
 
@@ -325,9 +322,9 @@ class Worker:
             return
         self._may_be_ready = True
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self) -> None:
         """Wait before another try, whatever is due; not once it drains."""
-        with trio.move_on_after(seconds):
+        with trio.move_on_after(AGAIN):
             while not self.draining:
                 await self._wake.wait()
 
@@ -337,8 +334,7 @@ class Worker:
         """Look for what nobody told of, and for the runs of dead owners."""
         doubts = 0
         while True:
-            doubtful = 0 < doubts < MOST_DOUBTS
-            await trio.sleep(self.shared.every(LOOK_AGAIN if doubtful else LOOK))
+            await trio.sleep(self.shared.every(LOOK_AGAIN if 0 < doubts < MOST_DOUBTS else LOOK))
             self._last_turn = self.shared.clock.now()
             try:
                 doubts = doubts + 1 if await self._look_once() else 0

@@ -31,10 +31,7 @@ from ...messages import (
     Rerun,
     SendSignal,
     SetQueues,
-    Sleep,
     StartRuns,
-    TakeMessage,
-    TakeSignal,
 )
 from ...types import FINISHED, InstanceStatus
 from .limits import Held, Limits
@@ -210,9 +207,6 @@ class Audit:
                 f"{process.name} made {checkpoint_id!r} of {instance!r}, which was saved before",
             )
 
-    def _saves(self, process: Process, message: Any, reply: Any, now: float) -> None:
-        pass
-
     def _started(self, process: Process, message: StartRuns, reply: Any, now: float) -> None:
         self.started.update((run.instance_id, None) for run in message.runs)
 
@@ -345,9 +339,6 @@ _CHECKS: Mapping[type[Request[Any]], Check] = {
     RecoverRuns: Audit._recovered,
     MarkRuns: Audit._marked,
     Checkpoint: Audit._checkpoint,
-    Sleep: Audit._saves,
-    TakeSignal: Audit._saves,
-    TakeMessage: Audit._saves,
     StartRuns: Audit._started,
     FireSchedule: Audit._fired,
     RecordOutcome: Audit._outcome,

@@ -34,6 +34,7 @@ from ...store.sqlite.tables import SqliteTables
 from ...types import Queue
 from ...worker.opening import open_worker
 from .. import world as worlds
+from ..running import WALL, inline
 from ..world import World
 from .audit import Audit
 from .operating import Operating
@@ -41,9 +42,6 @@ from .plan import FleetFault, Planned
 from .process import Fate, Process
 from .store import LEASE, SimulatedClock, open_memory
 from .timeline import Timeline
-
-WALL = 1767225600.0
-"""Where the wall clock starts: 2026-01-01 UTC, in every simulation the same."""
 
 FIRST = 2.0
 """Seconds within which all is started."""
@@ -108,7 +106,7 @@ class Fleet:
 
     async def run(self, until_over: Callable[[Fleet], Any]) -> None:
         """Run the fleet until ``until_over`` returns."""
-        run_in_thread.set(_inline)
+        run_in_thread.set(inline)
         try:
             async with trio.open_nursery() as self.nursery:
                 operator = Process(self, "operator", is_operator=True)
@@ -318,7 +316,3 @@ def _newer(workflow: AnyWorkflow, by: int) -> AnyWorkflow:
 def _options(start: Start[Any]) -> Any:
     names = ("id", "queue", "priority", "delay", "at", "key", "attributes")
     return {name: getattr(start, name) for name in names}
-
-
-async def _inline(function: Callable[[], Any]) -> Any:
-    return function()
