@@ -36,6 +36,7 @@ from ..sdk.starts import Start, made
 from ..sdk.workflow import AnyWorkflow, Workflow
 from ..store.location import locate
 from ..store.sqlite.backend import open_sqlite
+from ..tasks import runs_on_trio
 from ..types import FINISHED, InstanceStatus, RunState
 from ..worker.opening import open_worker
 from . import world as worlds
@@ -111,8 +112,7 @@ def run(
 
     Raises whatever a program raises that is not recorded as its failure.
     """
-    if _in_trio():
-        raise SdkError("this runs Trio itself: call it from a plain function, not an async one")
+    check_outside_of_trio()
     running: _Running
     if isinstance(program, Workflow):
         running = _Working(program, operator, case, options)
@@ -311,12 +311,10 @@ class _Working(_Running):
                 await client.get(INSTANCE).resume()
 
 
-def _in_trio() -> bool:
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        return False
-    return True
+def check_outside_of_trio() -> None:
+    """Raises SdkError inside of Trio, which the test kit runs itself."""
+    if runs_on_trio():
+        raise SdkError("this runs Trio itself: call it from a plain function, not an async one")
 
 
 async def inline(function: Callable[[], Any]) -> Any:

@@ -36,6 +36,7 @@ from ...messages import (
 from ...types import FINISHED, InstanceStatus
 from .limits import Held, Limits
 from .process import Process
+from .store import ENDED
 from .timeline import FOUND
 
 MOST_MESSAGES = 200_000
@@ -244,7 +245,7 @@ class Audit:
     def _check_cascade(self, instance: str, status: InstanceStatus) -> None:
         left = self._db.execute(
             "SELECT i.instance_id FROM runtara_trio_runs r JOIN instances i USING (instance_id)"
-            " WHERE r.parent_id = ? AND i.status NOT IN ('completed', 'failed', 'cancelled')"
+            f" WHERE r.parent_id = ? AND i.status NOT IN {ENDED}"
             " AND NOT EXISTS (SELECT 1 FROM pending_signals s WHERE s.instance_id = i.instance_id"
             " AND s.signal_type = 'cancel')",
             (instance,),
@@ -261,8 +262,7 @@ class Audit:
     def _forget_ends(self) -> None:
         """Some that had ended are to be run again."""
         for (instance,) in self._db.execute(
-            "SELECT instance_id FROM instances WHERE status NOT IN"
-            " ('completed', 'failed', 'cancelled')"
+            f"SELECT instance_id FROM instances WHERE status NOT IN {ENDED}"
         ):
             self._ended.pop(instance, None)
 
@@ -271,8 +271,7 @@ class Audit:
         return [
             instance
             for (instance,) in self._db.execute(
-                "SELECT instance_id FROM instances WHERE status IN"
-                " ('completed', 'failed', 'cancelled')"
+                f"SELECT instance_id FROM instances WHERE status IN {ENDED}"
             )
         ]
 
@@ -325,8 +324,8 @@ class Audit:
         for parent, child in self._db.execute(
             "SELECT p.instance_id, c.instance_id FROM runtara_trio_runs r"
             " JOIN instances c USING (instance_id) JOIN instances p ON p.instance_id = r.parent_id"
-            " WHERE p.status IN ('completed', 'failed', 'cancelled')"
-            " AND c.status NOT IN ('completed', 'failed', 'cancelled')"
+            f" WHERE p.status IN {ENDED}"
+            f" AND c.status NOT IN {ENDED}"
         ).fetchall():
             self.finding(
                 "a family ends together", f"{parent!r} has ended, and its child {child!r} has not"

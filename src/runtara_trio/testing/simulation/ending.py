@@ -10,11 +10,11 @@ import trio
 from ...engine.waits import Wait
 from ...store.sqlite.file import StoreFile
 from ...store.values import awaited_of, waiting_of
-from ...types import FINISHED, InstanceStatus, RunState
+from ...types import InstanceStatus, RunState
 from .audit import Audit
 from .operating import Operating
 from .process import Process
-from .store import SimulatedClock
+from .store import ENDED, SimulatedClock
 
 STEP = 10.0
 """Seconds between two looks at whether it is over."""
@@ -130,11 +130,10 @@ def _standing(fleet: Ending) -> list[Standing]:
     """The runs that have not ended."""
     if not fleet.audit.started:
         return []  # there are no tables yet
-    ended = ", ".join(f"'{one.value}'" for one in sorted(FINISHED))
     rows = fleet.file.db.execute(
         "SELECT i.instance_id, i.status, r.state, r.due_ms, r.waiting_for, r.waits_children"
         " FROM instances i JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
-        f" WHERE i.status NOT IN ({ended}) ORDER BY i.instance_id"
+        f" WHERE i.status NOT IN {ENDED} ORDER BY i.instance_id"
     )
     return [Standing(row) for row in rows.fetchall()]
 
@@ -227,7 +226,7 @@ def _has_children(fleet: Ending, instance: str, block: str) -> bool:
         fleet.file.db.execute(
             "SELECT 1 FROM runtara_trio_runs r JOIN instances i ON i.instance_id = r.instance_id"
             " WHERE r.parent_id = ? AND r.block = ?"
-            " AND i.status NOT IN ('completed', 'failed', 'cancelled')",
+            f" AND i.status NOT IN {ENDED}",
             (instance, block),
         ).fetchone()
     )

@@ -12,14 +12,14 @@ import msgspec
 import trio
 from trio.testing import MockClock
 
-from ...errors import ConfigError, SdkError
+from ...errors import ConfigError
 from ...ids import check_instance_id
 from ...sdk.queues import checked_queue
 from ...sdk.schedules import Schedule
 from ...sdk.starts import Start
 from ...sdk.workflow import AnyWorkflow, Workflow
-from ...tasks import runs_on_trio
 from ...types import InstanceStatus, Queue
+from ..running import check_outside_of_trio
 from .audit import Finding
 from .ending import until_over
 from .fleet import Fleet, Scenario
@@ -127,8 +127,7 @@ def simulate(
       SimulationFailed: with the seed, the fewest faults that show it, and a timeline.
       ConfigError: an invalid argument.
     """
-    if runs_on_trio():
-        raise SdkError("this runs Trio itself: call it from a plain function, not an async one")
+    check_outside_of_trio()
     scenario = _scenario(
         workflows,
         starts,

@@ -21,6 +21,10 @@ from ...store.sqlite.leases import DEAD, Leases
 from ...store.sqlite.tables import SqliteTables
 from ...store.structs import Holder, Row
 from ...tasks import RepeatedEvent
+from ...types import FINISHED
+
+ENDED = "(" + ", ".join(f"'{one.value}'" for one in sorted(FINISHED)) + ")"
+"""The statuses of what has ended, for a query."""
 
 LEASE = 30.0
 """Seconds of a lease."""
