@@ -6,7 +6,6 @@ At 1,000,000 instances on both databases. Filled by SQL, for that is what is loo
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,10 +15,9 @@ import pytest
 import trio
 
 from runtara_trio import Operator, RuntaraSdk, open_backend, open_client, workflow
-from runtara_trio.store.postgres.connection import Connection
 
+from ..helpers.statements import explain
 from ..helpers.support import sqlite_of
-from .postgres.test_plans import rows_read
 
 MANY = 1_000_000
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -154,21 +152,16 @@ async def test_on_a_file(file: str) -> None:
 
 
 async def test_on_postgres(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, read = Connection.run, {}
+    read: dict[str, int] = {}
     now = ""
-
-    async def counts(self: Connection, statement: str, *parameters: Any) -> Any:
-        if statement.strip().startswith(("SELECT i.instance_id", "WITH")):
-            explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
-            ((plan,),) = await run(self, explain, *parameters)
-            read[now] = rows_read(json.loads(plan)[0]["Plan"])
-        return await run(self, statement, *parameters)
-
     found: dict[str, int] = {}
     async with open_backend(postgres) as backend:
         operator = Operator(backend)
         await operator.show("first")
-        monkeypatch.setattr(Connection, "run", counts)
+        explain(
+            monkeypatch,
+            lambda _, rows: read.__setitem__(now, max(rows, read.get(now, 0))),
+        )
         for name, filters in FILTERS.items():
             now = name
             page = await operator.list(limit=20, **filters)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 from typing import Any
 
 import pytest
 
 from runtara_trio import RuntaraSdk, SdkConfig, Start, open_backend, open_client, workflow
 from runtara_trio.messages import ClaimRuns, EndsSince, LookForWork
-from runtara_trio.store.postgres.connection import Connection
 
 from ..helpers.places import postgres_place
+from ..helpers.statements import explain
 from ..helpers.support import sqlite_of
-from ..store.postgres.test_plans import rows_read
 
 MANY = 20_000
 KIND: dict[str, Any] = {"queues": ("default", "mail"), "workflows": (("job", 1), ("rare", 1))}
@@ -51,15 +49,7 @@ async def test_on_a_file(url: str) -> None:
 
 
 async def test_on_postgres(postgres_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, read = Connection.run, {}
-
-    async def counts(self: Connection, statement: str, *parameters: Any) -> Any:
-        if statement.strip().startswith(("SELECT", "WITH")):
-            explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
-            ((plan,),) = await run(self, explain, *parameters)
-            read[statement] = rows_read(json.loads(plan)[0]["Plan"])
-        return await run(self, statement, *parameters)
-
+    read: dict[str, int] = {}
     async with (
         postgres_place(postgres_server) as place,
         open_backend(SdkConfig(store=place.url, heartbeat_interval_ms=0)) as backend,
@@ -67,7 +57,7 @@ async def test_on_postgres(postgres_server: str, monkeypatch: pytest.MonkeyPatch
     ):
         await fill(client, MANY)
         await backend.request(LookForWork(**KIND))
-        monkeypatch.setattr(Connection, "run", counts)
+        explain(monkeypatch, read.__setitem__)
         assert len((await backend.request(ClaimRuns(**KIND, limit=100))).runs) == 10
         await backend.request(LookForWork(**KIND))
         await backend.request(EndsSince(after=0))

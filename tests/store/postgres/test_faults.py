@@ -31,6 +31,7 @@ from runtara_trio.store.postgres import limits
 from runtara_trio.store.postgres.connection import Connection
 
 from ...helpers.places import free_port, postgres_place
+from ...helpers.statements import watch
 from ...helpers.support import block, sql, start
 from .test_store import admin, cut, lose_commit, with_option
 
@@ -381,18 +382,19 @@ async def test_an_operator_is_told_of_an_unknown_fate(
 async def test_a_page_reads_only_the_states_that_it_gives(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, read = Connection.run, []
+    run_all, read = Connection.run_all, []
 
-    async def counts(self: Connection, statement: str, *parameters: Any) -> Any:
-        rows = await run(self, statement, *parameters)
-        read.append(sum(len(one) for row in rows for one in row if isinstance(one, bytes)))
-        return rows
+    async def counts(self: Connection, *statements: Any) -> Any:
+        found = await run_all(self, *statements)
+        values = [one for rows in found for row in rows for one in row]
+        read.append(sum(len(one) for one in values if isinstance(one, bytes)))
+        return found
 
     async with open_backend(url) as backend:
         async with block(backend) as sdk:
             for number in range(20):
                 await sdk.checkpoint(f"n/{number:02}", b"x" * 10_000)
-        monkeypatch.setattr(Connection, "run", counts)
+        monkeypatch.setattr(Connection, "run_all", counts)
         page = await backend.request(ReadCheckpoints(instance_id="i", limit=20, most_bytes=25_000))
     assert len(page.checkpoints) == 3
     assert page.more
@@ -402,9 +404,9 @@ async def test_a_page_reads_only_the_states_that_it_gives(
 async def test_large_states_go_out_in_several_batches(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, sent = Connection.run, []
+    sent: list[int] = []
 
-    async def counts(self: Connection, statement: str, *parameters: Any) -> Any:
+    def count(statement: str, parameters: Any) -> None:
         sent.append(
             sum(
                 len(one)
@@ -414,10 +416,9 @@ async def test_large_states_go_out_in_several_batches(
                 if isinstance(one, bytes)
             )
         )
-        return await run(self, statement, *parameters)
 
     monkeypatch.setattr(limits, "MOST_BYTES", 100_000)
-    monkeypatch.setattr(Connection, "run", counts)
+    watch(monkeypatch, count)
     async with open_backend(url) as backend, block(backend) as sdk:
         await sdk.checkpoint("a")
         async with trio.open_nursery() as nursery:
@@ -442,20 +443,20 @@ async def test_a_holder_whose_lease_is_longer_than_patience(
 def test_ctrl_c_does_not_land_in_the_store(
     postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, raised = Connection.run, []
+    commit, raised = Connection.commit, []
 
-    async def interrupted(self: Connection, statement: str, *parameters: Any) -> Any:
-        if statement == "COMMIT" and not raised:
-            raised.append(statement)
+    async def interrupted(self: Connection, *channels: str) -> None:
+        if not raised:
+            raised.append("COMMIT")
             signal.raise_signal(signal.SIGINT)
-        return await run(self, statement, *parameters)
+        await commit(self, *channels)
 
     async def main() -> None:
         async with postgres_place(postgres_server) as place:
             with pytest.raises(KeyboardInterrupt):
                 async with block(place.backend) as sdk:
                     await sdk.checkpoint("a")
-                    monkeypatch.setattr(Connection, "run", interrupted)
+                    monkeypatch.setattr(Connection, "commit", interrupted)
                     await sdk.custom_event("first")
                     await trio.sleep_forever()
             assert raised

@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -29,10 +28,10 @@ from runtara_trio import (
     open_backend,
     open_runtara,
 )
-from runtara_trio.store.postgres.connection import Connection
 
 from ...helpers.places import postgres_place
 from ...helpers.postgres import Server
+from ...helpers.statements import watch
 from ...helpers.support import block, sql, start
 from .test_store import LOCKS, admin, with_option
 
@@ -372,14 +371,8 @@ class TestManyEnds:
 
     async def test_they_are_batched(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         statements: list[str] = []
-        run = Connection.run
-
-        async def counted(self: Connection, statement: str, *parameters: Any) -> Any:
-            statements.append(statement)
-            return await run(self, statement, *parameters)
-
         async with self.many(url, []):
-            monkeypatch.setattr(Connection, "run", counted)
+            watch(monkeypatch, lambda statement, _: statements.append(statement))
         monkeypatch.undo()
         async with open_backend(url) as backend:
             page = await Operator(backend).list(limit=1000)

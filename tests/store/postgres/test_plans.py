@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -12,11 +11,11 @@ import pytest
 import trio
 
 from runtara_trio import InstanceStatus, Operator, open_backend, open_runtara
-from runtara_trio.store.postgres.connection import Connection
 
 from ...docs.test_docs import DOCS
 from ...helpers.documents import blocks
 from ...helpers.places import postgres_place
+from ...helpers.statements import explain
 
 MANY = 100_000
 MINUTE = 60.0
@@ -95,28 +94,11 @@ async def test_a_command_reads_few_rows(
 ) -> None:
     if command == "prune" and "core" in filled:
         pytest.skip("a core has no index of ends; the documentation gives it")
-    run, read = Connection.run, {}
-
-    async def counts(self: Connection, statement: str, *parameters: Any) -> Any:
-        if statement.startswith(("SELECT", "UPDATE", "DELETE", "WITH")):
-            explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
-            ((plan,),) = await run(self, explain, *parameters)
-            read[statement] = rows_read(json.loads(plan)[0]["Plan"])
-        return await run(self, statement, *parameters)
-
+    read: dict[str, int] = {}
     async with open_backend(filled) as backend:
-        monkeypatch.setattr(Connection, "run", counts)
+        explain(monkeypatch, read.__setitem__)
         await COMMANDS[command](Operator(backend))
     assert 0 < max(read.values()) < MANY / 10, read
-
-
-def rows_read(plan: dict[str, Any]) -> int:
-    """How many rows the scans of a plan looked at, those included that they left out."""
-    rows = 0
-    if plan["Node Type"].endswith("Scan"):
-        each = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
-        rows = int(each * plan["Actual Loops"])
-    return rows + sum(map(rows_read, plan.get("Plans", ())))
 
 
 async def test_prune_goes_in_batches(filled: str) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -75,18 +74,16 @@ def cut(backend: SharedBackend) -> None:
 
 def lose_commit(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
     """The n-th commit from now on is made, and nobody hears of it."""
-    run, commits = Connection.run, []
+    commit, commits = Connection.commit, []
 
-    async def loses(self: Connection, statement: str, *parameters: Any) -> Any:
-        rows = await run(self, statement, *parameters)
-        if statement == "COMMIT":
-            commits.append(statement)
-            if len(commits) == number:
-                self.broken = True
-                raise psycopg.OperationalError("the connection was lost")
-        return rows
+    async def loses(self: Connection, *channels: str) -> None:
+        await commit(self, *channels)
+        commits.append("COMMIT")
+        if len(commits) == number:
+            self.broken = True
+            raise psycopg.OperationalError("the connection was lost")
 
-    monkeypatch.setattr(Connection, "run", loses)
+    monkeypatch.setattr(Connection, "commit", loses)
     return commits
 
 
@@ -456,12 +453,11 @@ async def test_one_that_is_stopped_inside_a_transaction_locks_nobody_out(
 ) -> None:
     """The server ends the transaction; the call is made again."""
     monkeypatch.setattr(settings, "LENT", settings.LENT.replace("5000", "300"))
-    run, freed = Connection.run, trio.Event()
+    commit, freed = Connection.commit, trio.Event()
 
-    async def stops(self: Connection, statement: str, *parameters: Any) -> Any:
-        if statement == "COMMIT":
-            await freed.wait()
-        return await run(self, statement, *parameters)
+    async def stops(self: Connection, *channels: str) -> None:
+        await freed.wait()
+        await commit(self, *channels)
 
     def lock() -> None:
         with psycopg.connect(url) as other:
@@ -473,7 +469,7 @@ async def test_one_that_is_stopped_inside_a_transaction_locks_nobody_out(
         trio.open_nursery() as nursery,
     ):
         await sdk.checkpoint("a")
-        monkeypatch.setattr(Connection, "run", stops)
+        monkeypatch.setattr(Connection, "commit", stops)
         nursery.start_soon(sdk.record_retry_attempt, "a", 1, "why")
         while idle_pids(backend):
             await trio.sleep(0.01)

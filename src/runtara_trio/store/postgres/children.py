@@ -72,7 +72,7 @@ class PostgresChildren(PostgresRuns):
         return {instance: row for instance, row in locked.items() if row is not None}
 
     async def lock_runs(self, instance_ids: Iterable[str]) -> None:
-        await self._run(
+        self._later(
             "SELECT 1 FROM runtara_trio_runs WHERE instance_id = ANY ($1::text[])"
             " ORDER BY instance_id FOR NO KEY UPDATE",
             sorted(set(instance_ids)),
@@ -120,7 +120,7 @@ class PostgresChildren(PostgresRuns):
         return [instance for (instance,) in found]
 
     async def mark_by_parent(self, instance_id: str, block: str) -> None:
-        await self._run(
+        self._later(
             "UPDATE runtara_trio_runs SET by_parent = true WHERE instance_id IN (SELECT instance_id"
             " FROM runtara_trio_runs WHERE parent_id = $1 AND block = $2 AND ended IS NULL"
             " ORDER BY instance_id FOR NO KEY UPDATE)",
@@ -129,11 +129,11 @@ class PostgresChildren(PostgresRuns):
         )
 
     async def cancel_many(self, told: Sequence[str], ended: Sequence[str]) -> None:
-        await self._run(_CANCEL, list(told), list(ended))
+        self._later(_CANCEL, list(told), list(ended))
         self.announces = self.announces or bool(told)
         await self.place_runs([(one, Placing(state=RunState.ENDED)) for one in ended])
 
     async def run_again(self, instance_ids: Sequence[str]) -> None:
-        await self._run(_AGAIN, list(instance_ids))
+        self._later(_AGAIN, list(instance_ids))
         placing = Placing(state=RunState.READY, anew=True, forgives=True)
         await self.place_runs([(one, placing) for one in instance_ids])

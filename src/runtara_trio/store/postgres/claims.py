@@ -198,6 +198,10 @@ class PostgresClaims:
     async def _run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return await self._connection.run(statement, *parameters)
 
+    def _later(self, statement: str, *parameters: Any) -> None:
+        """One whose rows nobody needs: it goes out with the next."""
+        self._connection.later(statement, *parameters)
+
     # ---- starting
 
     async def insert_runs(
@@ -225,7 +229,7 @@ class PostgresClaims:
             self.runs_changed = True
             await self._insert_attributes([run for run in runs if run.instance_id in new])
         if new and parent is not None:
-            await self._run(
+            self._later(
                 "UPDATE runtara_trio_runs SET children = children + $2::bigint"
                 " WHERE instance_id = $1",
                 parent.instance_id,
@@ -259,7 +263,7 @@ class PostgresClaims:
             for name, value in run.attributes.items()
         ]
         if values:
-            await self._run(
+            self._later(
                 "INSERT INTO runtara_trio_attributes (instance_id, name, value)"
                 " SELECT * FROM unnest($1::text[], $2::text[], $3::text[])",
                 *(list(column) for column in zip(*values, strict=True)),
@@ -346,13 +350,11 @@ class PostgresClaims:
 
     async def lock_ready(self, instance_ids: Sequence[str], *, suspect: bool) -> list[Ready]:
         state = RunState.SUSPECT if suspect else RunState.READY
-        locked = await self._run(_LOCK_READY, sorted(instance_ids), state.value)
-        if not locked:
-            return []
-        found = {
-            row[0]: ready_of(row[0], row[1:])
-            for row in await self._run(_READ_READY, [instance for (instance,) in locked])
-        }
+        ids = sorted(instance_ids)
+        locked, read = await self._connection.run_all(
+            (_LOCK_READY, (ids, state.value)), (_READ_READY, (ids,))
+        )
+        found = {row[0]: ready_of(row[0], row[1:]) for row in read if row[:1] in locked}
         return [found[instance] for instance in instance_ids if instance in found]
 
     async def take_runs(

@@ -2,19 +2,18 @@
 
 libpq does the protocol, psycopg's generators say what to wait for; no thread and no asyncio
 takes part in a call.
-Parameters and results are binary; the few types that the store uses are packed here.
+What can go in one round trip does: statements whose rows nobody needs wait for the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
-import struct
 import weakref
-from collections.abc import Generator, Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NoReturn
 
 import psycopg
 import trio
@@ -22,13 +21,8 @@ from psycopg import errors as pg_errors
 from psycopg import generators, pq
 from psycopg.waiting import Ready, Wait
 
-BOOL, BYTEA, INT8, TEXT, BYTEAS, INT8S, TEXTS, TIMES = 16, 17, 20, 25, 1001, 1016, 1009, 1184
-"""Object ids of the types."""
-
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_INT8 = struct.Struct("!q")
-_INTEGERS = {20: _INT8, 21: struct.Struct("!h"), 23: struct.Struct("!i")}
-_LENGTH = struct.Struct("!i")
+from . import limits
+from .packing import Parameter, Row, packed, rows, type_of
 
 STALE = ("0A000", "26000")
 """SQLSTATEs of a statement that was prepared for what the database was, or on another server."""
@@ -50,8 +44,7 @@ def told_apart(error: psycopg.Error, pgconn: pq.abc.PGconn) -> psycopg.Error:
     return error
 
 
-Parameter = None | str | bytes | int | list[str] | list[bytes] | list[int]
-Row = tuple[Any, ...]
+Statement = tuple[str, tuple[Parameter, ...]]
 
 
 _open: weakref.WeakSet[pq.abc.PGconn] = weakref.WeakSet()
@@ -78,6 +71,8 @@ class Connection:
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         self._pgconn = pgconn
         self._prepared: dict[str, bytes] = {}
+        self._names = (f"s{number}".encode() for number in itertools.count())
+        self._later: list[Statement] = []
         self.notifications: list[bytes] = []
         self.broken = False
         keep_from_children(pgconn)
@@ -95,21 +90,67 @@ class Connection:
         Cancelled on its way, the connection is given up: nobody knows what it is about.
 
         Raises:
+          psycopg.Error: as the server says, of this one or of those that go with it.
+        """
+        return (await self.run_all((statement, parameters)))[-1]
+
+    async def run_all(self, *statements: Statement) -> list[list[Row]]:
+        """Run several in one round trip; one that fails ends it. The rows of each."""
+        sent = [*self._later, *statements]
+        self._later.clear()
+        with self._broken_if_cut():
+            if len(sent) == 1 and sent[0][0] in self._prepared:
+                self._send(*sent[0])
+                results = await _drive(generators.execute(self._pgconn), self.socket)
+                failed = self._failure(results)
+            else:
+                with self._in_pipeline():
+                    results, failed = await self._received(self._send_off(sent))
+        if failed is not None:
+            self._raise(failed)
+        return [rows(result) for result in results[-len(statements) :]]
+
+    def later(self, statement: str, *parameters: Parameter) -> None:
+        """Run a statement, whose rows nobody needs, with the next one: that is a round trip less.
+        Where the server refuses it, the next one raises."""
+        self._later.append((statement, parameters))
+
+    def begin(self) -> None:
+        """Begin a transaction with the next statement."""
+        self.later("BEGIN")
+
+    async def commit(self, *channels: str) -> None:
+        """Commit, and tell those who listen. Where that fails, the transaction is over as well.
+
+        A server whose queue of notifications is full refuses these, or one of them takes too long:
+        what was committed is found by the poll of those who listen.
+
+        Raises:
           psycopg.Error: as the server says.
         """
-        with self._broken_if_cut():
-            name = self._prepared.get(statement)
-            if name is None:
-                name = f"s{len(self._prepared)}".encode()
-                types = [_type_of(one) for one in parameters]
-                self._pgconn.send_prepare(name, statement.encode(), types)
-                self._check(await self._results())
-                self._prepared[statement] = name
-            values = [_packed(one) for one in parameters]
-            self._pgconn.send_query_prepared(name, values, [1] * len(values), 1)
-            results = await self._results()
-        self._check(results)
-        return _rows(results[-1])
+        if self._later == [("BEGIN", ())]:
+            self._later.clear()
+            return
+        sent = [*self._later, ("COMMIT", ())]
+        self._later.clear()
+        notes: list[Statement] = [(f"SELECT pg_notify('{one}', '')", ()) for one in channels]
+        with self._broken_if_cut(), self._in_pipeline():
+            segments = [self._send_off(one) for one in (sent, *([note] for note in notes))]
+            _, failed = await self._received(segments[0])
+            with trio.move_on_after(limits.RETRY, shield=True) as waiting:
+                for segment in segments[1:]:
+                    await self._received(segment)
+        if waiting.cancelled_caught:
+            self.close()
+        if failed is not None:
+            await self.roll_back()
+            self._raise(failed)
+
+    async def roll_back(self) -> None:
+        """End a transaction that may have begun."""
+        self._later.clear()
+        if not self.broken and self._pgconn.transaction_status != pq.TransactionStatus.IDLE:
+            await self.run("ROLLBACK")
 
     def is_alive(self) -> bool:
         """Whether a connection that nobody uses is open still, as far as is known here. What the
@@ -125,17 +166,16 @@ class Connection:
 
     async def script(self, statements: str) -> None:
         """Run statements without parameters, in one transaction of their own."""
-        with self._broken_if_cut():
-            self._pgconn.send_query(statements.encode())
-            results = await self._results()
-        self._check(results)
+        await self.value(statements)
 
     async def value(self, statements: str) -> str:
         """The first value that statements without parameters bring, unprepared; empty: no value."""
         with self._broken_if_cut():
             self._pgconn.send_query(statements.encode())
-            results = await self._results()
-        self._check(results)
+            results = await _drive(generators.execute(self._pgconn), self.socket)
+            failed = self._failure(results)
+        if failed is not None:
+            self._raise(failed)
         last = results[-1]
         return (last.get_value(0, 0) or b"").decode() if last.ntuples else ""
 
@@ -181,25 +221,73 @@ class Connection:
         self.broken = True
         self._pgconn.finish()
 
-    async def _results(self) -> list[pq.abc.PGresult]:
-        results: list[pq.abc.PGresult] = await _drive(
-            generators.execute(self._pgconn), self._pgconn.socket
-        )
-        return results
+    # ---- one round trip
 
-    def _check(self, results: list[pq.abc.PGresult]) -> None:
+    @contextlib.contextmanager
+    def _in_pipeline(self) -> Iterator[None]:
+        self._pgconn.enter_pipeline_mode()
+        yield
+        if self._pgconn.status == pq.ConnStatus.OK:
+            self._pgconn.exit_pipeline_mode()
+
+    def _send(self, statement: str, parameters: Sequence[Parameter]) -> None:
+        values = [packed(one) for one in parameters]
+        name = self._prepared[statement]
+        self._pgconn.send_query_prepared(name, values, [1] * len(values), 1)
+
+    def _send_off(self, statements: Sequence[Statement]) -> list[str | None]:
+        """All at once, each prepared at its first use. For each result that will come: the
+        statement that it prepares, or None."""
+        sent: list[str | None] = []
+        for statement, parameters in statements:
+            if statement not in self._prepared:
+                name = self._prepared[statement] = next(self._names)
+                types = [type_of(one) for one in parameters]
+                self._pgconn.send_prepare(name, statement.encode(), types)
+                sent.append(statement)
+            self._send(statement, parameters)
+            sent.append(None)
+        self._pgconn.pipeline_sync()
+        return sent
+
+    async def _received(
+        self, sent: Sequence[str | None]
+    ) -> tuple[list[pq.abc.PGresult], psycopg.Error | None]:
+        """The results of what was sent off at once, or why they are not all."""
+        await _drive(generators.send(self._pgconn), self.socket)
+        found: list[pq.abc.PGresult] = []
+        failed: psycopg.Error | None = None
+        to_come = iter(sent)
+        while self._pgconn.status == pq.ConnStatus.OK:
+            results = await _drive(generators.fetch_many(self._pgconn), self.socket)
+            if results and results[0].status == pq.ExecStatus.PIPELINE_SYNC:
+                break
+            failed = failed or self._failure(results)
+            prepares = next(to_come, None)  # behind them all comes what a commit by itself says
+            if prepares is None:
+                found += results[-1:]
+            elif failed is not None:
+                self._prepared.pop(prepares, None)
+        return found, failed
+
+    def _failure(self, results: Sequence[pq.abc.PGresult]) -> psycopg.Error | None:
         for result in results:
-            if result.status not in (
-                pq.ExecStatus.TUPLES_OK,
-                pq.ExecStatus.COMMAND_OK,
-                pq.ExecStatus.EMPTY_QUERY,
-            ):
-                error = told_apart(pg_errors.error_from_result(result), self._pgconn)
-                if isinstance(error, ReadOnlySession):
-                    raise error
-                if error.sqlstate in (READ_ONLY, *STALE):
-                    self.close()  # another one is of the primary, or as new as the tables
-                raise error
+            if result.status not in _GOOD:
+                return told_apart(pg_errors.error_from_result(result), self._pgconn)
+        return None
+
+    def _raise(self, failed: psycopg.Error) -> NoReturn:
+        if not isinstance(failed, ReadOnlySession) and failed.sqlstate in (READ_ONLY, *STALE):
+            self.close()  # another one is of the primary, or as new as the tables
+        raise failed
+
+
+_GOOD = (
+    pq.ExecStatus.TUPLES_OK,
+    pq.ExecStatus.COMMAND_OK,
+    pq.ExecStatus.EMPTY_QUERY,
+    pq.ExecStatus.PIPELINE_ABORTED,  # what stands before it has failed
+)
 
 
 async def _drive(generator: Generator[Wait, Ready, Any], descriptor: int) -> Any:
@@ -229,70 +317,3 @@ async def wait_until_ready(descriptor: int, wait: Wait) -> Ready:
         nursery.start_soon(when, trio.lowlevel.wait_readable, Ready.R, nursery.cancel_scope)
         nursery.start_soon(when, trio.lowlevel.wait_writable, Ready.W, nursery.cancel_scope)
     return Ready.RW if len(ready) == 2 else ready[0]
-
-
-# ---- binary parameters and results
-
-
-def _type_of(value: Parameter) -> int:
-    if isinstance(value, list):
-        if not value or isinstance(value[0], str):
-            return TEXTS
-        return BYTEAS if isinstance(value[0], bytes) else INT8S
-    if isinstance(value, bytes):
-        return BYTEA
-    return INT8 if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _packed(value: Parameter) -> bytes | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, list):
-        return _packed_list(value)
-    return _INT8.pack(value)
-
-
-def _packed_list(values: list[Any]) -> bytes:
-    element = {TEXTS: TEXT, BYTEAS: BYTEA, INT8S: INT8}[_type_of(values)]
-    parts = [struct.pack("!iiiii", 1, 0, element, len(values), 1)]
-    for value in values:
-        data = _packed(value) or b""
-        parts += (_LENGTH.pack(len(data)), data)
-    return b"".join(parts)
-
-
-def _rows(result: pq.abc.PGresult) -> list[Row]:
-    columns = range(result.nfields)
-    loads = [_LOADS.get(result.ftype(column), _text) for column in columns]
-    get = result.get_value
-    return [
-        tuple(
-            [
-                None if (data := get(row, column)) is None else loads[column](data)
-                for column in columns
-            ]
-        )
-        for row in range(result.ntuples)
-    ]
-
-
-def _text(data: bytes) -> str:
-    return data.decode()
-
-
-def _time(data: bytes) -> datetime:
-    with contextlib.suppress(OverflowError):
-        return _EPOCH + timedelta(microseconds=_INT8.unpack(data)[0])
-    return datetime.max.replace(tzinfo=UTC)
-
-
-_LOADS: dict[int, Any] = {
-    BOOL: lambda data: data == b"\1",
-    BYTEA: bytes,
-    TIMES: _time,
-    **{kind: lambda data, form=form: form.unpack(data)[0] for kind, form in _INTEGERS.items()},
-}

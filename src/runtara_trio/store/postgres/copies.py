@@ -42,7 +42,7 @@ class PostgresCopies(PostgresSignals):
     async def set_attributes(
         self, instance_id: str, attributes: Mapping[str, str | int | float | bool]
     ) -> int:
-        await self._run(
+        self._later(
             "INSERT INTO runtara_trio_attributes (instance_id, name, value)"
             " SELECT $1, * FROM unnest($2::text[], $3::text[])"
             " ON CONFLICT (instance_id, name) DO UPDATE SET value = excluded.value",
@@ -69,6 +69,6 @@ class PostgresCopies(PostgresSignals):
             if found is None:
                 return False
             last = int(found)
-        await self._run(_COPY, instance_id, new_id, input, last, deadline_id(WORKFLOW_TIMEOUT))
+        self._later(_COPY, instance_id, new_id, input, last, deadline_id(WORKFLOW_TIMEOUT))
         self.runs_changed = True
         return True

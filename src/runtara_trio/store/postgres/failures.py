@@ -22,6 +22,12 @@ def is_lost(exc: BaseException) -> bool:
     return isinstance(exc, (psycopg.OperationalError, OSError, trio.TooSlowError))
 
 
+def is_unsure(exc: BaseException) -> bool:
+    """Whether a commit that failed so may have been made: the server did not refuse it."""
+    refused = isinstance(exc, psycopg.Error) and exc.sqlstate in (*STALE, READ_ONLY)
+    return is_lost(exc) and not refused
+
+
 def may_pass(exc: BaseException) -> bool:
     """Whether a connection that failed so may succeed in a while."""
     if isinstance(exc, psycopg.Error) and exc.sqlstate is not None:

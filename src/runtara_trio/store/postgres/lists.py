@@ -58,7 +58,7 @@ async def page(
     each = " UNION ALL ".join(f"({part}{order})" for part in _parts(message, wanted))
     if not each:
         return [], None
-    await connection.run(reading.PLAN_FOR_VALUES)
+    connection.later(reading.PLAN_FOR_VALUES)
     found = await reading.listed_in(
         connection, f"SELECT instance_id FROM ({each}) AS each{order}", wanted.values, runs=runs
     )
@@ -78,7 +78,7 @@ async def count(
     each = " UNION ALL ".join(_parts(message, wanted))
     if not each:
         return 0
-    await connection.run(reading.PLAN_FOR_VALUES)
+    connection.later(reading.PLAN_FOR_VALUES)
     ((number,),) = await connection.run(f"SELECT count(*) FROM ({each}) AS each", *wanted.values)
     return int(number)
 

@@ -35,10 +35,10 @@ DELETE FROM runtara_trio_leases l USING input WHERE l.instance_id = input.instan
 """
 
 
-async def record(connection: Connection, ends: Sequence[End]) -> None:
+def record(connection: Connection, ends: Sequence[End]) -> None:
     """Write outcomes, of each instance one."""
     columns = zip(*(_end(end) for end in ends), strict=True)
-    await connection.run(_RECORD, *(list(column) for column in columns))
+    connection.later(_RECORD, *(list(column) for column in columns))
 
 
 def _end(end: End) -> tuple[Any, ...]:

@@ -93,7 +93,7 @@ class PostgresQueues(PostgresChildren):
         return count, None if left_us is None else int(left_us) // 1000 + 1
 
     async def note_begins(self, queues: Sequence[str]) -> None:
-        await self._run(
+        self._later(
             f"INSERT INTO runtara_trio_begins SELECT q, {NOW_US} FROM unnest($1::text[]) AS q",
             list(queues),
         )
@@ -110,7 +110,7 @@ class PostgresQueues(PostgresChildren):
         return {Lane(queue, tenant, key): count for queue, tenant, key, count in found}
 
     async def put_behind(self, lane: Lane) -> None:
-        await self._run(_PUT_BEHIND, lane.queue, lane.tenant_id, lane.key)
+        self._later(_PUT_BEHIND, lane.queue, lane.tenant_id, lane.key)
 
     async def free_turns(self, instance_ids: Sequence[str]) -> list[Lane]:
         freed = [Lane(*row) for row in await self._run(_FREE, sorted(instance_ids))]
@@ -141,7 +141,7 @@ class PostgresQueues(PostgresChildren):
         return dict(found)
 
     async def want_places(self, instance_ids: Sequence[str]) -> None:
-        await self._run(
+        self._later(
             "UPDATE runtara_trio_runs SET wants = true WHERE instance_id = ANY ($1::text[])",
             list(instance_ids),
         )
@@ -149,15 +149,15 @@ class PostgresQueues(PostgresChildren):
     async def set_queues(self, queues: Sequence[Queue]) -> None:
         names = [queue.name for queue in queues]
         # A claim that read the queues before this has ended then: its runs are seen below.
-        await self._run("LOCK TABLE runtara_trio_queues IN EXCLUSIVE MODE")
-        await self._run(
+        self._later("LOCK TABLE runtara_trio_queues IN EXCLUSIVE MODE")
+        self._later(
             "INSERT INTO runtara_trio_queues (name, info)"
             " SELECT * FROM unnest($1::text[], $2::text[]) AS t (name, info) ORDER BY name"
             " ON CONFLICT (name) DO UPDATE SET info = excluded.info",
             names,
             [msgspec.json.encode(queue).decode() for queue in queues],
         )
-        await self._run(  # who holds a place was not noted while there was no limit
+        self._later(  # who holds a place was not noted while there was no limit
             "UPDATE runtara_trio_runs SET place = true WHERE instance_id IN (SELECT r.instance_id"
             " FROM runtara_trio_leases l JOIN runtara_trio_runs r USING (instance_id)"
             " WHERE r.state = 'running' AND NOT r.waits AND r.queue = ANY ($1::text[])"
@@ -165,7 +165,7 @@ class PostgresQueues(PostgresChildren):
             " FOR NO KEY UPDATE OF r SKIP LOCKED)",
             names,
         )
-        await self._run(
+        self._later(
             "UPDATE runtara_trio_runs SET state = 'ready' WHERE instance_id IN (SELECT instance_id"
             " FROM runtara_trio_runs WHERE state = 'behind' AND queue = ANY ($1::text[])"
             " FOR NO KEY UPDATE SKIP LOCKED)",
@@ -174,7 +174,7 @@ class PostgresQueues(PostgresChildren):
         self.runs_changed = True
 
     async def pause_queue(self, name: str, *, paused: bool) -> None:
-        await self._run(
+        self._later(
             "INSERT INTO runtara_trio_queues (name, info, paused) VALUES ($1, $2, $3::bigint = 1)"
             " ON CONFLICT (name) DO UPDATE SET paused = excluded.paused",
             name,

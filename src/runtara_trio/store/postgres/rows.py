@@ -47,7 +47,6 @@ async def lock(
     ``runs``: the tables of workflows are there.
     """
     ids = sorted(instance_ids)
-    found: dict[str, Row] = {}
-    if await connection.run(_LOCK, ids):
-        found = {row[0]: row_of(*row[1:]) for row in await connection.run(_READ[runs], ids)}
+    connection.later(_LOCK, ids)
+    found = {row[0]: row_of(*row[1:]) for row in await connection.run(_READ[runs], ids)}
     return {one: found.get(one) for one in ids}

@@ -114,7 +114,7 @@ class PostgresRuns(PostgresClaims):
         if not placings:
             return
         columns = zip(*(_placed(instance, one) for instance, one in placings), strict=True)
-        await self._run(_PLACE, *(list(column) for column in columns))
+        self._later(_PLACE, *(list(column) for column in columns))
         self.runs_changed = True
 
     # ---- recovering
@@ -125,7 +125,7 @@ class PostgresRuns(PostgresClaims):
     async def recover(
         self, orphans: Sequence[tuple[Orphan, RunState, int]], reasons: dict[str, str]
     ) -> None:
-        await self._run(
+        self._later(
             _RECOVER,
             [orphan.instance_id for orphan, _, _ in orphans],
             [state.value for _, state, _ in orphans],
@@ -173,7 +173,7 @@ class PostgresRuns(PostgresClaims):
     async def announce(self, info: WorkerInfo) -> None:
         assert self._owner.name is not None
         whole = msgspec.structs.replace(info, owner=self._owner.name, holder=self._owner.who)
-        await self._run(
+        self._later(
             "WITH gone AS (DELETE FROM runtara_trio_workers WHERE owner NOT IN"
             " (SELECT owner FROM runtara_trio_owners))"
             " INSERT INTO runtara_trio_workers (owner, name, info) VALUES ($1, $2, $3)"
@@ -184,7 +184,7 @@ class PostgresRuns(PostgresClaims):
         )
 
     async def retire(self, name: str) -> None:
-        await self._run(
+        self._later(
             "DELETE FROM runtara_trio_workers WHERE owner = $1 AND name = $2",
             self._owner.name,
             name,

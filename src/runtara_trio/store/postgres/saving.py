@@ -14,7 +14,8 @@ from ...ids import signal_id
 from ...messages import Checkpoint, CheckpointReply, GetCheckpoint, StoredState
 from ..answers import rules
 from ..values import signal_of
-from .connection import Connection, Row
+from .connection import Connection
+from .packing import Row
 
 _SAVE = """
 WITH input AS (

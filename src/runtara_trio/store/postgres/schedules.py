@@ -18,7 +18,7 @@ class PostgresSchedules(PostgresCopies):
         return msgspec.json.decode(found[0][0], type=ScheduleInfo) if found else None
 
     async def write_schedule(self, schedule: ScheduleInfo) -> None:
-        await self._run(
+        self._later(
             "INSERT INTO runtara_trio_schedules (name, info) VALUES ($1, $2)"
             " ON CONFLICT (name) DO UPDATE SET info = excluded.info",
             schedule.name,

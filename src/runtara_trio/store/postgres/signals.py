@@ -21,7 +21,7 @@ class PostgresSignals(PostgresQueues):
         return signal_of(*found[0]) if found else None
 
     async def put_signal(self, instance_id: str, signal: Signal) -> None:
-        await self._run(
+        self._later(
             "INSERT INTO pending_signals (instance_id, signal_type, payload)"
             " VALUES ($1, $2::text::signal_type, $3) ON CONFLICT (instance_id) DO UPDATE SET"
             " signal_type = excluded.signal_type, payload = excluded.payload,"
@@ -34,9 +34,9 @@ class PostgresSignals(PostgresQueues):
 
     async def drop_signal(self, instance_id: str, signal: Signal | None = None) -> None:
         if signal is None:
-            await self._run("DELETE FROM pending_signals WHERE instance_id = $1", instance_id)
+            self._later("DELETE FROM pending_signals WHERE instance_id = $1", instance_id)
         else:
-            await self._run(
+            self._later(
                 "DELETE FROM pending_signals WHERE instance_id = $1 AND signal_type::text = $2"
                 " AND COALESCE(payload, ''::bytea) = $3",
                 instance_id,
@@ -58,7 +58,7 @@ class PostgresSignals(PostgresQueues):
         return Custom(waiting, taken, refused)
 
     async def put_custom_signal(self, instance_id: str, checkpoint_id: str, payload: bytes) -> None:
-        await self._run(
+        self._later(
             "INSERT INTO pending_checkpoint_signals (instance_id, checkpoint_id, payload)"
             " VALUES ($1, $2, $3) ON CONFLICT (instance_id, checkpoint_id) DO UPDATE"
             " SET payload = excluded.payload, created_at = now()",

@@ -23,6 +23,9 @@ class _Runs(PostgresClaims):
         self._cursor.execute(statement, parameters)
         return self._cursor.fetchall() if self._cursor.description is not None else []
 
+    def _later(self, statement: str, *parameters: Any) -> None:
+        self._cursor.execute(statement, parameters)
+
 
 def start(connection: psycopg.Connection[Any], tenant_id: str, run: NewRun) -> Existing | None:
     """Make a run; it exists if and only if the transaction commits. What had the id, or None.

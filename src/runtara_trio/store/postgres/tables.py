@@ -6,7 +6,6 @@ Times are the server's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from ...ids import retry_id
 from ...messages import (
@@ -26,6 +25,7 @@ from .liveness import ALIVE, LIVING, LOCKED, Liveness
 from .owner import Owner
 from .schedules import PostgresSchedules
 from .schema import NEXT_EPOCH, from_ms
+from .watch import CHANNEL, NEWS
 
 
 class PostgresTables(PostgresSchedules):
@@ -51,7 +51,7 @@ class PostgresTables(PostgresSchedules):
         self.version = version
         self.again = again
         self.announces = False
-        """Once it has committed, those who listen for signals are told."""
+        """Whether those who listen for signals are to be told."""
         self.runs_changed = False
         self.child_ends: list[ChildEnd] = []
         self.turns_freed: list[str] = []
@@ -65,8 +65,11 @@ class PostgresTables(PostgresSchedules):
         self._locked: dict[str, Row | None] = {}
         self._ends: list[End] = []
 
-    async def _run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return await self._connection.run(statement, *parameters)
+    @property
+    def channels(self) -> list[str]:
+        """On which to tell that it has committed."""
+        announced = ((CHANNEL, self.announces), (NEWS, self.runs_changed))
+        return [channel for channel, changed in announced if changed]
 
     # ---- a transaction of many messages
 
@@ -80,7 +83,7 @@ class PostgresTables(PostgresSchedules):
             if self.child_ends or any(end.has_children for end in self._ends):
                 parents = [end.parent_id for end in self.child_ends]
                 await self.lock_runs([*(end.instance_id for end in self._ends), *parents])
-            await outcomes.record(self._connection, self._ends)
+            outcomes.record(self._connection, self._ends)
             await self.place_runs(
                 [(end.instance_id, end.run) for end in self._ends if end.run is not None]
             )
@@ -109,7 +112,7 @@ class PostgresTables(PostgresSchedules):
     async def set_running(
         self, instance_id: str, checkpoint_id: str | None, *, wakes: bool
     ) -> None:
-        await self._run(
+        self._later(
             "WITH started AS (UPDATE instances SET status = 'running', started_at = now(),"
             " sleep_until = CASE WHEN $3::bigint = 1 THEN NULL ELSE sleep_until END"
             " WHERE instance_id = $1 RETURNING instance_id, started_at),"
@@ -123,19 +126,17 @@ class PostgresTables(PostgresSchedules):
         )
 
     async def set_suspended(self, instance_id: str) -> None:
-        await self._run(
-            "UPDATE instances SET status = 'suspended' WHERE instance_id = $1", instance_id
-        )
+        self._later("UPDATE instances SET status = 'suspended' WHERE instance_id = $1", instance_id)
 
     async def set_cancelled(self, instance_id: str) -> None:
-        await self._run(
+        self._later(
             "UPDATE instances SET status = 'cancelled', finished_at = now(), sleep_until = NULL"
             " WHERE instance_id = $1",
             instance_id,
         )
 
     async def set_sleep(self, instance_id: str, checkpoint_id: str, wake_at_ms: int) -> None:
-        await self._run(
+        self._later(
             "UPDATE instances SET checkpoint_id = $2, sleep_until = $3::text::timestamptz"
             " WHERE instance_id = $1",
             instance_id,
@@ -147,7 +148,7 @@ class PostgresTables(PostgresSchedules):
         self._ends.append(end)
 
     async def clear_end(self, instance_id: str) -> None:
-        await self._run(
+        self._later(
             "WITH signal AS (DELETE FROM pending_signals WHERE instance_id = $1)"
             " UPDATE instances SET finished_at = NULL, output = NULL, error = NULL"
             " WHERE instance_id = $1",
@@ -205,10 +206,10 @@ class PostgresTables(PostgresSchedules):
             self.leased.append((instance_id, None))
 
     async def drop_lease(self, instance_id: str) -> None:
-        await self._run("DELETE FROM runtara_trio_leases WHERE instance_id = $1", instance_id)
+        self._later("DELETE FROM runtara_trio_leases WHERE instance_id = $1", instance_id)
 
     async def claim_start(self, instance_id: str) -> None:
-        await self._run(
+        self._later(
             "INSERT INTO runtara_trio_starts (instance_id, started_at)"
             " SELECT instance_id, COALESCE(started_at, now()) FROM instances"
             " WHERE instance_id = $1 ON CONFLICT (instance_id) DO UPDATE"
@@ -234,7 +235,7 @@ class PostgresTables(PostgresSchedules):
         return found[0][0] if found else None
 
     async def save(self, instance_id: str, *states: tuple[str, bytes]) -> None:
-        await self._run(
+        self._later(
             "INSERT INTO checkpoints (instance_id, checkpoint_id, state)"
             " SELECT $1, * FROM unnest($2::text[], $3::bytea[]) ON CONFLICT DO NOTHING",
             instance_id,
@@ -245,7 +246,7 @@ class PostgresTables(PostgresSchedules):
     async def save_attempt(
         self, instance_id: str, checkpoint_id: str, attempt: int, error: str | None
     ) -> None:
-        await self._run(
+        self._later(
             "INSERT INTO checkpoints (instance_id, checkpoint_id, state, is_retry_attempt,"
             " attempt_number, error_message) VALUES ($1, $2, $3, true, $4::bigint, $5)"
             " ON CONFLICT (instance_id, checkpoint_id) DO NOTHING",
@@ -266,7 +267,7 @@ class PostgresTables(PostgresSchedules):
         return [checkpoint_id for (checkpoint_id,) in found]
 
     async def remove(self, instance_id: str, checkpoint_ids: Iterable[str]) -> None:
-        await self._run(
+        self._later(
             "DELETE FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = ANY ($2::text[])",
             instance_id,
             list(checkpoint_ids),
@@ -280,7 +281,7 @@ class PostgresTables(PostgresSchedules):
     async def add_event(
         self, instance_id: str, kind: str, payload: bytes = b"", subtype: str | None = None
     ) -> None:
-        await self._run(
+        self._later(
             "INSERT INTO instance_events (instance_id, event_type, payload, subtype)"
             " VALUES ($1, $2::text::instance_event_type, $3, $4)",
             instance_id,

@@ -5,12 +5,10 @@ What was on its way when a connection was lost is sent again where that is safe.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import outcome
-import psycopg
 import trio
 
 from ...backend import dispatch
@@ -27,14 +25,13 @@ from ..answers import ANSWERS, set_off
 from ..tables import Doubtful
 from . import limits
 from .connection import Connection
-from .failures import is_lost
+from .failures import is_lost, is_unsure
 from .job import Job
 from .liveness import Liveness
 from .owner import Owner
 from .pool import Pool
 from .preparing import Preparing
 from .tables import PostgresTables
-from .watch import CHANNEL, NEWS
 
 OF_ONE_STATEMENT = (EndsSince, GetResults, LookForWork)
 """Questions that are asked all the time, each of one statement."""
@@ -109,20 +106,17 @@ class Transactions:
         if not self._preparing.has_runs:
             await self._preparing.find_runs(connection, make=False)
         tx = self._tables(connection, again=again)
-        await connection.run("BEGIN")
+        connection.begin()
         try:
             await tx.lock_ahead(message.instance_id for message in messages)
             answers = [await _captured(tx, message) for message in messages]
             await tx.flush()
             await set_off(tx)
         except BaseException:
-            if not connection.broken:
-                await connection.run("ROLLBACK")
+            await connection.roll_back()
             raise
-        await connection.run("COMMIT")
+        await connection.commit(*tx.channels)
         self._committed(tx)
-        if tx.runs_changed:
-            await _announce(connection, NEWS)
         return answers
 
     async def _in_transaction(self, message: Request[Any], *, again: bool) -> Any:
@@ -132,28 +126,23 @@ class Transactions:
             tx = self._tables(connection, again=again)
             try:
                 with trio.fail_after(limits.ANSWER):
-                    await connection.run("BEGIN")
+                    connection.begin()
                     reply = await dispatch(ANSWERS, tx, message)
                     await tx.flush()
                     await set_off(tx)
             except BaseException:
-                if not connection.broken:
-                    with trio.CancelScope(shield=True), trio.move_on_after(limits.RETRY):
-                        await connection.run("ROLLBACK")
+                with trio.CancelScope(shield=True), trio.move_on_after(limits.RETRY):
+                    await connection.roll_back()
                 raise
             try:
                 # A commit is not left half-way.
                 with trio.CancelScope(shield=True), trio.fail_after(limits.ANSWER):
-                    await connection.run("COMMIT")
+                    await connection.commit(*tx.channels)
             except Exception as exc:
-                if is_lost(exc):
+                if is_unsure(exc):
                     raise _Unsure from exc
                 raise
             self._committed(tx)
-            if tx.announces:
-                await _announce(connection, CHANNEL)
-            if tx.runs_changed:
-                await _announce(connection, NEWS)
             return reply
 
     def _tables(self, connection: Connection, *, again: bool = False) -> PostgresTables:
@@ -181,10 +170,3 @@ async def _captured(tx: PostgresTables, message: RecordOutcome) -> outcome.Outco
         return outcome.Value(await dispatch(ANSWERS, tx, message))
     except SdkError as exc:
         return outcome.Error(exc)
-
-
-async def _announce(connection: Connection, channel: str) -> None:
-    """Tell those who listen. A server whose queue is full refuses that; what was committed is
-    found by their poll."""
-    with contextlib.suppress(psycopg.Error), trio.move_on_after(limits.RETRY, shield=True):
-        await connection.run(f"SELECT pg_notify('{channel}', '')")

@@ -63,7 +63,7 @@ async def prune(
     """``runs``: the tables of workflows are there."""
     finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
     ended = "COALESCE(finished_at, started_at, created_at)"  # a core's cancel leaves it empty
-    await connection.run(PLAN_FOR_VALUES)
+    connection.later(PLAN_FOR_VALUES)
     removed = await connection.run(
         # Locked where it is looked at: one that is revived meanwhile is not removed.
         "DELETE FROM instances WHERE instance_id = ANY (ARRAY(SELECT instance_id FROM instances"

@@ -13,8 +13,9 @@ from ...backend import SignalBatch
 from ...types import Signal
 from ..values import signal_of
 from . import limits
-from .connection import Connection, Row
+from .connection import Connection
 from .owner import Owner
+from .packing import Row
 from .pool import Pool
 
 CHANNEL = "runtara_trio"
