@@ -81,8 +81,9 @@ def chaos(session: nox.Session) -> None:
     """Real processes killed, stopped and cut off: ``nox -s chaos -- SECONDS SEED``."""
     install(session, "test")
     seconds, seed = (*session.posargs, *("300", "18")[len(session.posargs) :])[:2]
-    env = {"CHAOS_SECONDS": seconds, "CHAOS_SEED": seed}
-    session.run("pytest", "-s", "-v", "tests/worker/test_chaos.py", env=env)
+    env = {"CHAOS_SECONDS": seconds, "CHAOS_SEED": seed, "KILLS": "200"}
+    places = ("tests/worker/test_chaos.py", "tests/quic/test_chaos.py", "tests/store/test_kills.py")
+    session.run("pytest", "-s", "-v", *places, env=env)
 
 
 @nox.session
@@ -233,6 +234,13 @@ def bench_workers(session: nox.Session) -> None:
         session.run("npm", "install", "--no-audit", "--prefix", str(place), package, external=True)
         restate = ["--restate", str(place / "node_modules/.bin/restate-server")]
     session.run("python", "-m", "bench.workers", *restate, *session.posargs)
+
+
+@nox.session
+def bench_scale(session: nox.Session) -> None:
+    """A million instances, and servers that are slow or far; writes docs/benchmarks-scale.md."""
+    install(session, "bench")
+    session.run("python", "-m", "bench.scale", *session.posargs)
 
 
 @nox.session
