@@ -13,11 +13,12 @@ import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
 
-from runtara_trio import RuntaraSdk, durable, open_runtara
+from runtara_trio import RuntaraSdk, SdkConfig, durable, open_runtara
 
 from .report import machine, table
 
@@ -65,6 +66,30 @@ async def ours(folder: Path, name: str, count: int, tasks: int, ends: bool = Tru
     return rate
 
 
+async def without(url: str, name: str, count: int, tasks: int, history: Any) -> float:
+    """Calls a second, with a history or without."""
+    config = SdkConfig(store=url, history=history)
+    async with open_runtara(config, instance_id=name, tenant_id="bench") as sdk:
+        return await work(sdk, count, tasks)
+
+
+def price(url: str, rounds: int = 5) -> dict[int, float]:
+    """What the history leaves of the rate: the median of rounds that take turns."""
+    ratios: dict[int, float] = {}
+    for tasks in (1, 16):
+        found = []
+        for number in range(rounds):
+            rates = {
+                history: trio.run(
+                    without, url, f"{tasks} {number} {history}", COUNTS[tasks], tasks, history
+                )
+                for history in (("none", "steps") if number % 2 else ("steps", "none"))
+            }
+            found.append(rates["steps"] / rates["none"])
+        ratios[tasks] = statistics.median(found)
+    return ratios
+
+
 def dbos(folder: Path, name: str, mode: str, count: int, tasks: int) -> float:
     """The same of DBOS, in a process of its own."""
     program = (sys.executable, "-m", "bench.dbos_steps")
@@ -96,7 +121,7 @@ def measure(folder: Path, number: int) -> list[Steps]:
     return found
 
 
-def page(rounds: list[list[Steps]]) -> str:
+def page(rounds: list[list[Steps]], prices: dict[str, dict[int, float]]) -> str:
     """``docs/benchmarks-steps.md``."""
     rows = []
     for same in zip(*rounds, strict=True):
@@ -122,6 +147,15 @@ def page(rounds: list[list[Steps]]) -> str:
         f"*Replayed* is a run that finds {REPLAYED:,} stored results; of DBOS, the recovery of "
         "as many steps.",
         table(("at once", "calls", "calls/s", "DBOS steps/s", "ratio"), rows),
+        'What is left of the rate with the [history](history.md), beside `history="none"`; '
+        "medians of five rounds:",
+        table(
+            ("at once", *prices),
+            [
+                (str(tasks), *(f"{ratios[tasks]:.2f}" for ratios in prices.values()))
+                for tasks in (1, 16)
+            ],
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -134,7 +168,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=place) as name:
             rounds.append(measure(Path(name).absolute(), number))
         print(rounds[-1], file=sys.stderr, flush=True)
-    text = page(rounds)
+    prices: dict[str, dict[int, float]] = {}
+    with tempfile.TemporaryDirectory(dir=place) as name:
+        prices["SQLite"] = price(f"sqlite:///{Path(name).absolute()}/price.db")
+    from tests.helpers.postgres import running_postgres
+
+    with running_postgres() as url:
+        prices["PostgreSQL"] = price(url)
+    text = page(rounds, prices)
     print(text)
     (Path(__file__).parent.parent / "docs" / "benchmarks-steps.md").write_text(text)
 

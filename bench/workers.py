@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -197,13 +197,9 @@ async def lateness(url: str, count: int, seconds: float) -> list[float]:
     """Seconds by which sleepers that are due one after the other wake too late."""
     async with open_client(url, tenant_id="bench") as client:
         begin = time.time() + 20
+        due = [begin + n * seconds / count for n in range(count)]
         handles = await client.start_many(
-            sleeper,
-            [
-                Start(args=(begin + n * seconds / count,), delay=begin + n * seconds / count - now)
-                for now in [time.time()]
-                for n in range(count)
-            ],
+            sleeper, [Start(args=(at,), at=datetime.fromtimestamp(at, UTC)) for at in due]
         )
         late: list[float] = []
 

@@ -69,6 +69,9 @@ from .types import (
     ScheduleInfo,
     Signal,
     SignalType,
+    StepInfo,
+    StepKind,
+    StepOutcome,
     WorkerInfo,
 )
 from .worker.opening import open_worker, run_worker
@@ -135,6 +138,9 @@ __all__ = [
     "SignalRefused",
     "SignalType",
     "Start",
+    "StepInfo",
+    "StepKind",
+    "StepOutcome",
     "StoreError",
     "SystemClock",
     "Unreachable",

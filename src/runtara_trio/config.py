@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -56,6 +56,10 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease_ms: int = 30_000
     """Milliseconds that a lease lives without renewal; renewed every third of it."""
 
+    history: Literal["steps", "none"] = "steps"
+    """What stores keep of the steps of an instance, beside their results: see
+    :meth:`Operator.steps`. A server keeps none."""
+
     clock: Clock | None = None
     """Where wall time is read; None: the system's clock, or Trio's MockClock in a test."""
 
@@ -73,6 +77,8 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
                 "skip_cert_verification must be True, False or None, "
                 f"not {self.skip_cert_verification!r}"
             )
+        if self.history not in ("steps", "none"):
+            raise ConfigError(f"history must be 'steps' or 'none', not {self.history!r}")
         for name, least in _MILLISECONDS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):

@@ -195,6 +195,8 @@ async def _serve(opening: _Opening) -> None:
     async with opening.opener(opening.patience) as backend, trio.open_nursery() as nursery:
         shared = SharedBackend(backend, config, clock, nursery, opening.patience)
         nursery.start_soon(keep_running, shared.watch)
+        if shared.steps.kept:
+            nursery.start_soon(keep_running, shared.steps.run)
         if config.heartbeat_interval_ms:
             nursery.start_soon(keep_running, shared.heartbeat)
             if not is_steady(clock):

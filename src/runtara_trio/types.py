@@ -135,6 +135,59 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """It waits for the end of children, while it is not loaded."""
 
 
+class StepKind(enum.StrEnum):
+    """What a step of an instance is."""
+
+    CALL = "call"
+    """Of a durable function."""
+    STEP = "step"
+    """An ``sdk.step`` with an id."""
+    SLEEP = "sleep"
+    SIGNAL = "signal"
+    """A wait for one."""
+    MESSAGE = "message"
+    """A wait for one."""
+    CHILD = "child"
+    DEADLINE = "deadline"
+    """The work under one."""
+    TRANSACTION = "transaction"
+    CHECKPOINT = "checkpoint"
+    """Of which only the end is known, as of all steps that 0.1 has saved."""
+
+
+class StepOutcome(enum.StrEnum):
+    """How a step ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    """Its run ended before it did, or a scope around it was cancelled."""
+    LOST = "lost"
+    """Its run's process died, or lost the instance to another."""
+
+
+class StepInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of an instance, in one run of it. Times are aware, in UTC."""
+
+    step: str
+    kind: StepKind
+    run: int
+    """The lease under which it ran; 0: not known."""
+    worker: str
+    """The name of the worker, or host and process; empty: not known."""
+    started_at: datetime | None
+    ended_at: datetime | None
+    """None: it runs, or its outcome says why not."""
+    outcome: StepOutcome | None
+    """None: it runs."""
+    attempts: tuple[tuple[datetime, str], ...] = ()
+    """When an attempt failed, and how."""
+    parent: str | None = None
+    """The step that it is inside of."""
+    summary: str | None = None
+    """What ``@durable(summary=...)`` says of the call."""
+
+
 class Rate(msgspec.Struct, frozen=True):
     """So many in any window of so many seconds: ``Rate(100, per=60.0)``."""
 
@@ -272,6 +325,9 @@ class InstanceDetails(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     unread_signals: tuple[str, ...] = ()
     """Checkpoint ids that a signal was sent to and that nobody has asked for yet."""
+    open_steps: tuple[StepInfo, ...] = ()
+    """What it does and what it waits for, oldest first; up to 100. A step is noted once it has
+    taken a second."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from . import queues, reading, running, schedules, serving, starting, steering, working
+from . import history, queues, reading, running, schedules, serving, starting, steering, working
 
 
 class _Commands(click.Group):
@@ -65,6 +65,8 @@ for command in (
     reading.show,
     reading.events,
     reading.checkpoints,
+    history.steps,
+    history.export,
     steering.signal,
     steering.send_command,
     steering.prune,

@@ -25,6 +25,8 @@ from ..types import (
     InstanceSummary,
     RunInfo,
     RunState,
+    StepInfo,
+    StepKind,
     WorkerInfo,
 )
 
@@ -116,12 +118,14 @@ def details_table(
 ) -> Table:
     """One instance, a line a fact."""
     one = details.summary
+    open_steps = [step for step in details.open_steps if step.outcome is None]
     return facts(
         ("instance", one.instance_id),
         ("tenant", one.tenant_id),
         ("status", status_text(one.status)),
         ("note", note(one, now, workers)),
         *(() if one.run is None else _run_facts(one.run)),
+        *(_doing(step, now) for step in open_steps),
         ("held by", details.holder),
         ("created", _moment(one.created_at, now)),
         ("started", _moment(one.started_at, now)),
@@ -133,6 +137,19 @@ def details_table(
         ("output", None if details.output is None else readable(details.output)),
         ("error", details.error),
     )
+
+
+_DOING = {
+    StepKind.SIGNAL: "waits for signal",
+    StepKind.MESSAGE: "waits for message",
+    StepKind.SLEEP: "sleeps in",
+}
+
+
+def _doing(step: StepInfo, now: datetime) -> tuple[str, str]:
+    """What an instance does in a step, as a person says it, and since when."""
+    since = "" if step.started_at is None else f" for {age(now, step.started_at)}"
+    return _DOING.get(step.kind, "does"), f"{step.step}{since}"
 
 
 def facts(*pairs: tuple[str, object]) -> Table:
@@ -339,6 +356,7 @@ def details_json(details: InstanceDetails) -> dict[str, Any]:
         "checkpoints": details.checkpoints,
         "events": details.events,
         "unread_signals": details.unread_signals,
+        "open_steps": msgspec.to_builtins(details.open_steps),
     }
 
 

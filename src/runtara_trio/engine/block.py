@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import trio
 
 from .. import logs
@@ -9,10 +12,11 @@ from ..errors import SdkError
 from ..ids import waited_for
 from ..messages import Register, Registered
 from ..tasks import InFlight
-from ..types import Outcome, Signal
+from ..types import Outcome, Signal, StepKind
 from .boundary import Boundary
 from .counts import Counts
 from .ending import Ending
+from .history import History
 from .inbox import Inbox
 from .names import Names
 from .past import Past
@@ -48,9 +52,11 @@ class Block(Watched):
         self.state = State(instance_id, tenant_id, self.signals, manual=manual)
         under_way = InFlight()
         self.inbox = Inbox(self.state, shared, under_way, final_timeout)
-        self.requests = Requests(self.state, shared, under_way, self.inbox)
+        self.history = History(self.state, shared)
+        self.requests = Requests(self.state, shared, under_way, self.inbox, self.history)
         self.ending = Ending(
-            self, self.state, shared, under_way, self.inbox, self.requests.past, final_timeout
+            *(self, self.state, shared, under_way, self.inbox),
+            *(self.requests.past, self.history, final_timeout),
         )
         self.uses = Uses()
         self.waits = Waits(self.signals)
@@ -75,6 +81,13 @@ class Block(Watched):
     def outcome(self) -> Outcome | None:
         """What it ended as; None before its end."""
         return self.ending.outcome
+
+    @asynccontextmanager
+    async def noted_step(self, checkpoint_id: str) -> AsyncIterator[None]:
+        """A step of the boundary, which is in the history."""
+        async with self.boundary.step(checkpoint_id):
+            with self.history.step(StepKind.STEP, checkpoint_id):
+                yield
 
     async def register(self, checkpoint_id: str | None, revive: bool) -> None:
         """Take the instance, and deliver what waited for it. Not interrupted half-way."""

@@ -12,6 +12,7 @@ from ..messages import Next, RecordOutcome
 from ..tasks import InFlight
 from ..types import InstanceStatus, Outcome, RunState, Signal, SignalType
 from . import deadlines
+from .history import History
 from .inbox import Inbox
 from .outcome import Facts, Verdict, decide, local_stop, manual_signal
 from .past import Past
@@ -46,6 +47,7 @@ class Ending:
         under_way: InFlight,
         inbox: Inbox,
         past: Past,
+        history: History,
         timeout: float,
     ) -> None:
         """``timeout``: seconds to record the outcome."""
@@ -55,6 +57,7 @@ class Ending:
         self._under_way = under_way
         self._inbox = inbox
         self._past = past
+        self._history = history
         self._timeout = timeout
         self._recorder = Recorder(state, shared, timeout)
         self.outcome: Outcome | None = None
@@ -100,6 +103,7 @@ class Ending:
             payload=payload,
             signal=signal or state.signals.pause,
             children=state.has_children,
+            steps=self._history.last(),
         )
         state.saying = status
         try:
@@ -165,7 +169,7 @@ class Ending:
             await self._inbox.holds.end()
 
     async def _recorded(self, error: BaseException | None, around_cancelled: bool) -> Outcome:
-        state = self._state
+        state, steps = self._state, self._history.last()
         while True:
             verdict = decide(self._facts(error, around_cancelled))
             if verdict.recorded is None:
@@ -179,6 +183,7 @@ class Ending:
                 unless_cancelled=verdict.outcome is not Outcome.CANCELLED and not state.manual,
                 next=self._next(verdict),
                 children=state.has_children,
+                steps=steps,
             )
             state.recording = True
             try:

@@ -10,7 +10,9 @@ import trio
 from ..errors import LeaseLost
 from ..messages import Checkpoint, CheckpointReply, ReplyT, Request
 from ..tasks import InFlight
+from ..types import StepOutcome
 from . import deadlines
+from .history import History, Open
 from .inbox import Inbox
 from .past import Past, leaves_trace
 from .services import SharedBackend
@@ -20,15 +22,21 @@ from .state import State
 class Requests:
     """The messages of one block."""
 
-    __slots__ = ("_inbox", "_shared", "_state", "_under_way", "past", "saved")
+    __slots__ = ("_history", "_inbox", "_shared", "_state", "_under_way", "past", "saved")
 
     def __init__(
-        self, state: State, shared: SharedBackend, under_way: InFlight, inbox: Inbox
+        self,
+        state: State,
+        shared: SharedBackend,
+        under_way: InFlight,
+        inbox: Inbox,
+        history: History,
     ) -> None:
         self._state = state
         self._shared = shared
         self._under_way = under_way
         self._inbox = inbox
+        self._history = history
         self.saved = 0
         """How many new checkpoints this run has saved."""
         self.past = Past(state.instance_id, self._send)
@@ -92,16 +100,32 @@ class Requests:
         finally:
             shield.deadline = trio.current_time() + self._state.signals.final_timeout
 
-    async def checkpoint(self, checkpoint_id: str, state: bytes) -> CheckpointReply:
-        """Save a state, or get the one that is there; signals in the answer are delivered."""
-        reply = await self.save(
-            Checkpoint(
-                instance_id=self._state.instance_id,
-                lease=self._state.lease_for_write(),
-                checkpoint_id=checkpoint_id,
-                state=state,
+    async def checkpoint(
+        self,
+        checkpoint_id: str,
+        state: bytes,
+        ends: Open | None = None,
+        outcome: StepOutcome = StepOutcome.DONE,
+    ) -> CheckpointReply:
+        """Save a state, or get the one that is there; signals in the answer are delivered.
+
+        ``ends``: the step that it ends, with this outcome.
+        """
+        lease = self._state.lease_for_write()
+        steps = self._history.take(ends, outcome)
+        try:
+            reply = await self.save(
+                Checkpoint(
+                    instance_id=self._state.instance_id,
+                    lease=lease,
+                    checkpoint_id=checkpoint_id,
+                    state=state,
+                    steps=steps,
+                )
             )
-        )
+        except BaseException:
+            self._history.put_back(steps)
+            raise
         self.saved += not reply.found
         self._inbox.deliver(reply.pending_signal, reply.version)
         return reply

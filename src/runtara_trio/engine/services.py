@@ -34,6 +34,7 @@ from ..messages import (
 from ..tasks import Answer, RepeatedEvent
 from ..types import Signal
 from .ends import EndsOfRuns
+from .noting import Noting
 
 T = TypeVar("T")
 
@@ -90,6 +91,8 @@ class SharedBackend:
         self.on_news: dict[Callable[[], object], None] = {}
         """What is called when runs may be ready, due or ended that were not."""
         self.ends = EndsOfRuns(self)
+        keeps = config.history != "none" and getattr(backend, "keeps_history", False)
+        self.steps = Noting(self.request, kept=keeps)
         self.closed = False
         self.schedules_changed = RepeatedEvent()
         """Set where a schedule is changed through this backend."""

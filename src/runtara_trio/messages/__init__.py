@@ -8,6 +8,7 @@ and batches overtake each other on the way, and an older version is stale.
 """
 
 from .base import Done, ReplyT, Request
+from .history import ListSteps, Noted, NoteSteps, StepNote, Steps
 from .instance import (
     AcknowledgeSignal,
     Checkpoint,
@@ -134,12 +135,15 @@ __all__ = [
     "ListInstances",
     "ListQueues",
     "ListSchedules",
+    "ListSteps",
     "ListWorkers",
     "LookForWork",
     "MarkRuns",
     "Marked",
     "NewRun",
     "Next",
+    "NoteSteps",
+    "Noted",
     "OutcomeReply",
     "PauseQueue",
     "PauseSchedule",
@@ -178,6 +182,8 @@ __all__ = [
     "StartRuns",
     "Started",
     "Starter",
+    "StepNote",
+    "Steps",
     "StopWaiting",
     "StoredState",
     "TakeLease",

@@ -26,6 +26,9 @@ class Request(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True):
     """Whether its answer is what a replay will find: a task that is cancelled meanwhile waits for
     it for a moment (``tasks.GRACE``)."""
 
+    durable: ClassVar[bool] = True
+    """Whether what it writes must be on the disk before it is answered."""
+
     @property
     def asked(self) -> str:
         """What was asked, as an error names it."""

@@ -17,6 +17,7 @@ from ..types import (
     Signal,
 )
 from .base import Done, Request
+from .history import StepNote
 
 # ---- an instance's life
 
@@ -98,6 +99,8 @@ class RecordOutcome(Request[OutcomeReply], frozen=True, kw_only=True):
     """Of a suspended run of a workflow. None: it waits for a resume."""
     children: bool = False
     """It may have children that have not ended."""
+    steps: tuple[StepNote, ...] = ()
+    """What is noted with it."""
 
     @property
     def concerns_children(self) -> bool:
@@ -232,6 +235,8 @@ class Checkpoint(Request[CheckpointReply], frozen=True, kw_only=True):
     lease: int
     checkpoint_id: str
     state: bytes
+    steps: tuple[StepNote, ...] = ()
+    """What is noted with it."""
 
 
 class Transact(Request[CheckpointReply], frozen=True, kw_only=True):

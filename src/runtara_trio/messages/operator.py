@@ -127,7 +127,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     created_after: datetime | None = None
     created_before: datetime | None = None
     waiting_for: str | None = None
-    """The signal that a run waits for, while it is not loaded."""
+    """The id of a signal."""
     no_live_worker: bool = False
     """Ready runs that no living worker takes."""
     parked: bool = False
@@ -137,7 +137,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def of_runs(self) -> bool:
         """Whether only what a client has started can be meant."""
-        runs = (self.workflow, self.version, self.queue, self.parent_id, self.waiting_for)
+        runs = (self.workflow, self.version, self.queue, self.parent_id)
         given = any(one is not None for one in runs)
         return given or self.no_live_worker or self.parked or bool(self.attributes)
 

@@ -16,9 +16,11 @@ from .. import logs
 from ..clock import Seconds
 from ..engine import deadlines
 from ..engine.block import Block
+from ..engine.history import Open
 from ..engine.past import MOST_INSIDE
 from ..errors import ConfigError
 from ..ids import check_text, inside_id, users_id
+from ..types import StepKind, StepOutcome
 from . import failing, retry
 from .asyncio_bridge import explained
 from .current import current_sdk
@@ -28,6 +30,7 @@ from .paths import below
 from .retry import Retry, RetryOn, RetryPolicy
 from .returning import Returns
 from .runtara_sdk import RuntaraSdk
+from .summary import Summary
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,6 +73,7 @@ def durable(
     raises: type[Exception] | Raises = (),
     timeout: Seconds | None = None,
     on_retry: Callable[[Retry], Any] | None = None,
+    summary: str | None = None,
 ) -> DurableDecorator: ...
 def durable(
     function: Callable[..., Any] | None = None,
@@ -86,6 +90,7 @@ def durable(
     raises: type[Exception] | Raises = (),
     timeout: Seconds | None = None,
     on_retry: Callable[[Retry], Any] | None = None,
+    summary: str | None = None,
 ) -> Any:
     """Make a function durable: its result is saved once, and handed out from then on.
 
@@ -117,6 +122,8 @@ def durable(
         their name, where they are loaded.
       timeout: seconds for one attempt, then ``trio.TooSlowError``. Not for sync functions.
       on_retry: called with a :class:`Retry` before each wait; it may be async.
+      summary: a format string over the arguments, for people who look at the instance's
+        history: it is stored as it is, up to 200 characters. None: no summary.
 
     Raises:
       ConfigError: an invalid argument, or a function that cannot be durable; of a call, a
@@ -161,6 +168,7 @@ def durable(
             Returns(f"the durable function {called}", function, dict(locals_)),
             how,
             check_raises(called, raises),
+            Summary(called, function, summary),
             "asyncio" if flavor == "asyncio" else "trio" if asynchronous else "thread",
         )
 
@@ -188,7 +196,10 @@ def _check_function(function: Any) -> None:
 class Durable:
     """One durable function."""
 
-    __slots__ = ("_flavor", "_function", "_how", "_keys", "_name", "_raises", "_returns")
+    __slots__ = (
+        *("_flavor", "_function", "_how", "_keys"),
+        *("_name", "_raises", "_returns", "_summary"),
+    )
 
     def __init__(
         self,
@@ -198,6 +209,7 @@ class Durable:
         returns: Returns,
         how: RetryPolicy,
         raises: Raises,
+        summary: Summary,
         flavor: Literal["trio", "asyncio", "thread"],
     ) -> None:
         self._name = name
@@ -206,6 +218,7 @@ class Durable:
         self._returns = returns
         self._how = how
         self._raises = raises
+        self._summary = summary
         self._flavor = flavor
 
     async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -249,31 +262,54 @@ class Durable:
         if stored is not None:
             return self._returns.decode(sdk._codec, checkpoint_id, stored)
         async with block.boundary.step(checkpoint_id, saves=True):
-            with block.past.inside() as inside:
-                attempt = functools.partial(self._attempt, sdk, checkpoint_id, args, kwargs)
-                try:
-                    value = await retry.run(block, self._how, self._name, checkpoint_id, attempt)
-                except Exception as exc:
-                    if not failing.is_final(exc):
-                        raise
-                    await self._save_inside(block, checkpoint_id, inside)
-                    await self._save_failure(sdk, block, checkpoint_id, exc)
-                    raise
-            data = self._returns.encode(sdk._codec, checkpoint_id, value)
-            result = self._returns.decode(sdk._codec, checkpoint_id, data)
-            await self._save_inside(block, checkpoint_id, inside)
-            reply = await block.requests.checkpoint(checkpoint_id, data)
+            summary = self._summary.of(args, kwargs)
+            with block.history.step(StepKind.CALL, checkpoint_id, summary) as step:
+                data = await self._run(sdk, block, checkpoint_id, args, kwargs, step)
+                result = self._returns.decode(sdk._codec, checkpoint_id, data)
+                reply = await block.requests.checkpoint(checkpoint_id, data, step)
             if reply.found:  # by another client of a core, which knows no leases
                 result = self._returns.decode(sdk._codec, checkpoint_id, reply.state)
         return result
 
+    async def _run(
+        self,
+        sdk: RuntaraSdk,
+        block: Block,
+        checkpoint_id: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        step: Open | None,
+    ) -> bytes:
+        """Call the function until it has a result, or has failed for good, which is saved."""
+        with block.past.inside() as inside:
+            attempt = functools.partial(self._attempt, sdk, checkpoint_id, args, kwargs)
+            try:
+                value = await retry.run(block, self._how, self._name, checkpoint_id, attempt, step)
+            except Exception as exc:
+                if not failing.is_final(exc):
+                    raise
+                await self._save_inside(block, checkpoint_id, inside)
+                await self._save_failure(sdk, block, checkpoint_id, exc, step)
+                raise
+        data = self._returns.encode(sdk._codec, checkpoint_id, value)
+        await self._save_inside(block, checkpoint_id, inside)
+        return data
+
     async def _save_failure(
-        self, sdk: RuntaraSdk, block: Block, checkpoint_id: str, error: Exception
+        self,
+        sdk: RuntaraSdk,
+        block: Block,
+        checkpoint_id: str,
+        error: Exception,
+        step: Open | None,
     ) -> None:
         """Save the final failure of a call: a replay must go the same way."""
         name = self._failure_of(checkpoint_id)
         data = failing.encoded(sdk._codec, name, error)
-        reply = await block.requests.checkpoint(block.past.failure_id(checkpoint_id), data)
+        if step is not None:
+            step.attempts.append((block.history.now(), retry.text_of(error)))
+        stored_as = block.past.failure_id(checkpoint_id)
+        reply = await block.requests.checkpoint(stored_as, data, step, StepOutcome.FAILED)
         block.past.failed(checkpoint_id)
         if not failing.can_be_made(error, self._raises):
             logs.failure_changes(

@@ -28,7 +28,8 @@ class Filters(TypedDict, total=False):
     """Aware; a file knows whole seconds."""
     created_before: datetime
     waiting_for: str
-    """The signal that a run waits for while it is not loaded, and nothing else."""
+    """The id of the signal that it waits for. Without a history (``SdkConfig.history``) only runs
+    of workflows that are not loaded are found."""
     no_live_worker: bool
     """Ready runs that no living worker takes."""
     parked: bool

@@ -26,6 +26,21 @@ from .key_types import TypeAt, types_in
 Key = str | Callable[..., str] | None
 
 
+def check_format(what: str, text: str, signature: inspect.Signature) -> None:
+    """Raises ConfigError where a text is not a format string over the parameters."""
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError as exc:
+        raise ConfigError(f"{what}, {text!r}, is not a format string: {exc}") from exc
+    for field in [field for _, field, _, _ in parts if field is not None]:
+        named = field.partition(".")[0].partition("[")[0]
+        if named not in signature.parameters:
+            raise ConfigError(
+                f"{what}, {text!r}, names {named!r}, which is not one of its "
+                f"parameters: {', '.join(signature.parameters) or 'it has no parameters'}"
+            )
+
+
 class Keys:
     """Makes the keys of one function."""
 
@@ -44,24 +59,9 @@ class Keys:
         first = next(iter(self._signature.parameters), "")
         self._left_out = {first} if leaves_out_first or first in ("self", "cls") else set()
         if isinstance(key, str):
-            self._check_format(key)
+            check_format(f"key of {name}", key, self._signature)
         elif key is not None and not callable(key):
             raise ConfigError(f"key of {name} must be a format string or a callable, not {key!r}")
-
-    def _check_format(self, key: str) -> None:
-        try:
-            parts = list(string.Formatter().parse(key))
-        except ValueError as exc:
-            raise ConfigError(
-                f"key of {self._name}, {key!r}, is not a format string: {exc}"
-            ) from exc
-        for field in [field for _, field, _, _ in parts if field is not None]:
-            named = field.partition(".")[0].partition("[")[0]
-            if named not in self._signature.parameters:
-                raise ConfigError(
-                    f"key of {self._name}, {key!r}, names {named!r}, which is not one of its "
-                    f"parameters: {', '.join(self._signature.parameters) or 'it has no parameters'}"
-                )
 
     def of(
         self,

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Unpack
 
+import msgspec
+
 from ..backend import Backend
 from ..clock import Seconds, check_seconds, default_clock
 from ..codec import JSON, Codec, encode, encode_sent
@@ -27,6 +29,7 @@ from ..messages import (
     InstancePage,
     ListEvents,
     ListInstances,
+    ListSteps,
     Prune,
     ReadCheckpoints,
     Rerun,
@@ -38,7 +41,7 @@ from ..messages import (
     Vacuum,
     Vacuumed,
 )
-from ..types import InstanceDetails, InstanceStatus, SignalType
+from ..types import InstanceDetails, InstanceStatus, SignalType, StepInfo
 from .filters import Filters, checked, checked_statuses
 from .fleet import Fleet
 from .many import Many
@@ -260,6 +263,23 @@ class Operator(Fleet, Many):
                 limit=_check_limit(limit),
             )
         )
+
+    async def steps(self, instance_id: str) -> tuple[StepInfo, ...]:
+        """What an instance did and does, in the order in which it began: steps with their times,
+        attempts and the runs that they were in, and its children. Of what was saved without a
+        history only the end is known.
+
+        Raises:
+          ServerError: there is no such instance.
+        """
+        message = ListSteps(instance_id=check_instance_id(instance_id))
+        found: list[StepInfo] = []
+        while True:
+            page = await self._backend.request(message)
+            found += page.steps
+            if page.next is None:
+                return tuple(found)
+            message = msgspec.structs.replace(message, after=page.next)
 
     async def prune(
         self, older_than: Seconds, *, progress: Callable[[int], object] | None = None

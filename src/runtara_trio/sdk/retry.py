@@ -18,6 +18,7 @@ import trio
 from .. import logs
 from ..clock import check_seconds
 from ..engine.block import Block
+from ..engine.history import Open
 from ..engine.outcome import leaves_of
 from ..engine.waits import Wait
 from ..errors import ConfigError, NonRetryable, SdkError, message_of
@@ -121,8 +122,12 @@ async def run(
     function: str,
     checkpoint_id: str,
     attempt: Callable[[], Awaitable[T]],
+    step: Open | None = None,
 ) -> T:
-    """Make attempts until one succeeds, or the last one fails with its own error."""
+    """Make attempts until one succeeds, or the last one fails with its own error.
+
+    ``step``: where those that failed are noted, but the last one.
+    """
     number = await _recorded(block, checkpoint_id, how)
     if number:
         await _wait(block, how, checkpoint_id, number, resumed=True)
@@ -138,6 +143,8 @@ async def run(
                 await trio.lowlevel.checkpoint_if_cancelled()
             number += 1
             delay = how.wait(number)
+            if step is not None:
+                step.attempts.append((block.history.now(), text_of(exc)))
             await _record(block, checkpoint_id, number, exc)
             logs.retrying(
                 instance_id=block.instance_id,
@@ -176,16 +183,20 @@ async def _recorded(block: Block, checkpoint_id: str, how: RetryPolicy) -> int:
 
 async def _record(block: Block, checkpoint_id: str, number: int, error: Exception) -> None:
     block.past.touch(retry_id(checkpoint_id, number))
-    text = f"{type(error).__name__}: {message_of(error)}"
     await block.requests.save(
         RecordRetry(
             instance_id=block.instance_id,
             lease=block.state.lease_for_write(),
             checkpoint_id=checkpoint_id,
             attempt=number,
-            error=storable(text, _LONGEST_ERROR),
+            error=text_of(error),
         )
     )
+
+
+def text_of(error: Exception) -> str:
+    """An error as it is recorded."""
+    return storable(f"{type(error).__name__}: {message_of(error)}", _LONGEST_ERROR)
 
 
 async def _wait(

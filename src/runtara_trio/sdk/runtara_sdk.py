@@ -153,8 +153,9 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
           checkpoint_id: what :attr:`step_key` is made of.
         """
         self._block.state.check_writable()
-        key = None if checkpoint_id is None else self._id(checkpoint_id)
-        return self._block.boundary.step(key)
+        if checkpoint_id is None:
+            return self._block.boundary.step(None)
+        return self._block.noted_step(self._id(checkpoint_id))
 
     async def transact(
         self,

@@ -13,6 +13,7 @@ from .. import logs
 from ..engine import deadlines
 from ..errors import ConfigError
 from ..messages import Transact
+from ..types import StepKind
 from .keys import Keys
 from .returning import Returns
 
@@ -82,6 +83,7 @@ async def _once(
             run=run,
             limit=limit,
         )
-        reply = await block.requests.save_after_work(message)
+        with block.history.step(StepKind.TRANSACTION, checkpoint_id):
+            reply = await block.requests.save_after_work(message)
         block.requests.saved += not reply.found
     return returns.decode(sdk._codec, checkpoint_id, reply.state if reply.found else saved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -14,8 +15,9 @@ from ..engine.block import Block
 from ..engine.deadlines import Deadline
 from ..engine.waits import Wait
 from ..errors import StoreError
-from ..ids import deadline_id, ended_id, message_id, timeout_id
+from ..ids import deadline_id, ended_id, message_id, own_record, timeout_id
 from ..messages import Request, SignalTaken, Sleep, TakeMessage, TakeSignal
+from ..types import StepKind
 
 CHECK_CLOCK = 60.0
 """Seconds after which a wait is checked against the wall clock: it may have jumped."""
@@ -46,9 +48,10 @@ async def sleep(block: Block, seconds: float, checkpoint_id: str, state: bytes) 
         await deadlines.wait_over(reply.wake_at_ms)
     with block.boundary.waiting():
         if left > 0:
-            async with block.waits.one(Wait(until_ms=reply.wake_at_ms)):
-                while (left := _left(clock, reply.wake_at_ms)) > 0:  # noqa: ASYNC110
-                    await trio.sleep(_next_look(clock, left))
+            with block.history.step(StepKind.SLEEP, checkpoint_id):
+                async with block.waits.one(Wait(until_ms=reply.wake_at_ms)):
+                    while (left := _left(clock, reply.wake_at_ms)) > 0:  # noqa: ASYNC110
+                        await trio.sleep(_next_look(clock, left))
     await block.boundary.reach_saved()
 
 
@@ -69,7 +72,8 @@ async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | Non
         )
 
     block.past.touch(checkpoint_id)
-    return await _wait(block, checkpoint_id, timeout_id(checkpoint_id), timeout, take)
+    noted = (StepKind.SIGNAL, checkpoint_id)
+    return await _wait(block, checkpoint_id, timeout_id(checkpoint_id), timeout, take, noted)
 
 
 async def receive(block: Block, name: str, saved_as: str, timeout: float | None) -> bytes | None:
@@ -84,17 +88,23 @@ async def receive(block: Block, name: str, saved_as: str, timeout: float | None)
             give_up=give_up,
         )
 
-    return await _wait(block, message_id(name), timeout_id(saved_as), timeout, take)
+    noted = (StepKind.MESSAGE, own_record(saved_as)[1])
+    return await _wait(block, message_id(name), timeout_id(saved_as), timeout, take, noted)
 
 
 async def _wait(
-    block: Block, waited_for: str, timeout_as: str, timeout: float | None, take: Taking
+    block: Block,
+    waited_for: str,
+    timeout_as: str,
+    timeout: float | None,
+    take: Taking,
+    noted: tuple[StepKind, str],
 ) -> bytes | None:
-    """Take something, waiting until it is there."""
+    """Take something, waiting until it is there; ``noted``: as which step."""
     waited = False
     until = None
     try:
-        with block.boundary.waiting():
+        with block.boundary.waiting(), contextlib.ExitStack() as step:
             while True:
                 with block.inbox.hints.wait(waited_for) as hinted:
                     over = until is not None and _left(block.shared.clock, until) <= 0
@@ -104,6 +114,7 @@ async def _wait(
                     if timeout is not None and until is None:
                         until = await _saved_time(block, timeout_as, timeout)
                     if not waited:
+                        step.enter_context(block.history.step(*noted))
                         logs.waiting(instance_id=block.instance_id, checkpoint_id=waited_for)
                     waited = True
                     async with block.waits.one(Wait(until_ms=until, signal=waited_for)):
@@ -156,10 +167,11 @@ async def deadline(
                 if not is_steady(clock):
                     block.shared.start_soon(_keep, durable, keeping, clock)
             try:
-                yield scope
-                if ended == TOO_LATE:  # it was cancelled then, so it is now
-                    scope.cancel()
-                    await trio.lowlevel.checkpoint()
+                with block.history.step(StepKind.DEADLINE, checkpoint_id):
+                    yield scope
+                    if ended == TOO_LATE:  # it was cancelled then, so it is now
+                        scope.cancel()
+                        await trio.lowlevel.checkpoint()
             finally:
                 deadlines.leave(before)
                 keeping.cancel()

@@ -16,7 +16,10 @@ from ..messages import (
     EventPage,
     ListEvents,
     ListInstances,
+    ListSteps,
     ReadCheckpoints,
+    StepNote,
+    Steps,
 )
 from ..types import (
     InstanceInfo,
@@ -127,6 +130,20 @@ class Tables(FleetTables, Protocol):
 
     async def read_checkpoints(self, message: ReadCheckpoints) -> CheckpointPage:
         """A page of them."""
+
+    # ---- history
+
+    async def write_steps(self, instance_id: str, lease: int, steps: Sequence[StepNote]) -> None:
+        """Note steps of the run that has, or had, this lease."""
+
+    async def lose_steps(self, instance_ids: Sequence[str]) -> None:
+        """The runs of these are over: what is noted as running there is lost."""
+
+    async def open_steps(self, instance_id: str, limit: int) -> Steps:
+        """The first of those that run."""
+
+    async def read_steps(self, message: ListSteps) -> Steps:
+        """A page of an instance's steps; of those that nobody noted, the end."""
 
     # ---- signals
 

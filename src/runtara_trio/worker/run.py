@@ -41,6 +41,10 @@ class TimedOut(Exception):
 class Host(Protocol):
     """What a run needs of its worker."""
 
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
     shared: SharedBackend
     codec: Codec
     slots: Slots
@@ -94,6 +98,7 @@ class Run:
             final_timeout=host.final_timeout,
         )
         self.block.boundary.reached_at = trio.current_time()
+        self.block.history.worker = host.name
         self._sdk = RuntaraSdk(self.block, host.codec, None)
 
     @property

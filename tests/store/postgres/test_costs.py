@@ -123,18 +123,18 @@ async def test_the_statements_and_round_trips_of_each_message(
         await cost(AcknowledgeSignal(**mine, signal=PAUSE), 3, 2)
         await cost(GetStatus(**i), 1, 2)
         await cost(ListInstances(), 3, 3)
-        await cost(ShowInstance(**i), 4, 5)
+        await cost(ShowInstance(**i), 6, 6)
         await cost(ListEvents(**i), 1, 2)
-        lease = (await cost(TakeLease(**i, replaces=lease), 3, 3)).lease
+        lease = (await cost(TakeLease(**i, replaces=lease), 4, 3)).lease
         await cost(FreeLease(**i, lease=lease), 1, 2)
-        lease = (await cost(Register(**i, tenant_id="t"), 5, 4)).lease
+        lease = (await cost(Register(**i, tenant_id="t"), 6, 4)).lease
         end = InstanceStatus.COMPLETED
         await cost(RecordOutcome(**i, lease=lease, status=end), 3, 2)
         statements.clear()
         with pytest.raises(InstanceFinished):
             await backend.request(Register(**i, tenant_id="t"))
         assert len(statements) == 2
-        await cost(Register(**i, tenant_id="t", revive=True), 7, 4)
+        await cost(Register(**i, tenant_id="t", revive=True), 8, 4)
         await cost(Heartbeats(instance_ids=("i",)), 1, 2)
         await cost(SendSignal(**i, type=SignalType.CANCEL, payload=b""), 3, 2)
         await cost(Prune(before_ms=0), 2, 2)

@@ -11,6 +11,7 @@ instances   an instance's life, its work, its history
 signals     signals, the instance's side and the operator's
 runs        workflows: starts, claims, recoveries, ends
 queues      what queues allow
+history     steps, for people
 children    what the end of one sets off in its parent and its children
 turns       whose turn it is, between queues, tenants and keys
 schedules   slots, each once
@@ -26,7 +27,7 @@ from typing import Any
 from ...backend import Handlers
 from ...messages import Done, Request, StopWaiting
 from ..tables import Tables
-from . import again, children, instances, queues, reading, runs, schedules, signals, upkeep
+from . import again, children, history, instances, queues, reading, runs, schedules, signals, upkeep
 
 ANSWERS: Handlers[Tables] = {
     **instances.ANSWERS,
@@ -37,6 +38,7 @@ ANSWERS: Handlers[Tables] = {
     **schedules.ANSWERS,
     **children.ANSWERS,
     **reading.ANSWERS,
+    **history.ANSWERS,
     **upkeep.ANSWERS,
 }
 """Which function answers which message."""

@@ -52,6 +52,8 @@ async def register(tx: Tables, message: Register) -> Registered:
     if revived:
         await _forget_the_end(tx, instance)
     lease = await tx.take_lease(instance, dead)
+    if row is not None:
+        await tx.lose_steps([instance])
     await tx.set_running(instance, message.checkpoint_id, wakes=True)
     if row is not None and row.run is not None:  # out of its queue for as long as it runs here
         await tx.place_run(instance, Placing(state=RunState.RUNNING))
@@ -112,6 +114,8 @@ async def record_outcome(tx: Tables, message: RecordOutcome) -> OutcomeReply:
     cancel = rules.decide_outcome(message, None if row is None else row.epoch, pending)
     if cancel is None:
         assert row is not None
+        if message.steps:
+            await tx.write_steps(message.instance_id, message.lease, message.steps)
         end = rules.end_of(message, pending, row.run)
         if end.run is not None:
             end = await _past_what_waits(tx, end)
@@ -178,6 +182,7 @@ async def take_lease(tx: Tables, message: TakeLease) -> LeaseTaken:
     except InstanceBusy as exc:
         raise LeaseLost(instance) from exc
     lease = await tx.take_lease(instance, dead)
+    await tx.lose_steps([instance])
     if not row.ours:  # a runtara-core's until now
         await tx.claim_start(instance)
     return LeaseTaken(lease=lease)

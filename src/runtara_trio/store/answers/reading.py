@@ -24,6 +24,9 @@ from .checks import check_known
 UNREAD = 100
 """Ids of unread signals that are shown at most."""
 
+OPEN = 100
+"""Steps that run, of those that are shown."""
+
 
 async def get_status(tx: Tables, message: GetStatus) -> InstanceInfo:
     return await tx.info(message.instance_id) or InstanceInfo(
@@ -96,6 +99,7 @@ async def show_instance(tx: Tables, message: ShowInstance) -> InstanceDetails:
         checkpoints=details.checkpoints,
         events=details.events,
         unread_signals=tuple(await tx.unread(instance, UNREAD)),
+        open_steps=(await tx.open_steps(instance, OPEN)).steps,
     )
 
 

@@ -85,6 +85,9 @@ async def claim_runs(tx: Tables, message: ClaimRuns) -> Claimed:
 async def _take(tx: Tables, rooms: queues.Rooms, taken: list[queues.Takeable]) -> list[ClaimedRun]:
     placed = await queues.begin(tx, rooms, taken)
     leases = await tx.take_runs([(one.instance_id, dead) for one, dead in taken], placed)
+    again = [one.instance_id for one, _ in taken if one.resumed]
+    if again:
+        await tx.lose_steps(again)
     return [
         ClaimedRun(
             instance_id=one.instance_id,

@@ -57,6 +57,8 @@ _AFTER_CHECKPOINTS = (RecordOutcome, Hold, FreeLease)
 class PostgresStore:
     """A backend on a PostgreSQL server; open it with :func:`open_postgres`."""
 
+    keeps_history = True
+
     def __init__(
         self,
         url: str,
@@ -79,7 +81,8 @@ class PostgresStore:
         self._preparing = Preparing(self._pool, self._owner, name, create=create)
         self._transactions = Transactions(self._pool, self._owner, self._preparing, name, versions)
         self._queue = Queue(
-            self._pool, nursery, name, versions, self._add_signal, self._transactions.record
+            *(self._pool, nursery, name, versions),
+            *(self._add_signal, self._transactions.record, self._holder),
         )
         self._watch = Watch(self._pool, self._owner, self._preparing.listens, versions)
         self._open: set[Job] = set()
@@ -88,6 +91,10 @@ class PostgresStore:
         self._saved: dict[str, trio.Event] = {}
         self._answers = RepeatedEvent()
         self._closed = False
+
+    def _holder(self) -> str | None:
+        """Who notes steps; None: there is no table for them."""
+        return self._owner.who if self._preparing.has_runs else None
 
     # ---- requests
 

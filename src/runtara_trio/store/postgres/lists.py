@@ -47,7 +47,7 @@ async def page(
     connection: Connection, message: ListInstances, kinds: Sequence[Kind] | None, *, runs: bool
 ) -> tuple[list[Listed], str | None]:
     """A page, and where the next one begins."""
-    if message.filter.of_runs and not runs:
+    if _needs_runs(message) and not runs:
         return [], None
     wanted = _wanted(message, kinds)
     if message.before is not None:
@@ -72,7 +72,7 @@ async def page(
 async def count(
     connection: Connection, message: CountInstances, kinds: Sequence[Kind] | None, *, runs: bool
 ) -> int:
-    if message.filter.of_runs and not runs:
+    if _needs_runs(message) and not runs:
         return 0
     wanted = _wanted(message, kinds)
     each = " UNION ALL ".join(_parts(message, wanted))
@@ -81,6 +81,11 @@ async def count(
     connection.later(reading.PLAN_FOR_VALUES)
     ((number,),) = await connection.run(f"SELECT count(*) FROM ({each}) AS each", *wanted.values)
     return int(number)
+
+
+def _needs_runs(message: ListInstances | CountInstances) -> bool:
+    """Whether it is answered from the tables of workflows."""
+    return message.filter.of_runs or message.filter.waiting_for is not None
 
 
 def _parts(message: ListInstances | CountInstances, wanted: Conditions) -> list[str]:
@@ -114,7 +119,13 @@ def _wanted(message: ListInstances | CountInstances, kinds: Sequence[Kind] | Non
         if value is not None:
             wanted.add(condition, value)
     if filter.waiting_for is not None:
-        wanted.add("o.waiting_for = {}", waiting_text((filter.waiting_for,)))
+        wanted.add(
+            "o.instance_id = ANY (ARRAY(SELECT w.instance_id FROM runtara_trio_runs w"
+            " WHERE w.waiting_for = {} UNION SELECT s.instance_id FROM runtara_trio_steps s"
+            " WHERE s.kind = 'signal' AND s.step = {} AND s.outcome IS NULL))",
+            waiting_text((filter.waiting_for,)),
+            filter.waiting_for,
+        )
     if filter.id_prefix is not None:
         above = (filter.id_prefix, filter.id_prefix + chr(0x10FFFF))
         wanted.add('o.instance_id COLLATE "C" >= {} AND o.instance_id COLLATE "C" < {}', *above)

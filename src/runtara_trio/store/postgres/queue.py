@@ -42,6 +42,7 @@ class Queue:
     Args:
       take: answers a checkpoint for whose id a custom signal is there.
       record: records many outcomes, on the queue's connection.
+      holder: who notes steps; None: there is no table for them.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Queue:
         versions: Iterator[int],
         take: Callable[[Job, CheckpointReply], Awaitable[None]],
         record: Callable[..., Awaitable[list[outcome.Outcome[OutcomeReply]]]],
+        holder: Callable[[], str | None],
     ) -> None:
         self._pool = pool
         self._nursery = nursery
@@ -59,6 +61,7 @@ class Queue:
         self._versions = versions
         self._take = take
         self._record = record
+        self._holder = holder
         self._jobs: list[Job] = []
         self._more = RepeatedEvent()
 
@@ -138,7 +141,9 @@ class Queue:
             for job, answer in zip(jobs, recorded, strict=True):
                 job.answer(answer)
             return
-        answers = await saving.save(connection, messages, version, again=jobs[0].again)
+        answers = await saving.save(
+            connection, messages, version, again=jobs[0].again, holder=self._holder()
+        )
         for job, (reply, custom) in zip(jobs, answers, strict=True):
             if custom and isinstance(reply, CheckpointReply):
                 self._nursery.start_soon(self._take, job, reply)

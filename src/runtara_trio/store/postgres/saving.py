@@ -13,7 +13,8 @@ from ...errors import SdkError
 from ...ids import signal_id
 from ...messages import Checkpoint, CheckpointReply, GetCheckpoint, StoredState
 from ..answers import rules
-from ..values import signal_of
+from ..values import row_of_note, signal_of
+from . import history
 from .connection import Connection
 from .packing import Row
 
@@ -71,15 +72,21 @@ Saved = CheckpointReply | BaseException | None
 
 
 async def save(
-    connection: Connection, messages: Sequence[Checkpoint], version: int, *, again: bool
+    connection: Connection,
+    messages: Sequence[Checkpoint],
+    version: int,
+    *,
+    again: bool,
+    holder: str | None,
 ) -> list[tuple[Saved, bool]]:
     """Save many, each (instance, id) once. For each the answer, and whether a custom signal
     for its id is or was there.
 
-    ``again``: they may have been saved before, by a statement whose answer was lost.
+    Args:
+      again: they may have been saved before, by a statement whose answer was lost.
+      holder: who notes the steps that come with them; None: the tables have no room for those.
     """
-    rows = await connection.run(
-        _SAVE,
+    values = (
         [one.instance_id for one in messages],
         [one.lease for one in messages],
         [one.checkpoint_id for one in messages],
@@ -87,6 +94,14 @@ async def save(
         sorted({one.instance_id for one in messages}),
         signal_id(""),
     )
+    steps = [
+        row_of_note(one.instance_id, one.lease, step, holder)
+        for one in messages
+        if holder is not None
+        for step in one.steps
+    ]
+    noting = [history.write_statement(steps)] if steps else []  # in one transaction with them
+    rows = (await connection.run_all((_SAVE, values), *noting))[0]
     return [
         (_answer(message, row, version, again=again), bool(row[7]))
         for message, row in zip(messages, rows, strict=True)

@@ -284,7 +284,27 @@ CREATE TABLE IF NOT EXISTS runtara_trio_schedules (
     info TEXT NOT NULL
 );
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES)
+_HISTORY = f"""
+CREATE TABLE IF NOT EXISTS runtara_trio_steps (
+    instance_id {{id}} NOT NULL REFERENCES instances ON DELETE CASCADE,
+    step {ID} NOT NULL,
+    run BIGINT NOT NULL,
+    kind TEXT NOT NULL,
+    worker TEXT NOT NULL,
+    parent TEXT,
+    started_ms BIGINT NOT NULL,
+    ended_ms BIGINT,
+    outcome TEXT,
+    attempts TEXT,
+    summary TEXT,
+    PRIMARY KEY (instance_id, step, run)
+);
+CREATE INDEX IF NOT EXISTS runtara_trio_open_steps ON runtara_trio_steps (kind, step)
+    WHERE outcome IS NULL;
+CREATE INDEX IF NOT EXISTS runtara_trio_open_steps_of ON runtara_trio_steps (instance_id)
+    WHERE outcome IS NULL;
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY)
 """The tables of workflows, which have a version of their own: 0.1 refuses a newer one of the
 others. The number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)

@@ -127,6 +127,8 @@ class Transactions:
             try:
                 with trio.fail_after(limits.ANSWER):
                     connection.begin()
+                    if not message.durable:
+                        connection.later("SET LOCAL synchronous_commit = off")
                     reply = await dispatch(ANSWERS, tx, message)
                     await tx.flush()
                     await set_off(tx)

@@ -24,6 +24,8 @@ from .transact import SqliteTransacting
 class SqliteStore:
     """A backend on a file or in memory; open it with :func:`open_sqlite`."""
 
+    keeps_history = True
+
     def __init__(
         self,
         location: Location,

@@ -142,9 +142,12 @@ class Database:
     def _commit(self, file: StoreFile, jobs: Sequence[Job]) -> SqliteTables:
         """Answer ``jobs`` in one transaction."""
         writes = any(job.message.writes for job in jobs)
+        durable = any(job.message.writes and job.message.durable for job in jobs)
         tx = self._tables(file)
         saving = Saving(tx)
         try:
+            if writes and not durable:
+                file.db.execute("PRAGMA synchronous = NORMAL")
             if writes:
                 file.db.execute("BEGIN IMMEDIATE")
             for job in jobs:
@@ -159,6 +162,9 @@ class Database:
         except BaseException:  # also a mistake of ours: the next batch must find no half of it
             _undo(file.db)
             raise
+        finally:
+            if writes and not durable:
+                file.db.execute("PRAGMA synchronous = FULL")
         return tx
 
     def _tables(self, file: StoreFile) -> SqliteTables:

@@ -116,7 +116,7 @@ def _index(message: ListInstances | CountInstances, kinds: Sequence[Kind] | None
     for given, name in (
         (filter.attributes, ""),  # the ids that it gives do
         (filter.parent_id, "runtara_trio_children_of"),
-        (filter.waiting_for, "runtara_trio_waiting"),
+        (filter.waiting_for, ""),  # the same
         (filter.id_prefix, ""),
         (filter.parked, "runtara_trio_parked"),
         (kinds is not None, "runtara_trio_ready"),
@@ -136,11 +136,12 @@ def _add(
     led_by_status: bool,
 ) -> None:
     filter = message.filter
-    others_lead = led_by_status or filter.id_prefix is not None or bool(filter.attributes)
+    ids_lead = bool(filter.attributes) or filter.waiting_for is not None
+    others_lead = led_by_status or filter.id_prefix is not None or ids_lead
     of_tenant = "i.tenant_id = ?"
     if filter.of_runs:
         of_tenant = "r.tenant_id = ?" if filter.workflow and not others_lead else "+r.tenant_id = ?"
-    elif led_by_status or filter.id_prefix is not None:
+    elif others_lead:
         of_tenant = "+i.tenant_id = ?"  # the plus: no index of it
     workflow = "+r.workflow = ?" if others_lead else "r.workflow = ?"
     for condition, value in (
@@ -153,7 +154,14 @@ def _add(
         if value is not None:
             query.add(condition, value)
     if filter.waiting_for is not None:
-        query.add("r.waiting_for = ?", waiting_text((filter.waiting_for,)))
+        query.add(
+            f"{query.by}.instance_id IN"
+            " (SELECT w.instance_id FROM runtara_trio_runs w WHERE w.waiting_for = ?"
+            " UNION SELECT s.instance_id FROM runtara_trio_steps s"
+            " WHERE s.kind = 'signal' AND s.step = ? AND s.outcome IS NULL)",
+            waiting_text((filter.waiting_for,)),
+            filter.waiting_for,
+        )
     if filter.id_prefix is not None:
         above = filter.id_prefix, filter.id_prefix + chr(0x10FFFF)
         name = "r" if filter.of_runs else "i"

@@ -108,7 +108,27 @@ CREATE {temp} TABLE IF NOT EXISTS runtara_trio_schedules (
     info TEXT NOT NULL
 )
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES)
+_HISTORY = """
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_steps (
+    instance_id TEXT NOT NULL {references},
+    step TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    worker TEXT NOT NULL,
+    parent TEXT,
+    started_ms INTEGER NOT NULL,
+    ended_ms INTEGER,
+    outcome TEXT,
+    attempts TEXT,
+    summary TEXT,
+    PRIMARY KEY (instance_id, step, run)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_open_steps ON runtara_trio_steps (kind, step)
+    WHERE outcome IS NULL;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_open_steps_of ON runtara_trio_steps (instance_id)
+    WHERE outcome IS NULL
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY)
 """The tables of workflows; the number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)
 RUN_NAMES = (
@@ -119,4 +139,5 @@ RUN_NAMES = (
     "runtara_trio_queues",
     "runtara_trio_begins",
     "runtara_trio_schedules",
+    "runtara_trio_steps",
 )

@@ -11,6 +11,8 @@ custom signals wait for an instance, or were handed to it, each is looked at clo
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from ...ids import RESERVED, signal_id, signal_payload
@@ -19,8 +21,8 @@ from ...types import CustomSignal, Signal
 from ..answers import rules
 from ..answers.signals import take
 from ..driving import drive
-from ..values import as_bytes, signal_of
-from . import rows
+from ..values import as_bytes, row_of_note, signal_of
+from . import history, rows
 from .tables import SqliteTables
 
 _SIGNALS_FROM = signal_id("")
@@ -59,6 +61,8 @@ class Saving:
         self._tx = tx
         self._known: dict[str, _Known] = {}
         """By instance id."""
+        self._steps: list[tuple[Any, ...]] = []
+        """Steps that are noted with them."""
         self._newest: dict[str, str] = {}
         """The newest checkpoint of an instance, where it is not written yet."""
 
@@ -71,6 +75,8 @@ class Saving:
         saved = rows.save(tx.db, instance, checkpoint_id, message.state, tx.now_text)
         if saved:
             self._newest[instance] = checkpoint_id
+        who = tx.leases.who
+        self._steps += [row_of_note(instance, message.lease, one, who) for one in message.steps]
         return CheckpointReply(
             found=not saved,
             state=b"" if saved else rows.stored(tx.db, instance, checkpoint_id) or b"",
@@ -93,6 +99,9 @@ class Saving:
                 [(name, instance) for instance, name in self._newest.items()],
             )
             self._newest.clear()
+        if self._steps:
+            history.write(self._tx.db, self._steps)
+            self._steps.clear()
         self._known.clear()
 
     def _read(self, instance: str) -> _Known:

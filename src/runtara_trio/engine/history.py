@@ -1,0 +1,172 @@
+"""What a block does, step by step, noted for people: each with the next commit of the block.
+
+A short step costs one row, in the commit that saves its result. One that takes longer, or waits,
+leaves its row before it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import trio
+
+from ..clock import milliseconds
+from ..ids import users_id
+from ..messages import Noted, StepNote
+from ..types import StepKind, StepOutcome
+from .outcome import contains
+from .services import SharedBackend
+from .state import State
+
+BRIEF_MS = 50
+"""A step that is shorter is not noted while it runs."""
+
+
+class Open:
+    """A step that runs."""
+
+    __slots__ = (
+        *("attempts", "ended_ms", "id", "kind", "outcome", "parent"),
+        *("started_ms", "summary", "told"),
+    )
+
+    def __init__(
+        self, id: str, kind: StepKind, parent: str | None, summary: str | None, started_ms: int
+    ) -> None:
+        self.id = id
+        self.kind = kind
+        self.parent = parent
+        self.summary = summary
+        self.started_ms = started_ms
+        self.attempts: list[tuple[int, str]] = []
+        self.ended_ms: int | None = None
+        self.outcome: StepOutcome | None = None
+        self.told = False
+        """Its end is noted, or on its way."""
+
+    def end(self, outcome: StepOutcome, now_ms: int) -> None:
+        if self.ended_ms is None:
+            self.outcome, self.ended_ms = outcome, now_ms
+
+    def note(self, worker: str) -> StepNote:
+        return StepNote(
+            step=self.id,
+            kind=self.kind,
+            started_ms=self.started_ms,
+            ended_ms=self.ended_ms,
+            outcome=self.outcome,
+            attempts=tuple(self.attempts),
+            parent=self.parent,
+            summary=self.summary,
+            worker=worker,
+        )
+
+
+_around: ContextVar[tuple[tuple[History, Open], ...]] = ContextVar(
+    "runtara_trio_open_steps", default=()
+)
+
+
+class History:
+    """The steps of one block that are not noted yet."""
+
+    __slots__ = ("_ended", "_open", "_shared", "_state", "_unsaid", "worker")
+
+    def __init__(self, state: State, shared: SharedBackend) -> None:
+        self._state = state
+        self._shared = shared
+        self._open: dict[Open, None] = {}
+        self._unsaid: dict[Open, None] = {}
+        """Those that run and are not noted, in the order in which they began."""
+        self._ended: list[StepNote] = []
+        self.worker = ""
+        """The name of the worker that runs the block."""
+
+    @contextmanager
+    def step(self, kind: StepKind, id: str, summary: str | None = None) -> Iterator[Open | None]:
+        """Around a step; None where nothing is noted. How the block is left says how it ended."""
+        if not self._shared.steps.kept or users_id(id) != id:
+            yield None
+            return
+        around = _around.get()
+        parent = next((one.id for history, one in reversed(around) if history is self), None)
+        open_step = Open(id, kind, parent, summary, self.now())
+        self._open[open_step] = self._unsaid[open_step] = None
+        self._shared.steps.add(self)
+        _around.set((*around, (self, open_step)))
+        try:
+            yield open_step
+        except BaseException as exc:
+            interrupted = not isinstance(exc, Exception) or contains(exc, trio.Cancelled)
+            open_step.end(
+                StepOutcome.INTERRUPTED if interrupted else StepOutcome.FAILED, self.now()
+            )
+            raise
+        finally:
+            open_step.end(StepOutcome.DONE, self.now())
+            _around.set(around)
+            self._open.pop(open_step, None)
+            self._unsaid.pop(open_step, None)
+            if not open_step.told:
+                self._ended.append(open_step.note(self.worker))
+                self._shared.steps.add(self)
+
+    def take(
+        self, ends: Open | None = None, outcome: StepOutcome = StepOutcome.DONE
+    ) -> tuple[StepNote, ...]:
+        """What goes out with a commit, ``ends`` with the end that it has thereby."""
+        if not self._shared.steps.kept or not (self._ended or self._unsaid):
+            return ()
+        now = self.now()
+        notes, self._ended = self._ended, []
+        if ends is not None:
+            ends.end(outcome, now)
+            ends.told = True
+            self._unsaid.pop(ends, None)
+            notes.append(ends.note(self.worker))
+        for one in [*self._begun_before(now - BRIEF_MS)]:
+            del self._unsaid[one]
+            notes.append(one.note(self.worker))
+        return tuple(notes)
+
+    def last(self) -> tuple[StepNote, ...]:
+        """What goes out with the outcome: what still runs is noted no more."""
+        now = self.now()
+        for one in self._open:
+            one.end(StepOutcome.INTERRUPTED, now)
+            one.told = True
+            self._ended.append(one.note(self.worker))
+        self._open.clear()
+        self._unsaid.clear()
+        return self.take()
+
+    def put_back(self, notes: tuple[StepNote, ...]) -> None:
+        """They did not go out."""
+        if notes:
+            self._ended = [*notes, *self._ended]
+            self._shared.steps.add(self)
+
+    def noted(self) -> Noted | None:
+        """What goes out by itself, since nothing takes it along."""
+        if not self._state.is_writable:
+            return None
+        steps = self.take()
+        lease = self._state.lease
+        return Noted(instance_id=self._state.instance_id, lease=lease, steps=steps)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is still to be said."""
+        return bool(self._unsaid or self._ended)
+
+    def _begun_before(self, ms: int) -> Iterator[Open]:
+        for one in self._unsaid:
+            if one.started_ms > ms:
+                return
+            yield one
+
+    def now(self) -> int:
+        """Unix ms."""
+        return milliseconds(self._shared.clock.now())

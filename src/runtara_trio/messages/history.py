@@ -1,0 +1,62 @@
+"""What an instance did, step by step: what is noted of it, and asked."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from ..types import StepInfo, StepKind, StepOutcome
+from .base import Done, Request
+
+
+class StepNote(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of one run, as it stands. A later note of the same step takes its place."""
+
+    step: str
+    kind: StepKind
+    started_ms: int
+    ended_ms: int | None = None
+    """Unix ms; None: it runs."""
+    outcome: StepOutcome | None = None
+    attempts: tuple[tuple[int, str], ...] = ()
+    """When an attempt failed, Unix ms, and how."""
+    parent: str | None = None
+    """The step that it is inside of."""
+    summary: str | None = None
+    worker: str = ""
+    """The name of a worker; empty: the store says which process."""
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    """The notes of one run."""
+
+    instance_id: str
+    lease: int
+    steps: tuple[StepNote, ...]
+
+
+class NoteSteps(Request[Done], frozen=True, kw_only=True):
+    """Note steps that nothing else takes along. It may be lost with the machine's power."""
+
+    verb: ClassVar[str] = "steps"
+    durable: ClassVar[bool] = False
+    runs: tuple[Noted, ...]
+
+
+class Steps(msgspec.Struct, frozen=True, kw_only=True):
+    steps: tuple[StepInfo, ...]
+    """In the order in which they began."""
+    next: tuple[int, str, int] | None
+    """The ``after`` of the next page; None where this is the last."""
+
+
+class ListSteps(Request[Steps], frozen=True, kw_only=True):
+    """The steps of an instance; of those that nobody noted, the end."""
+
+    verb: ClassVar[str] = "steps"
+    writes: ClassVar[bool] = False
+    instance_id: str
+    after: tuple[int, str, int] = (-1, "", -1)
+    """Unix ms, step and run of the one before."""
+    limit: int = 1000

@@ -1,0 +1,24 @@
+"""What is noted of an instance's steps, and read of them."""
+
+from __future__ import annotations
+
+from ...backend import Handlers
+from ...messages import Done, ListSteps, NoteSteps, Steps
+from ..tables import Tables
+from .checks import check_known
+
+
+async def note_steps(tx: Tables, message: NoteSteps) -> Done:
+    for run in message.runs:
+        await tx.write_steps(run.instance_id, run.lease, run.steps)
+    return Done()
+
+
+async def list_steps(tx: Tables, message: ListSteps) -> Steps:
+    found = await tx.read_steps(message)
+    if not found.steps:
+        await check_known(tx, message.asked, message.instance_id)
+    return found
+
+
+ANSWERS: Handlers[Tables] = {NoteSteps: note_steps, ListSteps: list_steps}
