@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from runtara_trio import (
 from runtara_trio.testing import memory_backend
 
 from ..helpers.runs import working
-from ..helpers.support import until
+from ..helpers.support import block_of, until
 
 calls: list[str] = []
 
@@ -272,6 +273,24 @@ async def test_messages_in_order(backend: SharedBackend, operator: Operator) -> 
             await handle.send_message("line", "late")
         with pytest.raises(SignalRefused, match="there is no instance 'nobody'"):
             await operator.send_message("nobody", "line")
+
+
+async def test_one_message_after_the_other(backend: SharedBackend, operator: Operator) -> None:
+    """Each is sent once the one before was received, and has its number again."""
+    async with open_runtara(backend, instance_id="i", tenant_id="t") as sdk:
+        received: dict[int, str] = {}
+
+        async def receive() -> None:
+            for number in range(3):
+                received[number] = await sdk.receive("line", type=str)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            for number in range(3):
+                await until(lambda: bool(block_of(sdk).inbox.hints._waiters))
+                await operator.send_message("i", "line", str(number))
+                await until(partial(received.__contains__, number))
+    assert received == {0: "0", 1: "1", 2: "2"}
 
 
 async def test_a_message_wakes_who_is_unloaded(backend: SharedBackend) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import trio
@@ -88,6 +89,62 @@ SHOP: dict[str, Any] = {
     "signals": SIGNALS,
 }
 """All that there is, in a queue with places and turns."""
+
+
+@durable(max_retries=1, delay=0.5)
+async def part(name: str, number: int) -> int:
+    effect(f"{name} part {number}", number)
+    await trio.sleep(0.2)
+    return number
+
+
+@workflow
+async def maps(sdk: RuntaraSdk, name: str) -> int:
+    async with sdk.map(partial(part, name), range(6), limit=3) as results:
+        return sum([number async for number in results])
+
+
+@workflow
+async def receives(sdk: RuntaraSdk) -> list[str]:
+    return [(await sdk.receive("post", type=str)) for _ in range(3)]
+
+
+def insert(connection: Any, name: str, number: int) -> int:
+    """A row, and how often it is there."""
+    connection.execute("CREATE TABLE IF NOT EXISTS main.mine (name TEXT, number INTEGER)")
+    connection.execute("INSERT INTO main.mine VALUES (?, ?)", (name, number))
+    (count,) = connection.execute(
+        "SELECT count(*) FROM main.mine WHERE name = ? AND number = ?", (name, number)
+    ).fetchone()
+    return int(count)
+
+
+@workflow
+async def writes(sdk: RuntaraSdk, name: str) -> list[int]:
+    counts = []
+    for number in range(4):
+        counts.append(await sdk.transact(insert, name, number))
+        await sdk.sleep(2, f"nap {number}")
+    return counts
+
+
+@workflow
+async def slow_tick(sdk: RuntaraSdk) -> None:
+    await sdk.sleep(20, "nap")
+    await step(sdk.instance_id, 0)
+
+
+MIXED: dict[str, Any] = {
+    "workflows": [maps, receives, writes, slow_tick],
+    "starts": [
+        *((maps, (f"maps {number}",)) for number in range(2)),
+        *((receives, ()) for _ in range(2)),
+        *((writes, (f"writes {number}",)) for number in range(2)),
+    ],
+    "schedules": [Schedule("slow", slow_tick, every=15, tenant_id="simulated", overlap="skip")],
+    "signals": {"post": b"a letter"},
+}
+"""Maps, messages, transactions, and a schedule whose slots would overlap."""
 
 RATED: dict[str, Any] = {
     **SHOP,

@@ -8,9 +8,9 @@ import sys
 
 from runtara_trio.testing import SimulationFailed, simulate
 
-from ..helpers.fleets import RATED, SHOP
+from ..helpers.fleets import MIXED, RATED, SHOP
 
-SCENARIOS = {"places": SHOP, "rate": RATED}
+SCENARIOS = {"places": SHOP, "rate": RATED, "mixed": MIXED}
 PORTION = 50
 
 

@@ -20,10 +20,35 @@ from runtara_trio.testing import (
     simulate,
 )
 
-from ..helpers.fleets import RATED, SHOP, order
+from ..helpers.fleets import MIXED, RATED, SHOP, order
 
 SEEDS = 25
 """Of each scenario. ``nox -s simulate`` takes thousands."""
+
+
+def as_it_should_be(simulated: Simulated) -> None:
+    """Of those that ended well, everything is there, once."""
+    for one in simulated.instances.values():
+        if one.status is InstanceStatus.COMPLETED and one.workflow in EXPECTED:
+            assert one.output == EXPECTED[one.workflow], one
+
+
+EXPECTED = {
+    "maps": b"15",
+    "receives": b'["a letter","a letter","a letter"]',
+    "writes": b"[1,1,1,1]",
+}
+
+
+def test_maps_messages_and_transactions() -> None:
+    ended: list[InstanceStatus] = []
+
+    def check(simulated: Simulated) -> None:
+        as_it_should_be(simulated)
+        ended.extend(one.status for one in simulated.instances.values())
+
+    simulate(**MIXED, seeds=range(SEEDS), check=check)
+    assert ended.count(InstanceStatus.COMPLETED) > len(ended) / 2
 
 
 @pytest.mark.parametrize("scenario", [SHOP, RATED], ids=["places", "rate"])

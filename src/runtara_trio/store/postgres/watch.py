@@ -83,20 +83,23 @@ class Watch:
             return
         version = next(self._versions)
         rows = await connection.run(
-            "SELECT s.instance_id, s.signal_type::text, s.payload, NULL FROM pending_signals s"
+            "SELECT s.instance_id, s.signal_type::text, s.payload, NULL, NULL"
+            " FROM pending_signals s"
             " JOIN runtara_trio_leases l USING (instance_id)"
             " WHERE l.owner = $1 AND s.acknowledged_at IS NULL UNION ALL"
-            " SELECT c.instance_id, NULL, NULL, c.checkpoint_id"
+            " SELECT c.instance_id, NULL, NULL, c.checkpoint_id, c.id"
             " FROM pending_checkpoint_signals c"
             " JOIN runtara_trio_leases l USING (instance_id) WHERE l.owner = $1",
             self._owner.name,
         )
         signals: list[tuple[str, Signal]] = []
-        for instance, kind, payload, _ in rows:
+        for instance, kind, payload, *_ in rows:
             signal = signal_of(kind, payload)
             if signal is not None:
                 signals.append((instance, signal))
-        hints = {(instance, checkpoint_id) for instance, kind, _, checkpoint_id in rows if not kind}
+        # With its row's id: of messages the same number comes again once the first was taken.
+        hints = {(row[0], *row[3:]) for row in rows if not row[1]}
         fresh, self._hints = hints - self._hints, hints
         if signals or fresh:  # a signal again and again: a poll may overtake another
-            self.publish(SignalBatch(signals=tuple(signals), hints=tuple(fresh), version=version))
+            hinted = tuple((instance, checkpoint_id) for instance, checkpoint_id, _ in fresh)
+            self.publish(SignalBatch(signals=tuple(signals), hints=hinted, version=version))

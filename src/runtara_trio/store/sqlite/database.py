@@ -185,6 +185,8 @@ class Database:
                 self.leases.leased[instance] = epoch
         for path in tx.dead_files:
             leasing.remove_side_file(path)
+        if tx.signals_taken:
+            self._published = ([], [])
         if tx.signals_changed:
             try:
                 self.publish_pending()

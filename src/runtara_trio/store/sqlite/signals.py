@@ -14,6 +14,8 @@ class SqliteSignals(SqliteQueues):
     """The part of the port that is about signals."""
 
     signals_changed: bool
+    signals_taken: bool
+    """What was told of is gone: the same id may come again."""
 
     async def pending(self, instance_id: str) -> Signal | None:
         found = self.db.execute(
@@ -72,6 +74,7 @@ class SqliteSignals(SqliteQueues):
         if found is None:
             return None
         self.db.execute(f"DELETE {where}", (instance_id, checkpoint_id))
+        self.signals_taken = True
         return as_bytes(found[0])
 
     async def first_message(self, instance_id: str, prefix: str) -> str | None:

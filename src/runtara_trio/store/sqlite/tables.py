@@ -47,6 +47,7 @@ class SqliteTables(SqliteHistory):
         self.child_ends: list[ChildEnd] = []
         self.turns_freed: list[str] = []
         self.signals_changed = False
+        self.signals_taken = False
         self.runs_changed = False
         self._file = file
 

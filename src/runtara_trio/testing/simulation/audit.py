@@ -73,6 +73,8 @@ class Audit:
         """How much has happened to each instance."""
         self.of_schedules: set[str] = set()
         """Instances that slots have started."""
+        self._again: set[str] = set()
+        """Instances that were run again."""
         self._carried_out = 0
 
     def finding(self, rule: str, text: str, instance_id: str = "") -> None:
@@ -123,6 +125,7 @@ class Audit:
                     f"{self._ended[run.instance_id]}",
                 )
             self.touched[run.instance_id] += 1
+            self._check_turn(run.instance_id, run.queue)
             self._held[run.instance_id] = Held(
                 run.lease,
                 process,
@@ -131,6 +134,24 @@ class Audit:
             )
             self._limits.note_begin(run.instance_id, run.queue, now)
         self._limits.check({run.queue for run in reply.runs}, self._held.values())
+
+    def _check_turn(self, instance: str, queue: str) -> None:
+        """Of a key with one turn no other run works, and one that begins is the next one."""
+        if self._limits.key_limit(queue) != 1:
+            return
+        of_key = self._db.execute(
+            "SELECT o.instance_id, o.state IN ('ready', 'behind') AND (-o.priority, o.ready_us)"
+            " < (-m.priority, m.ready_us) FROM runtara_trio_runs m JOIN runtara_trio_runs o"
+            " ON o.queue = m.queue AND o.tenant_id = m.tenant_id AND o.key = m.key"
+            " WHERE m.instance_id = ? AND m.key <> '' AND o.instance_id <> m.instance_id",
+            (instance,),
+        ).fetchall()
+        for other, goes_before in of_key:
+            held = self._held.get(other)
+            if held is not None and held.process.holds_leases:
+                self.finding("turns are kept", f"{instance!r} began, and {other!r} has its turn")
+            if goes_before and not self._limits.has_begun(instance):
+                self.finding("turns are kept", f"{instance!r} began before {other!r}")
 
     def _recovered(self, process: Process, message: RecoverRuns, reply: Any, now: float) -> None:
         lost = self._forget_lost()
@@ -217,6 +238,20 @@ class Audit:
                 self.finding("a slot is run once", f"{instance!r} was started twice")
             self.started[instance] = None
             self.of_schedules.add(instance)
+            self._check_overlap(instance)
+
+    def _check_overlap(self, instance: str) -> None:
+        """A slot of a schedule that skips is not run beside another one."""
+        name = instance.rpartition("@")[0]
+        (overlap,) = self._db.execute(
+            "SELECT json_extract(info, '$.overlap') FROM runtara_trio_schedules WHERE name = ?",
+            (name,),
+        ).fetchone() or ("",)
+        if overlap != "skip":
+            return
+        for other in self.of_schedules - self._again - {instance}:
+            if other.startswith(f"{name}@") and self._status(other) not in FINISHED:
+                self.finding("slots do not overlap", f"{instance!r} began beside {other!r}")
 
     # ---- ends
 
@@ -257,6 +292,7 @@ class Audit:
             )
 
     def _rerun(self, process: Process, message: Rerun, reply: Any, now: float) -> None:
+        self._again.update(message.instance_ids)
         self._forget_ends()
 
     def _forget_ends(self) -> None:

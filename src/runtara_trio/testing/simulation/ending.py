@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import trio
 
 from ...engine.waits import Wait
+from ...ids import waited_for
 from ...store.sqlite.file import StoreFile
 from ...store.values import awaited_of, waiting_of
 from ...types import InstanceStatus, RunState
@@ -213,12 +214,10 @@ def _problem_of_children(fleet: Ending, one: Standing, unended: set[str]) -> str
 
 
 def _has_signal(fleet: Ending, instance: str, checkpoint_id: str) -> bool:
-    return bool(
-        fleet.file.db.execute(
-            "SELECT 1 FROM pending_custom_signals WHERE instance_id = ? AND checkpoint_id = ?",
-            (instance, checkpoint_id),
-        ).fetchone()
+    found = fleet.file.db.execute(
+        "SELECT checkpoint_id FROM pending_custom_signals WHERE instance_id = ?", (instance,)
     )
+    return checkpoint_id in {waited_for(there) for (there,) in found}
 
 
 def _has_children(fleet: Ending, instance: str, block: str) -> bool:

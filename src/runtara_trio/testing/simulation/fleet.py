@@ -66,7 +66,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[Queue, ...]
     schedules: tuple[Schedule, ...]
     signals: Mapping[str, bytes]
-    """What an operator sends to who waits for it, by id."""
+    """What an operator sends to who waits for it, by a signal's id or a message's name."""
 
 
 class Fleet:

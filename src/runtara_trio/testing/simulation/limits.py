@@ -38,6 +38,15 @@ class Limits:
         """These limits count from now on."""
         self._queues.update((one.name, one) for one in queues)
 
+    def key_limit(self, queue: str) -> int | None:
+        """How many runs of a key may work at once."""
+        stored = self._queues.get(queue)
+        return None if stored is None else stored.key_limit
+
+    def has_begun(self, instance_id: str) -> bool:
+        """Whether a run was ever taken."""
+        return instance_id in self._ever_begun
+
     def note_begin(self, instance_id: str, queue: str, now: float) -> None:
         """A run was taken; ``now``: wall time. The first time it begins."""
         if instance_id in self._ever_begun:

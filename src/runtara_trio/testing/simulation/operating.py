@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from ...errors import SdkError
-from ...messages import Request, TakeSignal
+from ...messages import Request, TakeMessage, TakeSignal
 from ...sdk.operator import Operator
 from ...store.sqlite.file import StoreFile
 from ...types import Queue
@@ -63,19 +63,23 @@ class Operating:
         self._fleet.nursery.start_soon(self._act, planned)
 
     def hear(self, message: Request[Any], reply: Any) -> None:
-        """Somebody may wait for a signal that is to come."""
-        if not isinstance(message, TakeSignal):
+        """Somebody may wait for a signal or a message that is to come."""
+        if not isinstance(message, (TakeMessage, TakeSignal)):
             return
+        name = message.name if isinstance(message, TakeMessage) else message.checkpoint_id
         key = message.instance_id, message.checkpoint_id
-        payload = self._fleet.scenario.signals.get(message.checkpoint_id)
+        payload = self._fleet.scenario.signals.get(name)
         if payload is not None and reply.payload is None and key not in self._answered:
             self._answered.add(key)
-            self._fleet.nursery.start_soon(self._answer, *key, payload)
+            self._fleet.nursery.start_soon(self._answer, message, name, payload)
 
-    async def _answer(self, instance: str, checkpoint_id: str, payload: bytes) -> None:
+    async def _answer(self, asked: TakeMessage | TakeSignal, name: str, payload: bytes) -> None:
         await trio.sleep(ANSWERED * self._fleet.random.random())
         with suppress(SdkError):  # it has ended
-            await self._operator.send_signal(instance, checkpoint_id, payload)
+            if isinstance(asked, TakeMessage):
+                await self._operator.send_message(asked.instance_id, name, payload)
+            else:
+                await self._operator.send_signal(asked.instance_id, name, payload)
 
     async def resume_all(self) -> None:
         """Nothing stays paused, or parked."""

@@ -100,10 +100,11 @@ def simulate(
     the same again. Answers are the real store's, with Trio's time instead of the machine's.
 
     Each simulation checks by itself: no run is in two places at once; what was acknowledged is
-    there; no saved step is run again; limits and rates of queues are kept; a slot of a schedule
-    is run once; when a parent fails or is cancelled, so are its children, in the same commit; and
-    every run ends, or waits for something that can be named. When no fault is left, what is paused
-    is resumed, and what waits for a known signal gets it.
+    there; no saved step is run again; limits and rates of queues are kept; runs of a key with one
+    turn go in the order of their starts; a slot of a schedule is run once, and beside no other
+    where it must not overlap; when a parent fails or is cancelled, so are its children, in the
+    same commit; and every run ends, or waits for something that can be named. When no fault is
+    left, what is paused is resumed, and what waits for a known signal gets it.
 
     Args:
       workflows: what the workers run. Their functions must not keep anything in variables that
@@ -118,7 +119,7 @@ def simulate(
       max_loaded: of each worker: few, so that runs are unloaded.
       queues: with their limits; a fault may change them.
       schedules: run while the simulation lasts: until all that was started has ended.
-      signals: what is sent to a run that waits for a signal, by its id.
+      signals: what is sent to a run that waits for a signal or a message, by its id or name.
 
     Returns:
       The last simulation.
