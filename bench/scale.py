@@ -23,7 +23,15 @@ import psutil
 import psycopg
 import trio
 
-from runtara_trio import InstanceStatus, Operator, Start, open_backend, open_client, open_runtara
+from runtara_trio import (
+    Client,
+    InstanceStatus,
+    Operator,
+    Start,
+    open_backend,
+    open_client,
+    open_runtara,
+)
 
 from .far import far
 from .report import machine, table
@@ -117,11 +125,18 @@ def processor_seconds(processes: list[psutil.Process]) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
+async def until_all_work(client: Client) -> None:
+    """All workers are up."""
+    while len(await client.list_workers()) < WORKERS:  # noqa: ASYNC110
+        await trio.sleep(0.1)
+    await (await client.start(one, 0)).result(timeout=60)
+
+
 async def run_all(store: Store, workflow: Any, count: int) -> Cost:
     """Runs that are there before the four workers take them."""
     with fleet(store.url) as workers:
         async with open_client(store.url, tenant_id="bench") as client:
-            await (await client.start(one, 0)).result(timeout=60)
+            await until_all_work(client)
             size, spent, used = store.bytes(), store.spent(), processor_seconds(workers)
             begun = time.perf_counter()
             for first in range(0, count, BATCH):
@@ -230,19 +245,22 @@ def measure(name: str, store: Store, instances: int) -> list[Row]:
     def add_costs(where: str, count: int) -> None:
         a = trio.run(run_all, store, one, count)
         b = trio.run(run_all, store, twenty, count // 10)
-        for what, cost in (("one step", a), ("20 steps", b)):
+        for what, cost in (("one step", a), ("20 checkpoints", b)):
             add(f"runs of {what}, {where}", f"{cost.rate:,.0f}/s")
         both = zip(msgspec.structs.astuple(a), msgspec.structs.astuple(b), strict=True)
         step = Cost(*((all_twenty - first) / 19 for first, all_twenty in both))
         add(
-            "disk a run with its first step, a further step",
+            "disk of a run with its first step, of a further checkpoint",
             f"{a.bytes:,.0f} B, {step.bytes:,.0f} B",
         )
-        add("processor of the workers", f"{a.workers_ms:.2f} ms, {step.workers_ms:.3f} ms")
+        add(
+            "processor of the workers for these, each",
+            f"{a.workers_ms:.2f} ms, {step.workers_ms:.3f} ms",
+        )
         if store._server is not None:
-            add("processor of the server", f"{a.server_ms:.2f} ms, {step.server_ms:.3f} ms")
-            add("WAL", f"{a.wal:,.0f} B, {step.wal:,.0f} B")
-            add("commits", f"{a.commits:.2f}, {step.commits:.2f}")
+            add("processor of the server, each", f"{a.server_ms:.2f} ms, {step.server_ms:.3f} ms")
+            add("WAL, each", f"{a.wal:,.0f} B, {step.wal:,.0f} B")
+            add("commits, each", f"{a.commits:.2f}, {step.commits:.2f}")
 
     add_costs("an empty store", instances // 50)
     few = trio.run(claims, store.url)
@@ -294,6 +312,8 @@ async def at_a_distance(url: str) -> list[str]:
     """Of one server: checkpoints, one at a time, and all at once."""
     saved = [await checkpoints(url, tasks) for tasks in (1, 64)]
     with fleet(url):
+        async with open_client(url, tenant_id="bench") as client:
+            await until_all_work(client)
         ran = await throughput(url, 5000)
     return [
         *(f"{rate:,.0f}/s" for rate in saved),

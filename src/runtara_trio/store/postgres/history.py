@@ -7,24 +7,44 @@ from typing import Any
 
 from ...messages import ListSteps, StepNote, Steps
 from ..values import row_of_note, steps_of
-from .connection import Statement
 from .owner import Owner
 from .schedules import PostgresSchedules
 
-_WRITE = """
+_TYPES = (
+    "text",
+    "text",
+    "bigint",
+    "text",
+    "text",
+    "text",
+    "bigint",
+    "bigint",
+    "text",
+    "text",
+    "text",
+)
+
+
+def insert_from(first: int, source: str) -> str:
+    """The statement that writes steps of instances in ``source``, a table or a query; its
+    parameters, the columns, begin with this number."""
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_TYPES, first))
+    return f"""
 INSERT INTO runtara_trio_steps (instance_id, step, run, kind, worker, parent, started_ms, ended_ms,
     outcome, attempts, summary)
 SELECT t.instance_id, step, run, kind, worker, NULLIF(parent, ''), started_ms, NULLIF(ended_ms, 0),
     NULLIF(outcome, ''), NULLIF(attempts, ''), NULLIF(summary, '')
-FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-    $8::bigint[], $9::text[], $10::text[], $11::text[])
+FROM unnest({arrays})
 AS t (instance_id, step, run, kind, worker, parent, started_ms, ended_ms, outcome, attempts,
     summary)
-JOIN instances i ON i.instance_id = t.instance_id
+JOIN {source} i ON i.instance_id = t.instance_id
 ON CONFLICT (instance_id, step, run) DO UPDATE SET kind = excluded.kind,
     parent = excluded.parent, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,
     outcome = excluded.outcome, attempts = excluded.attempts, summary = excluded.summary
 """
+
+
+_WRITE = insert_from(1, "instances")
 
 _READ = """
 WITH stored AS (
@@ -69,16 +89,14 @@ _LEASE = (
 )
 
 
-def write_statement(steps: Iterable[tuple[Any, ...]]) -> Statement:
-    """The statement that writes the columns of steps. Of each the last ones count: one statement
-    writes a row once."""
+def columns_of(steps: Iterable[tuple[Any, ...]]) -> tuple[list[Any], ...]:
+    """Steps as columns. Of each the last ones count: one statement writes a row once."""
     last = {row[:3]: row for row in steps}
     nothing: tuple[Any, ...] = ("", "", 0, "", "", "", 0, 0, "", "", "")
-    columns = [
+    return tuple(
         [empty if value is None else value for value in column]
         for column, empty in zip(zip(*last.values(), strict=True), nothing, strict=True)
-    ]
-    return _WRITE, tuple(columns)
+    )
 
 
 class PostgresHistory(PostgresSchedules):
@@ -90,8 +108,7 @@ class PostgresHistory(PostgresSchedules):
         if self._has_runs:
             who = self._owner.who
             rows = (row_of_note(instance_id, lease, one, who) for one in steps)
-            statement, values = write_statement(rows)
-            self._later(statement, *values)
+            self._later(_WRITE, *columns_of(rows))
 
     async def lose_steps(self, instance_ids: Sequence[str]) -> None:
         if self._has_runs:

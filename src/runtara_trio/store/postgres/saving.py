@@ -41,7 +41,7 @@ WITH input AS (
         FROM allowed a JOIN saved s USING (instance_id, checkpoint_id)
         ORDER BY a.instance_id, a.n DESC
     ) last WHERE i.instance_id = last.instance_id
-)
+){noting}
 SELECT input.n, leased.epoch, leased.status,
     s.checkpoint_id IS NOT NULL,
     (SELECT c.state FROM checkpoints c
@@ -57,6 +57,10 @@ LEFT JOIN leased ON leased.instance_id = input.instance_id
 LEFT JOIN saved s ON s.instance_id = input.instance_id AND s.checkpoint_id = input.checkpoint_id
 ORDER BY input.n
 """
+
+_SAVE_ALONE = _SAVE.format(noting="")
+_SAVE_NOTING = _SAVE.format(noting=f", noted AS ({history.insert_from(7, 'leased')})")
+"""With the steps that they end."""
 
 _GET = """
 SELECT i.instance_id IS NOT NULL, c.state IS NOT NULL, CASE WHEN
@@ -100,8 +104,10 @@ async def save(
         if holder is not None
         for step in one.steps
     ]
-    noting = [history.write_statement(steps)] if steps else []  # in one transaction with them
-    rows = (await connection.run_all((_SAVE, values), *noting))[0]
+    if steps:
+        rows = await connection.run(_SAVE_NOTING, *values, *history.columns_of(steps))
+    else:
+        rows = await connection.run(_SAVE_ALONE, *values)
     return [
         (_answer(message, row, version, again=again), bool(row[7]))
         for message, row in zip(messages, rows, strict=True)
