@@ -26,6 +26,7 @@ from runtara_trio import (
     open_worker,
     workflow,
 )
+from runtara_trio.messages import Noted, NoteSteps, Register, StepNote, TakeLease
 
 from ..helpers.places import Place, Shared
 from ..helpers.support import block, sql, start
@@ -197,6 +198,17 @@ async def test_without_a_history_the_ends_are_known(place: Place) -> None:
 def test_a_setting_that_is_unknown() -> None:
     with pytest.raises(ConfigError, match="history must be 'steps' or 'none', not 'all'"):
         SdkConfig(history="all")  # type: ignore[arg-type]
+
+
+async def test_a_run_that_has_lost_its_lease_notes_nothing(place: Place) -> None:
+    """It would be shown as running, and nobody would end it."""
+    i = {"instance_id": "i"}
+    old = (await place.backend.request(Register(**i, tenant_id="t"))).lease
+    note = StepNote(step="late", kind=StepKind.SIGNAL, started_ms=1)
+    await place.backend.request(TakeLease(**i, replaces=old))
+    await place.backend.request(NoteSteps(runs=(Noted(**i, lease=old, steps=(note,)),)))
+    assert await place.operator.steps("i") == ()
+    assert (await place.operator.show("i")).open_steps == ()
 
 
 async def test_a_killed_process_leaves_what_it_did(shared: Shared) -> None:

@@ -86,7 +86,7 @@ def steps_tree(instance_id: str, found: Sequence[StepInfo], now: datetime) -> Tr
 def _line(one: StepInfo, run: str, now: datetime) -> Text:
     line = tables.plain(one.step)
     line.append(f"  {one.kind.value}{run}", style="dim")
-    if one.started_at is not None:
+    if one.started_at is not None and (one.ended_at is not None or one.outcome is None):
         line.append(f"  {duration((one.ended_at or now) - one.started_at)}")
     if one.outcome is not StepOutcome.DONE:
         outcome = "running" if one.outcome is None else one.outcome.value

@@ -134,7 +134,7 @@ class Tables(FleetTables, Protocol):
     # ---- history
 
     async def write_steps(self, instance_id: str, lease: int, steps: Sequence[StepNote]) -> None:
-        """Note steps of the run that has, or had, this lease."""
+        """Note steps of the run that has this lease; of one that has lost it, nothing."""
 
     async def lose_steps(self, instance_ids: Sequence[str]) -> None:
         """The runs of these are over: what is noted as running there is lost."""

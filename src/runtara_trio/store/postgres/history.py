@@ -26,8 +26,8 @@ _TYPES = (
 
 
 def insert_from(first: int, source: str) -> str:
-    """The statement that writes steps of instances in ``source``, a table or a query; its
-    parameters, the columns, begin with this number."""
+    """The statement that writes steps of runs whose leases are in ``source``, a table or a query;
+    its parameters, the columns, begin with this number."""
     arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_TYPES, first))
     return f"""
 INSERT INTO runtara_trio_steps (instance_id, step, run, kind, worker, parent, started_ms, ended_ms,
@@ -37,14 +37,14 @@ SELECT t.instance_id, step, run, kind, worker, NULLIF(parent, ''), started_ms, N
 FROM unnest({arrays})
 AS t (instance_id, step, run, kind, worker, parent, started_ms, ended_ms, outcome, attempts,
     summary)
-JOIN {source} i ON i.instance_id = t.instance_id
+JOIN {source} i ON i.instance_id = t.instance_id AND i.epoch = t.run
 ON CONFLICT (instance_id, step, run) DO UPDATE SET kind = excluded.kind,
     parent = excluded.parent, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,
     outcome = excluded.outcome, attempts = excluded.attempts, summary = excluded.summary
 """
 
 
-_WRITE = insert_from(1, "instances")
+_WRITE = insert_from(1, "runtara_trio_leases")
 
 _READ = """
 WITH stored AS (

@@ -71,6 +71,12 @@ class SqliteHistory(SqliteSchedules):
     """The part of the port that is about the steps of instances."""
 
     async def write_steps(self, instance_id: str, lease: int, steps: Sequence[StepNote]) -> None:
+        held = self.db.execute(
+            "SELECT 1 FROM runtara_trio_leases WHERE instance_id = ? AND epoch = ?",
+            (instance_id, lease),
+        )
+        if held.fetchone() is None:
+            return
         who = self.leases.who
         write(self.db, (row_of_note(instance_id, lease, one, who) for one in steps))
 
