@@ -128,6 +128,28 @@ async def test_an_outcome_that_was_not_recorded_is_recorded_later(
         assert (await Operator(memory).show("i")).summary.status == "failed"
 
 
+async def test_a_cancel_that_comes_before_it_is_recorded_stands(
+    autojump_clock: MockClock, memory: SharedBackend
+) -> None:
+    """Or the instance would be held for ever: what is recorded gives way to the cancel."""
+    watched = Watched(memory)
+    troubles = [StoreError("the disk is full", transient=True)] * 30
+    watched.before = lambda message: (
+        troubles.pop() if isinstance(message, RecordOutcome) and troubles else None
+    )
+    operator = Operator(memory)
+    async with open_backend(watched) as shared:
+        with pytest.raises(ValueError, match="mine"):
+            async with block(shared, final_timeout=1):
+                raise ValueError("mine")
+        await operator.cancel("i")
+        with trio.fail_after(60):
+            while (await operator.show("i")).summary.held:
+                await trio.sleep(1)
+        summary = (await operator.show("i")).summary
+    assert (summary.status, summary.signal) == ("cancelled", None)
+
+
 async def test_a_write_refused_after_an_unconfirmed_end_does_not_make_it_lost(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:

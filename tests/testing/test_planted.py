@@ -17,9 +17,10 @@ import pytest
 from runtara_trio.engine.ends import EndsOfRuns
 from runtara_trio.errors import SdkError
 from runtara_trio.messages import LookForWork, Marked, MarkRuns
-from runtara_trio.store.answers import ANSWERS, children, instances, queues, rules, runs
+from runtara_trio.store.answers import ANSWERS, children, instances, queues, rules, runs, schedules
 from runtara_trio.store.sqlite import rows
 from runtara_trio.store.sqlite.claims import SqliteClaims
+from runtara_trio.store.sqlite.database import Database
 from runtara_trio.store.sqlite.queues import SqliteQueues
 from runtara_trio.store.structs import Holder
 from runtara_trio.testing import SimulationFailed, simulate
@@ -27,7 +28,7 @@ from runtara_trio.testing.simulation import shrink
 from runtara_trio.worker.scheduling import Scheduling
 from runtara_trio.worker.worker import Worker
 
-from ..helpers.fleets import RATED, SHOP
+from ..helpers.fleets import MIXED, RATED, SHOP
 
 SEEDS = 2_000
 """Within which a mistake must be found."""
@@ -226,6 +227,45 @@ def nobody_sweeps(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Worker, "_look_once", look)
 
 
+def message_that_is_taken_for_told(patch: pytest.MonkeyPatch) -> None:
+    """Its number is that of the one before, which has gone."""
+    after_commit = Database._after_commit
+
+    def forgets(self: Any, tx: Any) -> None:
+        tx.signals_taken = False
+        after_commit(self, tx)
+
+    patch.setattr(Database, "_after_commit", forgets)
+
+
+def turn_that_is_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """A key has as many turns as there are workers."""
+
+    async def turns(tx: Any, rooms: Any, takeable: Any) -> dict[Any, int]:
+        return {}
+
+    patch.setattr(queues, "_turns", turns)
+
+
+def last_one_of_a_key_first(patch: pytest.MonkeyPatch) -> None:
+    """What is taken of a key is turned round."""
+    ready_in = SqliteClaims.ready_in
+
+    async def turned(self: Any, *arguments: Any) -> Any:
+        return [found[::-1] for found in await ready_in(self, *arguments)]
+
+    patch.setattr(SqliteClaims, "ready_in", turned)
+
+
+def slots_that_overlap(patch: pytest.MonkeyPatch) -> None:
+    """The run of the slot before is not looked at."""
+
+    async def may_run(tx: Any, schedule: Any, last: Any) -> bool:
+        return True
+
+    patch.setattr(schedules, "_may_run", may_run)
+
+
 LEASE = "an old lease writes nothing"
 
 PLANTED: list[tuple[Plant, dict[str, Any], str, int]] = [
@@ -250,6 +290,10 @@ PLANTED: list[tuple[Plant, dict[str, Any], str, int]] = [
     (claim_whose_answer_was_lost, SHOP, "every run goes on", 143),
     (look_that_gives_up, SHOP, "who waits is told", 2),
     (nobody_sweeps, SHOP, "every run goes on", 7),
+    (message_that_is_taken_for_told, MIXED, "every run goes on", 0),
+    (turn_that_is_not_counted, SHOP, "turns are kept", 0),
+    (last_one_of_a_key_first, SHOP, "turns are kept", 0),
+    (slots_that_overlap, MIXED, "slots do not overlap", 0),
 ]
 """Each mistake, a scenario, and the rule that it breaks: what is found first may be either;
 and a seed that has found it, which is tried first."""

@@ -6,6 +6,7 @@ that is gone may have gone with this very outcome, and the instance's status tel
 
 from __future__ import annotations
 
+import msgspec
 import trio
 
 from .. import logs
@@ -82,12 +83,22 @@ class Recorder:
         while True:
             await trio.sleep(RETRY_LATER)
             try:
-                await self._shared.request(message)
+                reply = await self._shared.request(message)
             except LeaseLost:
                 return
             except SdkError as exc:
                 if not _may_pass(exc):
                     raise
+                continue
+            if reply.cancel is not None:  # it came while the outcome could not be recorded
+                message = msgspec.structs.replace(
+                    message,
+                    status=InstanceStatus.CANCELLED,
+                    payload=b"",
+                    signal=reply.cancel,
+                    unless_cancelled=False,
+                    next=None,
+                )
             else:
                 logs.recorded_late(instance_id=self._instance_id, recorded=message.status.value)
                 return

@@ -1,9 +1,9 @@
 """runs.py URL FOLDER OPTIONS: a worker whose runs say in a ledger what they do.
 
-OPTIONS is JSON: ``lease_ms``, ``version``, ``terminates`` (at the first moment of its block), and
-arguments of ``open_worker``. The ledger is a file
-in FOLDER, to which all processes append; other files there are gates, which the test opens by
-making them.
+OPTIONS is JSON: ``lease_ms``, ``version``, ``terminates`` (at the first moment of its block),
+``counts`` (its tasks, again and again, in a file of its own), and arguments of ``open_worker``.
+The ledger is a file in FOLDER, to which all processes append; other files there are gates, which
+the test opens by making them.
 """
 
 import itertools
@@ -21,6 +21,7 @@ from runtara_trio import RuntaraSdk, SdkConfig, durable, open_worker, workflow
 url, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 version = options.pop("version", 1)
 terminates = options.pop("terminates", False)
+counts = options.pop("counts", False)
 config = SdkConfig(store=url, lease_ms=options.pop("lease_ms", 30_000))
 
 ledger = os.open(folder / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -139,6 +140,9 @@ async def main() -> None:
             signal.raise_signal(signal.SIGTERM)
         print("working", flush=True)
         while not worker.draining:
+            if counts:
+                tasks = trio.lowlevel.current_statistics().tasks_living
+                (folder / f"tasks-{os.getpid()}").write_text(str(tasks))
             await trio.sleep(0.01)
         print("draining", flush=True)
         await trio.sleep_forever()

@@ -82,7 +82,7 @@ class PostgresStore:
         self._transactions = Transactions(self._pool, self._owner, self._preparing, name, versions)
         self._queue = Queue(
             *(self._pool, nursery, name, versions),
-            *(self._add_signal, self._transactions.record, self._holder),
+            *(self._add_signal, self._transactions.answer_many, self._holder),
         )
         self._watch = Watch(self._pool, self._owner, self._preparing.listens, versions)
         self._open: set[Job] = set()

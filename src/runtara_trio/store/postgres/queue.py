@@ -1,4 +1,5 @@
-"""The queue of checkpoints and outcomes on PostgreSQL: all that waits of a kind goes out at once.
+"""The queue of checkpoints, sleeps and outcomes on PostgreSQL: all that waits of a kind goes out at
+once.
 
 What was on its way when a connection was lost is sent again. A batch that fails for another
 reason is taken apart: each instance by itself, so that one does not hold up the others.
@@ -16,9 +17,9 @@ from ...messages import (
     Checkpoint,
     CheckpointReply,
     GetCheckpoint,
-    OutcomeReply,
     RecordOutcome,
     Request,
+    Sleep,
 )
 from ...tasks import RepeatedEvent
 from . import limits, saving, settings
@@ -33,7 +34,11 @@ def is_batched(message: Request[Any]) -> bool:
     well goes alone: the locks of many are taken in one order."""
     if isinstance(message, RecordOutcome):
         return not message.concerns_children
-    return isinstance(message, (Checkpoint, GetCheckpoint))
+    return isinstance(message, (Checkpoint, GetCheckpoint, Sleep))
+
+
+_IN_TURN = (RecordOutcome, Sleep)
+"""What overtakes nothing of its instance, and of which a batch has one of each."""
 
 
 class Queue:
@@ -41,7 +46,7 @@ class Queue:
 
     Args:
       take: answers a checkpoint for whose id a custom signal is there.
-      record: records many outcomes, on the queue's connection.
+      answer_many: answers many outcomes or sleeps, on the queue's connection.
       holder: who notes steps; None: there is no table for them.
     """
 
@@ -52,7 +57,7 @@ class Queue:
         name: str,
         versions: Iterator[int],
         take: Callable[[Job, CheckpointReply], Awaitable[None]],
-        record: Callable[..., Awaitable[list[outcome.Outcome[OutcomeReply]]]],
+        answer_many: Callable[..., Awaitable[list[outcome.Outcome[Any]]]],
         holder: Callable[[], str | None],
     ) -> None:
         self._pool = pool
@@ -60,7 +65,7 @@ class Queue:
         self._name = name
         self._versions = versions
         self._take = take
-        self._record = record
+        self._answer_many = answer_many
         self._holder = holder
         self._jobs: list[Job] = []
         self._more = RepeatedEvent()
@@ -99,8 +104,7 @@ class Queue:
                 connection.close()
 
     def _next_batch(self) -> list[Job]:
-        """What is queued, of one kind, each (instance, id) once. An outcome overtakes nothing of
-        its instance."""
+        """What is queued, of one kind, each (instance, id) once."""
         kind = type(self._jobs[0].message)
         again = self._jobs[0].again
         batch: list[Job] = []
@@ -113,9 +117,10 @@ class Queue:
                 rest += self._jobs[number:]
                 break
             instance = job.message.instance_id
-            name = instance, getattr(job.message, "checkpoint_id", None)
+            in_turn = isinstance(job.message, _IN_TURN)
+            name = instance, None if in_turn else job.message.checkpoint_id
             fits = type(job.message) is kind and job.again is again
-            waits = kind is RecordOutcome and instance in behind
+            waits = in_turn and instance in behind
             if fits and name not in seen and not waits:
                 seen.add(name)
                 batch.append(job)
@@ -136,15 +141,15 @@ class Queue:
             for job, state in zip(jobs, found, strict=True):
                 self._answer(job, state)
             return
-        if isinstance(messages[0], RecordOutcome):
-            recorded = await self._record(connection, messages, again=jobs[0].again)
-            for job, answer in zip(jobs, recorded, strict=True):
+        if isinstance(messages[0], _IN_TURN):
+            answers = await self._answer_many(connection, messages, again=jobs[0].again)
+            for job, answer in zip(jobs, answers, strict=True):
                 job.answer(answer)
             return
-        answers = await saving.save(
+        saved = await saving.save(
             connection, messages, version, again=jobs[0].again, holder=self._holder()
         )
-        for job, (reply, custom) in zip(jobs, answers, strict=True):
+        for job, (reply, custom) in zip(jobs, saved, strict=True):
             if custom and isinstance(reply, CheckpointReply):
                 self._nursery.start_soon(self._take, job, reply)
             else:

@@ -63,6 +63,7 @@ class PostgresTables(PostgresHistory):
         self._liveness = liveness
         self._losses = losses
         self._locked: dict[str, Row | None] = {}
+        self._read: dict[tuple[str, str], bytes | None] = {}
         self._ends: list[End] = []
 
     @property
@@ -76,6 +77,19 @@ class PostgresTables(PostgresHistory):
     async def lock_ahead(self, instance_ids: Iterable[str]) -> None:
         """Lock and read many instances at once, for the answers to come."""
         self._locked = await rows.lock(self._connection, instance_ids, runs=self._has_runs)
+
+    async def read_ahead(self, ids: Sequence[tuple[str, str]]) -> None:
+        """Read what is stored under ids of instances at once, for the answers to come."""
+        if ids:
+            found = await self._run(
+                "SELECT t.instance_id, t.checkpoint_id, c.state"
+                " FROM unnest($1::text[], $2::text[]) AS t (instance_id, checkpoint_id)"
+                " LEFT JOIN checkpoints c ON c.instance_id = t.instance_id"
+                " AND c.checkpoint_id = t.checkpoint_id",
+                [instance for instance, _ in ids],
+                [checkpoint_id for _, checkpoint_id in ids],
+            )
+            self._read = {(instance, name): state for instance, name, state in found}
 
     async def flush(self) -> None:
         """Write the outcomes that were recorded. They are one statement, however many."""
@@ -227,6 +241,8 @@ class PostgresTables(PostgresHistory):
     # ---- checkpoints
 
     async def stored(self, instance_id: str, checkpoint_id: str) -> bytes | None:
+        if (instance_id, checkpoint_id) in self._read:
+            return self._read.pop((instance_id, checkpoint_id))
         found = await self._run(
             "SELECT state FROM checkpoints WHERE instance_id = $1 AND checkpoint_id = $2",
             instance_id,

@@ -13,13 +13,14 @@ import trio
 
 from ...backend import dispatch
 from ...errors import SdkError, StoreError
+from ...ids import wake_id
 from ...messages import (
     EndsSince,
     GetResults,
     LookForWork,
-    OutcomeReply,
     RecordOutcome,
     Request,
+    Sleep,
 )
 from ..answers import ANSWERS, set_off
 from ..tables import Doubtful
@@ -95,13 +96,13 @@ class Transactions:
             with trio.fail_after(limits.ANSWER):
                 return await dispatch(ANSWERS, self._tables(connection), message)
 
-    async def record(
-        self, connection: Connection, messages: Sequence[RecordOutcome], *, again: bool
-    ) -> list[outcome.Outcome[OutcomeReply]]:
-        """Record many outcomes, each instance once: what an end costs must not depend on how
-        many blocks a program that is stopped ends at once.
+    async def answer_many(
+        self, connection: Connection, messages: Sequence[RecordOutcome | Sleep], *, again: bool
+    ) -> list[outcome.Outcome[Any]]:
+        """Answer many messages of one kind, of each instance one, in one transaction: what an end
+        costs must not depend on how many blocks a program that is stopped ends at once.
 
-        ``again``: they may have been recorded before, by a transaction whose answer was lost.
+        ``again``: they may have been carried out before, by a transaction whose answer was lost.
         """
         if not self._preparing.has_runs:
             await self._preparing.find_runs(connection, make=False)
@@ -109,6 +110,13 @@ class Transactions:
         connection.begin()
         try:
             await tx.lock_ahead(message.instance_id for message in messages)
+            await tx.read_ahead(
+                [
+                    (message.instance_id, wake_id(message.checkpoint_id))
+                    for message in messages
+                    if isinstance(message, Sleep)
+                ]
+            )
             answers = [await _captured(tx, message) for message in messages]
             await tx.flush()
             await set_off(tx)
@@ -166,7 +174,7 @@ class Transactions:
                 self._owner.leased[instance] = epoch
 
 
-async def _captured(tx: PostgresTables, message: RecordOutcome) -> outcome.Outcome[OutcomeReply]:
+async def _captured(tx: PostgresTables, message: Request[Any]) -> outcome.Outcome[Any]:
     """The answer to one of many; what is refused must not stop the others."""
     try:
         return outcome.Value(await dispatch(ANSWERS, tx, message))
