@@ -440,6 +440,27 @@ async def test_a_holder_whose_lease_is_longer_than_patience(
             assert (await sdk.checkpoint("first")).found
 
 
+async def test_news_that_take_too_long_are_no_doubt_of_the_commit(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts twice is carried out, and told as such; who listens finds it by the poll."""
+    send_off, slow = Connection._send_off, []
+
+    def sends(self: Connection, statements: Any) -> Any:
+        if statements[0][0].startswith("SELECT pg_notify"):
+            slow.append(statements)
+            statements = [("SELECT pg_sleep(0.5)", ())]
+        return send_off(self, statements)
+
+    async with open_backend(url) as backend:
+        async with block(backend) as sdk:
+            monkeypatch.setattr(Connection, "_send_off", sends)
+            await Operator(backend).pause("i")
+            await sdk.sleep(3600, "nap")
+        assert sdk.outcome is Outcome.PAUSED
+    assert slow
+
+
 def test_ctrl_c_does_not_land_in_the_store(
     postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,14 +137,19 @@ class Connection:
         with self._broken_if_cut(), self._in_pipeline():
             segments = [self._send_off(one) for one in (sent, *([note] for note in notes))]
             _, failed = await self._received(segments[0])
-            with trio.move_on_after(limits.RETRY, shield=True) as waiting:
-                for segment in segments[1:]:
-                    await self._received(segment)
-        if waiting.cancelled_caught:
-            self.close()
+            if not await self._have_gone(segments[1:]):
+                self.close()
         if failed is not None:
             await self.roll_back()
             self._raise(failed)
+
+    async def _have_gone(self, segments: Sequence[Sequence[str | None]]) -> bool:
+        """Whether the server has taken these in time. What it says of them does not count."""
+        with contextlib.suppress(psycopg.Error), trio.move_on_after(limits.RETRY, shield=True):
+            for segment in segments:
+                await self._received(segment)
+            return True
+        return False
 
     async def roll_back(self) -> None:
         """End a transaction that may have begun."""
