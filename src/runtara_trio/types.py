@@ -181,7 +181,7 @@ class StepInfo(msgspec.Struct, frozen=True, kw_only=True):
     outcome: StepOutcome | None
     """None: it runs."""
     attempts: tuple[tuple[datetime, str], ...] = ()
-    """When an attempt failed, and how."""
+    """When an attempt failed, and how; the last 50."""
     parent: str | None = None
     """The step that it is inside of."""
     summary: str | None = None

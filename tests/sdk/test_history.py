@@ -94,6 +94,22 @@ async def test_calls_with_their_attempts_and_what_is_inside(place: Place) -> Non
     assert [error for _, error in failed.attempts] == ["ValueError: no"] * 2
 
 
+async def test_of_many_attempts_the_last_are_kept(place: Place) -> None:
+    @durable(max_retries=None, delay=0.0)
+    async def stubborn() -> None:
+        tries.append(1)
+        if len(tries) <= 60:
+            raise OSError(f"try {len(tries)} " + "x" * 5000)
+
+    async with block(place.backend):
+        await stubborn()
+    (found,) = await place.operator.steps("i")
+    assert [error[:15] for _, error in found.attempts] == [
+        f"OSError: try {number}" for number in range(11, 61)
+    ]
+    assert {len(error) for _, error in found.attempts} == {1000}
+
+
 async def test_a_call_is_noted_once_its_result_is_saved(place: Place) -> None:
     async with block(place.backend):
         await fee(10)

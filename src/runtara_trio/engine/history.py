@@ -23,6 +23,10 @@ from .state import State
 BRIEF_MS = 50
 """A step that is shorter is not noted while it runs."""
 
+MOST_ATTEMPTS = 50
+LONGEST_ERROR = 1000
+"""Characters."""
+
 
 class Open:
     """A step that runs."""
@@ -45,6 +49,11 @@ class Open:
         self.outcome: StepOutcome | None = None
         self.told = False
         """Its end is noted, or on its way."""
+
+    def failed(self, error: str, now_ms: int) -> None:
+        """An attempt has failed. The last ones are kept: a call may be tried for ever."""
+        self.attempts.append((now_ms, error[:LONGEST_ERROR]))
+        del self.attempts[:-MOST_ATTEMPTS]
 
     def end(self, outcome: StepOutcome, now_ms: int) -> None:
         if self.ended_ms is None:

@@ -307,7 +307,7 @@ class Durable:
         name = self._failure_of(checkpoint_id)
         data = failing.encoded(sdk._codec, name, error)
         if step is not None:
-            step.attempts.append((block.history.now(), retry.text_of(error)))
+            step.failed(retry.text_of(error), block.history.now())
         stored_as = block.past.failure_id(checkpoint_id)
         reply = await block.requests.checkpoint(stored_as, data, step, StepOutcome.FAILED)
         block.past.failed(checkpoint_id)

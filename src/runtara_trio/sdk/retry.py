@@ -144,7 +144,7 @@ async def run(
             number += 1
             delay = how.wait(number)
             if step is not None:
-                step.attempts.append((block.history.now(), text_of(exc)))
+                step.failed(text_of(exc), block.history.now())
             await _record(block, checkpoint_id, number, exc)
             logs.retrying(
                 instance_id=block.instance_id,
