@@ -227,6 +227,22 @@ async def test_a_run_that_has_lost_its_lease_notes_nothing(place: Place) -> None
     assert (await place.operator.show("i")).open_steps == ()
 
 
+async def test_a_note_that_is_late_reopens_nothing(place: Place) -> None:
+    i = {"instance_id": "i"}
+    lease = (await place.backend.request(Register(**i, tenant_id="t"))).lease
+    begun = StepNote(step="s", kind=StepKind.CALL, started_ms=1)
+    ended = StepNote(
+        step="s", kind=StepKind.CALL, started_ms=1, ended_ms=5, outcome=StepOutcome.DONE
+    )
+    again = StepNote(step="s", kind=StepKind.CALL, started_ms=7)
+    outcomes = []
+    for note in (ended, begun, again):
+        await place.backend.request(NoteSteps(runs=(Noted(**i, lease=lease, steps=(note,)),)))
+        (found,) = await place.operator.steps("i")
+        outcomes.append(found.outcome)
+    assert outcomes == [StepOutcome.DONE, StepOutcome.DONE, None]
+
+
 async def test_a_killed_process_leaves_what_it_did(shared: Shared) -> None:
     async with start("worker.py", shared.url, "i", "sleep") as program:
         await program.line("running new")

@@ -27,7 +27,8 @@ _TYPES = (
 
 def insert_from(first: int, source: str) -> str:
     """The statement that writes steps of runs whose leases are in ``source``, a table or a query;
-    its parameters, the columns, begin with this number."""
+    its parameters, the columns, begin with this number. A note may be late: that a step runs says
+    nothing once its end is noted."""
     arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_TYPES, first))
     return f"""
 INSERT INTO runtara_trio_steps (instance_id, step, run, kind, worker, parent, started_ms, ended_ms,
@@ -41,6 +42,8 @@ JOIN {source} i ON i.instance_id = t.instance_id AND i.epoch = t.run
 ON CONFLICT (instance_id, step, run) DO UPDATE SET kind = excluded.kind,
     parent = excluded.parent, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,
     outcome = excluded.outcome, attempts = excluded.attempts, summary = excluded.summary
+WHERE runtara_trio_steps.outcome IS NULL OR excluded.outcome IS NOT NULL
+    OR excluded.started_ms > runtara_trio_steps.started_ms
 """
 
 

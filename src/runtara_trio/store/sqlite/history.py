@@ -15,7 +15,10 @@ INSERT INTO runtara_trio_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (instance_id, step, run) DO UPDATE SET kind = excluded.kind,
     parent = excluded.parent, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,
     outcome = excluded.outcome, attempts = excluded.attempts, summary = excluded.summary
+WHERE runtara_trio_steps.outcome IS NULL OR excluded.outcome IS NOT NULL
+    OR excluded.started_ms > runtara_trio_steps.started_ms
 """
+"""A note may be late: that a step runs says nothing once its end is noted."""
 
 _READ = """
 WITH stored AS (
