@@ -10,7 +10,7 @@ from runtara_trio import Operator, open_backend
 from ..helpers.places import Shared
 from ..helpers.support import sql, start
 
-KILLS = int(os.environ.get("KILLS", "60"))
+KILLS = int(os.environ.get("KILLS", "30"))
 """``nox -s chaos`` takes 200."""
 
 
