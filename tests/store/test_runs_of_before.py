@@ -18,7 +18,7 @@ from runtara_trio import (
     open_worker,
     workflow,
 )
-from runtara_trio.store.postgres import schema as postgres_schema
+from runtara_trio.store.postgres import run_schema as postgres_schema
 from runtara_trio.store.sqlite import run_schema
 
 from ..helpers.places import postgres_place

@@ -16,6 +16,7 @@ from .failures import may_pass
 from .job import Job
 from .owner import Owner
 from .pool import Pool
+from .run_schema import RUNS_VERSION
 
 
 class Preparing:
@@ -80,7 +81,7 @@ class Preparing:
     async def find_runs(self, connection: Connection, *, make: bool) -> None:
         """Look for the tables of workflows; a store of 0.1 gets them now, where this role may."""
         version = await schema.runs_version(connection, self._name)
-        self.has_runs = version == schema.RUNS_VERSION
+        self.has_runs = version == RUNS_VERSION
         if (make or version > 0) and not self.has_runs:
             with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
                 await schema.create_runs(connection, self._name)
