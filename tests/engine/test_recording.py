@@ -109,15 +109,21 @@ async def test_another_error_in_the_recording_is_a_note_too(memory: SharedBacken
     assert "database error" in mine.__notes__[0]
 
 
+def takes_no_outcome(backend: SharedBackend, times: int) -> Watched:
+    """A backend that fails to record an outcome so often."""
+    watched = Watched(backend)
+    troubles = [StoreError("the disk is full", transient=True)] * times
+    watched.before = lambda message: (
+        troubles.pop() if isinstance(message, RecordOutcome) and troubles else None
+    )
+    return watched
+
+
 async def test_an_outcome_that_was_not_recorded_is_recorded_later(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:
     """Or the instance would be busy as long as the backend is open."""
-    watched = Watched(memory)
-    troubles = [StoreError("the disk is full", transient=True)] * 30
-    watched.before = lambda message: (
-        troubles.pop() if isinstance(message, RecordOutcome) and troubles else None
-    )
+    watched = takes_no_outcome(memory, 30)
     async with open_backend(watched) as shared:
         with pytest.raises(ValueError, match="mine") as caught:
             async with block(shared, final_timeout=1):
@@ -132,11 +138,7 @@ async def test_a_cancel_that_comes_before_it_is_recorded_stands(
     autojump_clock: MockClock, memory: SharedBackend
 ) -> None:
     """Or the instance would be held for ever: what is recorded gives way to the cancel."""
-    watched = Watched(memory)
-    troubles = [StoreError("the disk is full", transient=True)] * 30
-    watched.before = lambda message: (
-        troubles.pop() if isinstance(message, RecordOutcome) and troubles else None
-    )
+    watched = takes_no_outcome(memory, 30)
     operator = Operator(memory)
     async with open_backend(watched) as shared:
         with pytest.raises(ValueError, match="mine"):

@@ -292,7 +292,7 @@ async def test_on_a_mocked_clock(autojump_clock: trio.testing.MockClock) -> None
 
 
 @pytest.fixture
-async def stored(postgres_server: str, tmp_path: Path) -> AsyncIterator[SharedBackend]:
+async def stored(tmp_path: Path) -> AsyncIterator[SharedBackend]:
     async with open_backend(f"sqlite:///{tmp_path}/h.db", create=True) as backend:
         yield backend
 

@@ -143,9 +143,10 @@ async def run(
                 await trio.lowlevel.checkpoint_if_cancelled()
             number += 1
             delay = how.wait(number)
+            text = text_of(exc)
             if step is not None:
-                step.failed(text_of(exc), block.history.now())
-            await _record(block, checkpoint_id, number, exc)
+                step.failed(text, block.history.now())
+            await _record(block, checkpoint_id, number, text)
             logs.retrying(
                 instance_id=block.instance_id,
                 checkpoint_id=checkpoint_id,
@@ -181,7 +182,7 @@ async def _recorded(block: Block, checkpoint_id: str, how: RetryPolicy) -> int:
     return number
 
 
-async def _record(block: Block, checkpoint_id: str, number: int, error: Exception) -> None:
+async def _record(block: Block, checkpoint_id: str, number: int, error: str) -> None:
     block.past.touch(retry_id(checkpoint_id, number))
     await block.requests.save(
         RecordRetry(
@@ -189,7 +190,7 @@ async def _record(block: Block, checkpoint_id: str, number: int, error: Exceptio
             lease=block.state.lease_for_write(),
             checkpoint_id=checkpoint_id,
             attempt=number,
-            error=text_of(error),
+            error=error,
         )
     )
 
