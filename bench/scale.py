@@ -20,7 +20,6 @@ from typing import Any
 
 import msgspec
 import psutil
-import psycopg
 import trio
 
 from runtara_trio import (
@@ -35,6 +34,7 @@ from runtara_trio import (
 
 from .far import far
 from .report import machine, table
+from .spending import Store
 from .workers import claims, lateness, one, process, sleeper, throughput, twenty
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks-scale.md"
@@ -44,57 +44,6 @@ DAY = 86400.0
 BATCH = 50_000
 
 Row = tuple[str, str]
-
-
-class Store:
-    """A store, what it takes on the disk, and what its server has spent."""
-
-    def __init__(self, url: str, server: Any = None) -> None:
-        self.url = url
-        self._server = server
-
-    def bytes(self) -> int:
-        if self._server is None:
-            path = self.url.removeprefix("sqlite:///")
-            files = (Path(f"{path}{end}") for end in ("", "-wal"))
-            return sum(file.stat().st_size for file in files if file.exists())
-        return int(self.ask("SELECT pg_database_size(current_database())"))
-
-    def ask(self, statement: str) -> Any:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            found = connection.execute(statement)
-            row = found.fetchone() if found.description else None
-        return row[0] if row else None
-
-    def spent(self) -> Spent:
-        """Until now."""
-        if self._server is None:
-            return Spent()
-        master: psutil.Process = self._server._server.get_postmaster_info().process
-        cpu = 0.0
-        for found in (master, *master.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = found.cpu_times()
-                cpu += times.user + times.system
-                if found == master:
-                    cpu += times.children_user + times.children_system
-        return Spent(
-            cpu=cpu,
-            wal=int(self.ask("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")),
-            commits=int(
-                self.ask(
-                    "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
-                )
-            ),
-        )
-
-
-class Spent(msgspec.Struct, frozen=True):
-    """What a server has used: seconds of processors, bytes of WAL, commits."""
-
-    cpu: float = 0.0
-    wal: int = 0
-    commits: int = 0
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -257,7 +206,7 @@ def measure(name: str, store: Store, instances: int) -> list[Row]:
             "processor of the workers for these, each",
             f"{a.workers_ms:.2f} ms, {step.workers_ms:.3f} ms",
         )
-        if store._server is not None:
+        if store.has_server:
             add("processor of the server, each", f"{a.server_ms:.2f} ms, {step.server_ms:.3f} ms")
             add("WAL, each", f"{a.wal:,.0f} B, {step.wal:,.0f} B")
             add("commits, each", f"{a.commits:.2f}, {step.commits:.2f}")
