@@ -34,7 +34,8 @@ class Codec(Protocol):
     """Encodes what a program saves and decodes what it gets back.
 
     It may have a method ``check(type)``, which raises where it can decode no such type: a
-    durable function is then refused before it runs.
+    durable function is then refused before it runs. And a method ``schema(type)``, which returns
+    the JSON schema of a type as a text: the console makes a form of it.
     """
 
     def encode(self, value: Any, /) -> bytes:
@@ -58,6 +59,10 @@ class JsonCodec:
         if b"null" in data:  # what msgspec writes for a number that is not finite, too
             check_finite(value)
         return data
+
+    def schema(self, type: Any, /) -> str:
+        """The JSON schema of what is decoded to a type."""
+        return msgspec.json.encode(msgspec.json.schema(type)).decode()
 
     def decode(self, data: bytes, type: type[T], /) -> T:
         if type is bytes:
@@ -157,6 +162,17 @@ def check_type(codec: Codec, name: str, wanted: Any) -> None:
             f"{name}: {type(codec).__name__} cannot decode a "
             f"{getattr(wanted, '__name__', wanted)}: {message_of(exc)}"
         ) from exc
+
+
+def schema_of(codec: Codec, wanted: Any) -> str | None:
+    """The JSON schema of a type, if the codec can tell; it is for people, and never an error."""
+    schema = getattr(codec, "schema", None)
+    if schema is None or wanted is bytes:
+        return None
+    try:
+        return str(schema(wanted))
+    except Exception:
+        return None
 
 
 def decode(codec: Codec, name: str, data: bytes, wanted: type[T]) -> T:

@@ -164,6 +164,8 @@ class StepOutcome(enum.StrEnum):
     """Its run ended before it did, or a scope around it was cancelled."""
     LOST = "lost"
     """Its run's process died, or lost the instance to another."""
+    UNLOADED = "unloaded"
+    """A wait that goes on, while its run is in no worker's memory."""
 
 
 class StepInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +188,34 @@ class StepInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The step that it is inside of."""
     summary: str | None = None
     """What ``@durable(summary=...)`` says of the call."""
+    asks: str | None = None
+    """Of a wait for a signal: the JSON schema of what it is decoded to, if it has one."""
+
+
+class WaitInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A wait for a signal that nobody has answered. Times are aware, in UTC."""
+
+    instance_id: str
+    tenant_id: str
+    checkpoint_id: str
+    workflow: str | None
+    """None: the instance is no workflow's."""
+    since: datetime
+    asks: str | None
+    """The JSON schema of the type that is waited for, if it has one."""
+
+
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody has done to an instance, a queue or a schedule. It outlives a prune."""
+
+    id: int
+    at: datetime
+    """Aware, in UTC."""
+    who: str
+    what: str
+    instance_id: str | None
+    """None: it was about none in particular."""
+    detail: str | None
 
 
 class Rate(msgspec.Struct, frozen=True):

@@ -91,7 +91,7 @@ async def test_pause_resume_rerun_and_prune_many(
         async with open_worker(backend, [waits]) as worker:
             await (await client.start(waits, id="x", queue="default")).signal("go")
             await client.get("x", waits).result(timeout=30)
-            assert worker.health().loaded == 0
+            await until(lambda: worker.health().loaded == 0)
             assert await operator.resume_many(workflow="waits") == 5
             await until(lambda: worker.health().loaded == 5)
             assert await operator.cancel_many(id_prefix="w-", statuses=["running"]) == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from rich.tree import Tree
 
+from .. import words
 from ..sdk.operator import Operator
 from ..types import InstanceSummary
 from . import tables
@@ -38,7 +39,7 @@ async def _add(operator: Operator, tree: Tree, instance_id: str, left: int) -> i
 def _line(child: InstanceSummary, parent_id: str) -> Text:
     name = child.instance_id.removeprefix(f"{parent_id}/")
     run = "" if child.run is None else f"  {child.run.workflow} {child.run.version}"
-    note = tables.note(child, tables.now())
+    note = words.note(child, words.now())
     line = tables.plain(name)
     line.append("  ")
     line.append_text(tables.status_text(child.status))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -11,6 +11,7 @@ import msgspec
 from rich.text import Text
 from rich.tree import Tree
 
+from .. import words
 from ..sdk.operator import Operator
 from ..types import StepInfo, StepOutcome
 from . import tables
@@ -36,7 +37,7 @@ def steps(store: str, as_json: bool, instance_id: str) -> None:
     if as_json:
         print_json(found)
     else:
-        tables.display(steps_tree(instance_id, found, tables.now()))
+        tables.display(steps_tree(instance_id, found, words.now()))
 
 
 @click.command()
@@ -87,7 +88,7 @@ def _line(one: StepInfo, run: str, now: datetime) -> Text:
     line = tables.plain(one.step)
     line.append(f"  {one.kind.value}{run}", style="dim")
     if one.started_at is not None and (one.ended_at is not None or one.outcome is None):
-        line.append(f"  {duration((one.ended_at or now) - one.started_at)}")
+        line.append(f"  {words.duration((one.ended_at or now) - one.started_at)}")
     if one.outcome is not StepOutcome.DONE:
         outcome = "running" if one.outcome is None else one.outcome.value
         line.append(f"  {outcome}", style=_COLOURS[one.outcome])
@@ -96,14 +97,3 @@ def _line(one: StepInfo, run: str, now: datetime) -> Text:
     for number, (_, error) in enumerate(one.attempts, 1):
         line.append_text(tables.plain(f"\n  attempt {number}: {error}"))
     return line
-
-
-def duration(span: timedelta) -> str:
-    """``12 ms``, ``3.4 s``, ``2m 5s``."""
-    seconds = max(0.0, span.total_seconds())
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    begin = tables.now()
-    return tables.age(begin + span, begin)

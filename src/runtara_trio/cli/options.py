@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -42,9 +45,18 @@ def operate(store: str, ask: Callable[[Operator], Awaitable[T]]) -> T:
 
     async def run() -> T:
         async with open_backend(settings(store)) as backend:
-            return await ask(Operator(backend))
+            return await ask(Operator(backend, who=person()))
 
     return run_on_trio(run)
+
+
+def person() -> str:
+    """Who uses the command line, for the audit."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a user without a name
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
 
 
 def run_on_trio(main: Callable[[], Awaitable[T]]) -> T:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .. import words
 from ..types import InstanceSummary, RunState, WorkerInfo
 from . import tables
 from .family import family
@@ -45,7 +46,7 @@ def list_command(
         print_json([tables.summary_json(one) for one in page.instances])
         return
     workers = _workers(store, page.instances)
-    tables.display(tables.instances_table(page.instances, tables.now(), workers))
+    tables.display(tables.instances_table(page.instances, words.now(), workers))
     if page.next is not None:
         click.echo(f"more than {limit}; --limit shows more", err=True)
 
@@ -61,7 +62,7 @@ def show(store: str, as_json: bool, instance_id: str) -> None:
         print_json(tables.details_json(details))
     else:
         workers = _workers(store, [details.summary])
-        tables.display(tables.details_table(details, tables.now(), workers))
+        tables.display(tables.details_table(details, words.now(), workers))
         tree = operate(store, lambda op: family(op, instance_id))
         if tree is not None:
             tables.display(tree)
@@ -108,7 +109,7 @@ def checkpoints(
     if as_json:
         print_json([tables.checkpoint_json(one) for one in page.checkpoints])
         return
-    tables.display(tables.checkpoints_table(page.checkpoints, tables.now()))
+    tables.display(tables.checkpoints_table(page.checkpoints, words.now()))
     if page.more:
         last = page.checkpoints[-1].checkpoint_id
         click.echo(f"more follow; --after {shlex.quote(last)} shows them", err=True)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import click
 
+from .. import words
 from ..sdk.operator import Operator
 from ..sdk.slots import moment
 from ..types import ScheduleInfo
@@ -77,7 +78,7 @@ def show_command(store: str, as_json: bool, name: str) -> None:
         ("schedule", schedule.name),
         ("tenant", schedule.tenant_id),
         ("workflow", f"{schedule.workflow} {schedule.version}"),
-        ("arguments", tables.readable(schedule.input)),
+        ("arguments", words.readable(schedule.input)),
         ("queue", schedule.queue),
         ("line", _line(schedule)),
         ("overlap", schedule.overlap),

@@ -10,9 +10,9 @@ from ..client.client import Client, open_client
 from ..client.handle import InstanceHandle
 from ..errors import ServerError
 from ..types import InstanceStatus
+from ..words import readable
 from .options import instance_argument, run_on_trio, seconds, settings, store_option
 from .running import parse_arguments
-from .tables import readable
 
 tenant_option = click.option(
     "--tenant",

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import click
 import trio
 
+from .. import words
 from ..engine.outcome import contains
 from ..errors import ConfigError, SdkError
 from ..sdk.workflow import AnyWorkflow, Workflow
@@ -117,7 +118,7 @@ def workers(store: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        tables.display(tables.workers_table(found, tables.now()))
+        tables.display(tables.workers_table(found, words.now()))
 
 
 def find_workflows(targets: Iterable[str]) -> list[AnyWorkflow]:

@@ -28,11 +28,14 @@ LONGEST_ERROR = 1000
 """Characters."""
 
 
+_WAITS = (StepKind.SIGNAL, StepKind.MESSAGE, StepKind.SLEEP)
+
+
 class Open:
     """A step that runs."""
 
     __slots__ = (
-        *("attempts", "ended_ms", "id", "kind", "outcome", "parent"),
+        *("asks", "attempts", "ended_ms", "id", "kind", "outcome", "parent"),
         *("started_ms", "summary", "told"),
     )
 
@@ -44,6 +47,8 @@ class Open:
         self.parent = parent
         self.summary = summary
         self.started_ms = started_ms
+        self.asks: str | None = None
+        """The JSON schema of what a wait is for."""
         self.attempts: list[tuple[int, str]] = []
         self.ended_ms: int | None = None
         self.outcome: StepOutcome | None = None
@@ -69,6 +74,7 @@ class Open:
             attempts=tuple(self.attempts),
             parent=self.parent,
             summary=self.summary,
+            asks=self.asks,
             worker=worker,
         )
 
@@ -81,7 +87,7 @@ _around: ContextVar[tuple[tuple[History, Open], ...]] = ContextVar(
 class History:
     """The steps of one block that are not noted yet."""
 
-    __slots__ = ("_ended", "_open", "_shared", "_state", "_unsaid", "worker")
+    __slots__ = ("_ended", "_open", "_shared", "_state", "_unsaid", "unloading", "worker")
 
     def __init__(self, state: State, shared: SharedBackend) -> None:
         self._state = state
@@ -92,6 +98,8 @@ class History:
         self._ended: list[StepNote] = []
         self.worker = ""
         """The name of the worker that runs the block."""
+        self.unloading = False
+        """The run ends while it waits, and what it waits for may still come."""
 
     @contextmanager
     def step(self, kind: StepKind, id: str, summary: str | None = None) -> Iterator[Open | None]:
@@ -109,9 +117,8 @@ class History:
             yield open_step
         except BaseException as exc:
             interrupted = not isinstance(exc, Exception) or contains(exc, trio.Cancelled)
-            open_step.end(
-                StepOutcome.INTERRUPTED if interrupted else StepOutcome.FAILED, self.now()
-            )
+            outcome = self._interrupted(open_step) if interrupted else StepOutcome.FAILED
+            open_step.end(outcome, self.now())
             raise
         finally:
             open_step.end(StepOutcome.DONE, self.now())
@@ -140,11 +147,15 @@ class History:
             notes.append(one.note(self.worker))
         return tuple(notes)
 
+    def _interrupted(self, step: Open) -> StepOutcome:
+        waits_on = self.unloading and step.kind in _WAITS
+        return StepOutcome.UNLOADED if waits_on else StepOutcome.INTERRUPTED
+
     def last(self) -> tuple[StepNote, ...]:
         """What goes out with the outcome: what still runs is noted no more."""
         now = self.now()
         for one in self._open:
-            one.end(StepOutcome.INTERRUPTED, now)
+            one.end(self._interrupted(one), now)
             one.told = True
             self._ended.append(one.note(self.worker))
         self._open.clear()

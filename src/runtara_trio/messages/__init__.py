@@ -7,8 +7,18 @@ drops it. ``version`` rises each time that a backend reads an instance's signals
 and batches overtake each other on the way, and an older version is stale.
 """
 
-from .base import Done, ReplyT, Request
-from .history import ListSteps, Noted, NoteSteps, StepNote, Steps
+from .base import Action, Done, ReplyT, Request
+from .history import (
+    AuditPage,
+    ListAudit,
+    ListSteps,
+    ListWaits,
+    Noted,
+    NoteSteps,
+    StepNote,
+    Steps,
+    Waits,
+)
 from .instance import (
     AcknowledgeSignal,
     Checkpoint,
@@ -103,7 +113,9 @@ from .schedules import (
 __all__ = [
     "AcknowledgeSignal",
     "Acted",
+    "Action",
     "AnnounceWorker",
+    "AuditPage",
     "CancelChildren",
     "Checkpoint",
     "CheckpointPage",
@@ -131,11 +143,13 @@ __all__ = [
     "Hold",
     "InstancePage",
     "LeaseTaken",
+    "ListAudit",
     "ListEvents",
     "ListInstances",
     "ListQueues",
     "ListSchedules",
     "ListSteps",
+    "ListWaits",
     "ListWorkers",
     "LookForWork",
     "MarkRuns",
@@ -192,6 +206,7 @@ __all__ = [
     "Transact",
     "Vacuum",
     "Vacuumed",
+    "Waits",
     "Work",
     "Workers",
 ]

@@ -40,5 +40,12 @@ class Request(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True):
         return False
 
 
+class Action(Request[ReplyT], frozen=True, kw_only=True):
+    """What people do to instances, and programs."""
+
+    who: str | None = None
+    """Who asks for it: then it leaves a row in the audit. None: a program."""
+
+
 class Done(msgspec.Struct, frozen=True):
     """The answer to a message that only has to be carried out."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from ..types import StepInfo, StepKind, StepOutcome
+from ..types import AuditRecord, StepInfo, StepKind, StepOutcome, WaitInfo
 from .base import Done, Request
 
 
@@ -24,6 +24,8 @@ class StepNote(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     """The step that it is inside of."""
     summary: str | None = None
+    asks: str | None = None
+    """Of a wait for a signal: a JSON schema."""
     worker: str = ""
     """The name of a worker; empty: the store says which process."""
 
@@ -60,3 +62,38 @@ class ListSteps(Request[Steps], frozen=True, kw_only=True):
     after: tuple[int, str, int] = (-1, "", -1)
     """Unix ms, step and run of the one before."""
     limit: int = 1000
+
+
+class Waits(msgspec.Struct, frozen=True, kw_only=True):
+    waits: tuple[WaitInfo, ...]
+    """The oldest first."""
+    next: tuple[int, str, str] | None
+    """The ``after`` of the next page; None where this is the last."""
+
+
+class ListWaits(Request[Waits], frozen=True, kw_only=True):
+    """The waits for signals that nobody has answered."""
+
+    verb: ClassVar[str] = "waits"
+    writes: ClassVar[bool] = False
+    after: tuple[int, str, str] = (-1, "", "")
+    """Unix ms, instance and id of the one before."""
+    limit: int = 100
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    records: tuple[AuditRecord, ...]
+    """The newest first."""
+    next: int | None
+    """The ``before`` of the next page; None where this is the last."""
+
+
+class ListAudit(Request[AuditPage], frozen=True, kw_only=True):
+    """What people have done."""
+
+    verb: ClassVar[str] = "audit"
+    writes: ClassVar[bool] = False
+    instance_id: str | None = None
+    """Only to this one; None: to all."""
+    before: int | None = None
+    limit: int = 100

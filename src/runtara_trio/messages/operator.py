@@ -15,7 +15,7 @@ from ..types import (
     InstanceSummary,
     SignalType,
 )
-from .base import Done, Request
+from .base import Action, Done, Request
 
 
 class SignalAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class SignalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the signal, for a person."""
 
 
-class SendSignal(Request[SignalAnswer], frozen=True, kw_only=True):
+class SendSignal(Action[SignalAnswer], frozen=True, kw_only=True):
     """Cancel, pause or resume an instance. Refused with SignalRefused."""
 
     verb: ClassVar[str] = "send_signal"
@@ -49,7 +49,7 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
     """Of how many instances something became."""
 
 
-class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
+class SendCustomSignal(Action[Done], frozen=True, kw_only=True):
     """Send a payload to a checkpoint id. Refused with SignalRefused."""
 
     verb: ClassVar[str] = "signal"
@@ -60,7 +60,7 @@ class SendCustomSignal(Request[Done], frozen=True, kw_only=True):
     """Instead of a signal that was not handed out: not taken, or marked as refused."""
 
 
-class SignalMany(Request[Acted], frozen=True, kw_only=True):
+class SignalMany(Action[Acted], frozen=True, kw_only=True):
     """Cancel, pause or resume many instances, in one commit. Those that refuse it are left."""
 
     verb: ClassVar[str] = "send_signal"
@@ -69,7 +69,7 @@ class SignalMany(Request[Acted], frozen=True, kw_only=True):
     payload: bytes
 
 
-class Rerun(Request[Acted], frozen=True, kw_only=True):
+class Rerun(Action[Acted], frozen=True, kw_only=True):
     """Make finished instances of workflows pending again, with their failed children.
 
     ``each``: those that cannot be are left; else the first one is refused with SdkError.
@@ -81,7 +81,7 @@ class Rerun(Request[Acted], frozen=True, kw_only=True):
     each: bool = False
 
 
-class Fork(Request[Done], frozen=True, kw_only=True):
+class Fork(Action[Done], frozen=True, kw_only=True):
     """Make a pending instance with the checkpoints of another. Refused with SdkError."""
 
     verb: ClassVar[str] = "fork"
@@ -94,7 +94,7 @@ class Fork(Request[Done], frozen=True, kw_only=True):
     """Other arguments; None: the same."""
 
 
-class SendMessage(Request[Done], frozen=True, kw_only=True):
+class SendMessage(Action[Done], frozen=True, kw_only=True):
     """Leave a message under a name; any number may wait there. Refused with SignalRefused."""
 
     verb: ClassVar[str] = "send_message"
@@ -199,13 +199,13 @@ class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):
     bytes_after: int
 
 
-class Vacuum(Request[Vacuumed], frozen=True, kw_only=True):
+class Vacuum(Action[Vacuumed], frozen=True, kw_only=True):
     """Give back to the disk what was removed. Outside of any transaction; it takes its time."""
 
     verb: ClassVar[str] = "vacuum"
 
 
-class Prune(Request[Pruned], frozen=True, kw_only=True):
+class Prune(Action[Pruned], frozen=True, kw_only=True):
     """Remove up to ``limit`` finished instances that ended before ``before_ms``."""
 
     verb: ClassVar[str] = "prune"

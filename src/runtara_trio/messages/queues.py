@@ -7,10 +7,10 @@ from typing import ClassVar
 import msgspec
 
 from ..types import Queue, QueueInfo
-from .base import Done, Request
+from .base import Action, Done, Request
 
 
-class SetQueues(Request[Done], frozen=True, kw_only=True):
+class SetQueues(Action[Done], frozen=True, kw_only=True):
     """Store what queues allow; from now on that counts for all workers."""
 
     verb: ClassVar[str] = "set_queue"
@@ -18,7 +18,7 @@ class SetQueues(Request[Done], frozen=True, kw_only=True):
     queues: tuple[Queue, ...]
 
 
-class PauseQueue(Request[Done], frozen=True, kw_only=True):
+class PauseQueue(Action[Done], frozen=True, kw_only=True):
     """Claim nothing from a queue any more, or claim again. Refused with SdkError."""
 
     verb: ClassVar[str] = "pause_queue"

@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from ..types import InstanceStatus, Signal, WorkerInfo
-from .base import Done, Request
+from .base import Action, Done, Request
 
 # ---- starting
 
@@ -60,7 +60,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """The ids of those that an earlier run of the instance that asks has started."""
 
 
-class StartRuns(Request[Started], frozen=True, kw_only=True):
+class StartRuns(Action[Started], frozen=True, kw_only=True):
     """Make pending instances of a tenant, for workers to run. All of them in one commit."""
 
     verb: ClassVar[str] = "start"

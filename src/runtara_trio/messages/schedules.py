@@ -7,11 +7,11 @@ from typing import ClassVar
 import msgspec
 
 from ..types import ScheduleInfo
-from .base import Done, Request
+from .base import Action, Done, Request
 from .runs import NewRun
 
 
-class SetSchedules(Request[Done], frozen=True, kw_only=True):
+class SetSchedules(Action[Done], frozen=True, kw_only=True):
     """Store schedules. Where the line of one has not changed, its next slot stays."""
 
     verb: ClassVar[str] = "set_schedule"
@@ -45,7 +45,7 @@ class FireSchedule(Request[Fired], frozen=True, kw_only=True):
     """Slots that were missed for too long."""
 
 
-class PauseSchedule(Request[Done], frozen=True, kw_only=True):
+class PauseSchedule(Action[Done], frozen=True, kw_only=True):
     """Run no slots any more, or those from ``next_ms`` on. Refused with SdkError."""
 
     verb: ClassVar[str] = "pause_schedule"
@@ -54,7 +54,7 @@ class PauseSchedule(Request[Done], frozen=True, kw_only=True):
     next_ms: int | None = None
 
 
-class RemoveSchedule(Request[Done], frozen=True, kw_only=True):
+class RemoveSchedule(Action[Done], frozen=True, kw_only=True):
     """Refused with SdkError."""
 
     verb: ClassVar[str] = "remove_schedule"

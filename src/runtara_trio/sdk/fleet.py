@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from ..backend import Backend
-from ..clock import default_clock
 from ..codec import Codec
-from ..engine.services import SharedBackend
 from ..errors import ConfigError, SdkError
 from ..ids import check_name_of
 from ..messages import (
@@ -24,6 +21,7 @@ from ..messages import (
     StartRuns,
 )
 from ..types import Queue, QueueInfo, ScheduleInfo, WorkerInfo
+from .asking import Asking
 from .queues import checked_queue
 from .schedules import Schedule, slot_run, stored
 from .slots import moment, next_slot, slots
@@ -32,38 +30,37 @@ BACKFILL_BATCH = 500
 """Slots that are started in one commit."""
 
 
-class Fleet:
+class Fleet(Asking):
     """Verbs that are about no instance in particular."""
 
-    _backend: Backend
     _codec: Codec
     _only_of: str | None = None
     """The tenant whose schedules are reached; None: all."""
 
     async def list_workers(self) -> tuple[WorkerInfo, ...]:
         """The workers that live, of any tenant."""
-        return (await self._backend.request(ListWorkers())).workers
+        return (await self._request(ListWorkers())).workers
 
     # ---- queues
 
     async def set_queue(self, queue: Queue) -> None:
         """Store what a queue allows, in place of what is stored. It counts for all workers, from
         their next claim on. Raises ConfigError."""
-        await self._backend.request(SetQueues(queues=(checked_queue(queue),)))
+        await self._request(SetQueues(queues=(checked_queue(queue),)))
 
     async def pause_queue(self, name: str) -> None:
         """Have no worker claim from a queue; runs that have begun go on."""
         name = check_name_of("queue", name)
-        await self._backend.request(PauseQueue(name=name, paused=True))
+        await self._request(PauseQueue(name=name, paused=True))
 
     async def resume_queue(self, name: str) -> None:
         """Have workers claim from a queue again. Raises SdkError: it is unknown."""
         name = check_name_of("queue", name)
-        await self._backend.request(PauseQueue(name=name, paused=False))
+        await self._request(PauseQueue(name=name, paused=False))
 
     async def list_queues(self) -> tuple[QueueInfo, ...]:
         """The queues that are stored, and those that have something ready; by name."""
-        return (await self._backend.request(ListQueues())).queues
+        return (await self._request(ListQueues())).queues
 
     # ---- schedules
 
@@ -76,28 +73,28 @@ class Fleet:
                 f"the schedule {info.name!r} is of tenant {info.tenant_id!r}, and this client of "
                 f"{self._only_of!r}; open one of its tenant, or use an Operator"
             )
-        await self._backend.request(SetSchedules(schedules=(info,)))
+        await self._request(SetSchedules(schedules=(info,)))
 
     async def list_schedules(self) -> tuple[ScheduleInfo, ...]:
         """The schedules that are stored, by name."""
-        found = (await self._backend.request(ListSchedules())).schedules
+        found = (await self._request(ListSchedules())).schedules
         return tuple(one for one in found if self._only_of in (None, one.tenant_id))
 
     async def pause_schedule(self, name: str) -> None:
         """Run no slot of a schedule, until it is resumed. Raises SdkError: it is unknown."""
         await self._schedule(name)
-        await self._backend.request(PauseSchedule(name=name, paused=True))
+        await self._request(PauseSchedule(name=name, paused=True))
 
     async def resume_schedule(self, name: str) -> None:
         """Run the slots of a schedule again, from the next one on. Raises SdkError: unknown."""
         next_ms = next_slot(await self._schedule(name), int(self._now() * 1000))
-        await self._backend.request(PauseSchedule(name=name, paused=False, next_ms=next_ms))
+        await self._request(PauseSchedule(name=name, paused=False, next_ms=next_ms))
 
     async def remove_schedule(self, name: str) -> None:
         """Forget a schedule; what it has started stays. A worker that declares it stores it again
         at its next start. Raises SdkError: it is unknown."""
         await self._schedule(name)
-        await self._backend.request(RemoveSchedule(name=name))
+        await self._request(RemoveSchedule(name=name))
 
     async def trigger_schedule(self, name: str) -> str:
         """Start a run of a schedule now, beside its slots. The id of the instance.
@@ -159,7 +156,7 @@ class Fleet:
         return tuple(moment(schedule, slot) for slot, _ in zip(found, range(count), strict=False))
 
     async def _start_slots(self, schedule: ScheduleInfo, runs: list[NewRun]) -> None:
-        await self._backend.request(StartRuns(tenant_id=schedule.tenant_id, runs=tuple(runs)))
+        await self._request(StartRuns(tenant_id=schedule.tenant_id, runs=tuple(runs)))
 
     async def _schedule(self, name: str) -> ScheduleInfo:
         name = check_name_of("the name of a schedule", name)
@@ -167,8 +164,3 @@ class Fleet:
             if one.name == name:
                 return one
         raise SdkError(f"there is no schedule {name!r}; 'schedules list' shows those there are")
-
-    def _now(self) -> float:
-        backend = self._backend
-        clock = backend.clock if isinstance(backend, SharedBackend) else default_clock()
-        return clock.now()

@@ -6,13 +6,12 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Unpack
 
-from ..backend import Backend
-from ..clock import Seconds, check_seconds, default_clock
-from ..engine.services import SharedBackend
+from ..clock import Seconds, check_seconds
 from ..errors import ConfigError
 from ..ids import check_tenant_id
-from ..messages import Acted, CountInstances, ListInstances, Prune, Request, Rerun, SignalMany
+from ..messages import Acted, CountInstances, ListInstances, Prune, Rerun, SignalMany
 from ..types import FINISHED, InstanceStatus, SignalType
+from .asking import Asking
 from .filters import Filters, checked, checked_statuses
 
 BATCH = 500
@@ -24,7 +23,7 @@ Progress = Callable[[int, int], object]
 _UNFINISHED = frozenset(InstanceStatus) - FINISHED - {InstanceStatus.UNKNOWN}
 
 
-class Many:
+class Many(Asking):
     """Verbs on a filter. Each counts first, works from the newest in batches of one commit each,
     and may be stopped and repeated: what has been done is left.
 
@@ -32,8 +31,6 @@ class Many:
     one at least is needed; ``progress``, called after each batch with how many were looked at, and
     how many there are. They return of how many something became.
     """
-
-    _backend: Backend
 
     async def cancel_many(
         self,
@@ -83,7 +80,7 @@ class Many:
         otherwise; children of a parent that has not ended are left to it."""
 
         async def each(ids: tuple[str, ...]) -> Acted:
-            return await self._backend.request(Rerun(instance_ids=ids, each=True))
+            return await self._request(Rerun(instance_ids=ids, each=True))
 
         default = FINISHED - {InstanceStatus.COMPLETED}
         return await self._each(each, default, statuses, tenant_id, progress, filters)
@@ -99,24 +96,20 @@ class Many:
     ) -> int:
         """:meth:`Operator.prune` all that have ended more than ``older_than`` seconds ago."""
         seconds = check_seconds("older_than", older_than)
-        clock = self._backend.clock if isinstance(self._backend, SharedBackend) else default_clock()
-        before_ms = int((clock.now() - seconds) * 1000)
+        before_ms = int((self._now() - seconds) * 1000)
 
         async def each(ids: tuple[str, ...]) -> Acted:
             message = Prune(before_ms=before_ms, limit=len(ids), instance_ids=ids)
-            return Acted(count=(await self._backend.request(message)).removed)
+            return Acted(count=(await self._request(message)).removed)
 
         return await self._each(each, FINISHED, statuses, tenant_id, progress, filters)
 
     def _signal_each(self, kind: SignalType) -> Callable[[tuple[str, ...]], Awaitable[Acted]]:
         async def each(ids: tuple[str, ...]) -> Acted:
             token = secrets.token_hex(8).encode()
-            return await self._ask(SignalMany(instance_ids=ids, type=kind, payload=token))
+            return await self._request(SignalMany(instance_ids=ids, type=kind, payload=token))
 
         return each
-
-    async def _ask(self, message: Request[Acted]) -> Acted:
-        return await self._backend.request(message)
 
     async def _each(
         self,
@@ -134,11 +127,11 @@ class Many:
             tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
             filter=checked(filters),
         )
-        total = (await self._backend.request(meant)).count
+        total = (await self._request(meant)).count
         acted = seen = 0
         before: str | None = None
         while True:
-            page = await self._backend.request(
+            page = await self._request(
                 ListInstances(
                     statuses=meant.statuses,
                     tenant_id=meant.tenant_id,

@@ -10,9 +10,8 @@ from typing import Any, Unpack
 import msgspec
 
 from ..backend import Backend
-from ..clock import Seconds, check_seconds, default_clock
+from ..clock import Seconds, check_seconds
 from ..codec import JSON, Codec, encode, encode_sent
-from ..engine.services import SharedBackend
 from ..errors import ConfigError
 from ..ids import (
     check_checkpoint_id,
@@ -22,14 +21,17 @@ from ..ids import (
     check_text,
 )
 from ..messages import (
+    AuditPage,
     CheckpointPage,
     CountInstances,
     EventPage,
     Fork,
     InstancePage,
+    ListAudit,
     ListEvents,
     ListInstances,
     ListSteps,
+    ListWaits,
     Prune,
     ReadCheckpoints,
     Rerun,
@@ -40,6 +42,7 @@ from ..messages import (
     SignalAnswer,
     Vacuum,
     Vacuumed,
+    Waits,
 )
 from ..types import InstanceDetails, InstanceStatus, SignalType, StepInfo
 from .filters import Filters, checked, checked_statuses
@@ -55,13 +58,15 @@ class Operator(Fleet, Many):
     Args:
       backend: an open one (:func:`open_backend`); programs may run on it at the same time.
       codec: encodes the payloads of :meth:`send_signal`.
+      who: who acts; what they do is noted in the audit then. None: nothing is.
 
     Every method raises :class:`StoreError` where the store cannot be used.
     """
 
-    def __init__(self, backend: Backend, *, codec: Codec = JSON) -> None:
+    def __init__(self, backend: Backend, *, codec: Codec = JSON, who: str | None = None) -> None:
         self._backend = backend
         self._codec = codec
+        self._who = None if who is None else check_text("who", who)
 
     async def cancel(self, instance_id: str, payload: bytes = b"") -> SignalAnswer:
         """Cancel an instance; nothing takes a cancel back.
@@ -119,7 +124,7 @@ class Operator(Fleet, Many):
           SignalRefused: unknown or finished; the id has or had a different signal; with
             ``replace``, that one was handed out.
         """
-        await self._backend.request(
+        await self._request(
             SendCustomSignal(
                 instance_id=check_instance_id(instance_id),
                 checkpoint_id=check_checkpoint_id(checkpoint_id),
@@ -138,7 +143,7 @@ class Operator(Fleet, Many):
         Raises:
           SignalRefused: unknown or finished.
         """
-        await self._backend.request(
+        await self._request(
             SendMessage(
                 instance_id=check_instance_id(instance_id),
                 name=check_name_of("name", name),
@@ -155,7 +160,7 @@ class Operator(Fleet, Many):
         Raises:
           SdkError: unknown, not finished, no workflow's, or a child of a parent that has not ended.
         """
-        await self._backend.request(Rerun(instance_ids=(check_instance_id(instance_id),)))
+        await self._request(Rerun(instance_ids=(check_instance_id(instance_id),)))
 
     async def fork(
         self,
@@ -179,7 +184,7 @@ class Operator(Fleet, Many):
         data = None
         if args is not None:
             data = encode(self._codec, f"the arguments of {new_id!r}", [*args])
-        await self._backend.request(
+        await self._request(
             Fork(
                 instance_id=check_instance_id(instance_id),
                 new_id=check_instance_id(new_id),
@@ -210,7 +215,7 @@ class Operator(Fleet, Many):
           ConfigError: an invalid argument, a ``before`` that no page gave as its ``next``, or a
             filter that no index answers.
         """
-        return await self._backend.request(
+        return await self._request(
             ListInstances(
                 statuses=checked_statuses(statuses),
                 tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
@@ -228,7 +233,7 @@ class Operator(Fleet, Many):
         **filters: Unpack[Filters],
     ) -> int:
         """How many instances a :meth:`list` of the same would have."""
-        counted = await self._backend.request(
+        counted = await self._request(
             CountInstances(
                 statuses=checked_statuses(statuses),
                 tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
@@ -239,11 +244,11 @@ class Operator(Fleet, Many):
 
     async def show(self, instance_id: str) -> InstanceDetails:
         """All about one instance. Raises ServerError where it does not exist."""
-        return await self._backend.request(ShowInstance(instance_id=check_instance_id(instance_id)))
+        return await self._request(ShowInstance(instance_id=check_instance_id(instance_id)))
 
     async def events(self, instance_id: str, *, after: int = 0, limit: int = 1000) -> EventPage:
         """The history, oldest first: what follows the event with the id ``after``."""
-        return await self._backend.request(
+        return await self._request(
             ListEvents(
                 instance_id=check_instance_id(instance_id),
                 after=_check_number("after", after),
@@ -255,7 +260,7 @@ class Operator(Fleet, Many):
         self, instance_id: str, *, prefix: str = "", after: str | None = None, limit: int = 1000
     ) -> CheckpointPage:
         """Stored checkpoints in the order of their ids: what follows the id ``after``."""
-        return await self._backend.request(
+        return await self._request(
             ReadCheckpoints(
                 instance_id=check_instance_id(instance_id),
                 prefix=check_text("prefix", prefix),
@@ -275,11 +280,36 @@ class Operator(Fleet, Many):
         message = ListSteps(instance_id=check_instance_id(instance_id))
         found: list[StepInfo] = []
         while True:
-            page = await self._backend.request(message)
+            page = await self._request(message)
             found += page.steps
             if page.next is None:
                 return tuple(found)
             message = msgspec.structs.replace(message, after=page.next)
+
+    async def waits(self, *, after: tuple[int, str, str] | None = None, limit: int = 100) -> Waits:
+        """The waits for signals that nobody has answered, the oldest first; ``page.next`` is the
+        ``after`` of the next page. Without a history (``SdkConfig.history``) none are known."""
+        message = ListWaits(limit=_check_limit(limit))
+        if after is not None:
+            message = msgspec.structs.replace(message, after=after)
+        return await self._request(message)
+
+    async def audit(
+        self, *, instance_id: str | None = None, before: int | None = None, limit: int = 100
+    ) -> AuditPage:
+        """What people have done with the command line and the console, the newest first;
+        ``page.next`` is the ``before`` of the next page.
+
+        Args:
+          instance_id: only to this one; None: to all.
+        """
+        return await self._request(
+            ListAudit(
+                instance_id=None if instance_id is None else check_instance_id(instance_id),
+                before=None if before is None else _check_number("before", before),
+                limit=_check_limit(limit),
+            )
+        )
 
     async def prune(
         self, older_than: Seconds, *, progress: Callable[[int], object] | None = None
@@ -290,11 +320,10 @@ class Operator(Fleet, Many):
         is called after each batch with the number so far. The backend's clock says what is now.
         """
         seconds = check_seconds("older_than", older_than)
-        clock = self._backend.clock if isinstance(self._backend, SharedBackend) else default_clock()
-        before = int((clock.now() - seconds) * 1000)
+        before = int((self._now() - seconds) * 1000)
         removed = 0
         while True:  # in batches, so that programs get their turn
-            batch = await self._backend.request(Prune(before_ms=before, limit=PRUNE_BATCH))
+            batch = await self._request(Prune(before_ms=before, limit=PRUNE_BATCH))
             removed += batch.removed
             if progress is not None:
                 progress(removed)
@@ -308,14 +337,14 @@ class Operator(Fleet, Many):
         :class:`StoreError`. On PostgreSQL nobody waits; room in the middle of a table
         stays with the table, for new rows.
         """
-        return await self._backend.request(Vacuum())
+        return await self._request(Vacuum())
 
     async def _signal(
         self, kind: SignalType, instance_id: str, payload: bytes, *, tree: bool = False
     ) -> SignalAnswer:
         if not isinstance(payload, builtins.bytes):
             raise ConfigError(f"payload must be bytes, not {type(payload).__name__}")
-        return await self._backend.request(
+        return await self._request(
             SendSignal(
                 instance_id=check_instance_id(instance_id),
                 type=kind,

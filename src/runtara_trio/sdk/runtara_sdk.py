@@ -14,7 +14,7 @@ import trio
 
 from .. import logs
 from ..clock import Seconds, check_seconds
-from ..codec import Codec, check_type, decode, decode_sent, encode
+from ..codec import Codec, check_type, decode, decode_sent, encode, schema_of
 from ..engine import deadlines
 from ..engine.block import Block
 from ..errors import CodecError
@@ -243,7 +243,9 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
         check_type(self._codec, f"signal {checkpoint_id!r}", type)
         full_id = self._id(checkpoint_id)
         with self._block.uses.once("wait for the signal", full_id):
-            payload = await waiting.wait_for_signal(self._block, full_id, limit)
+            payload = await waiting.wait_for_signal(
+                self._block, full_id, limit, lambda: schema_of(self._codec, type)
+            )
             if payload is not None:
                 return await self._accepted(full_id, payload, type)
         raise trio.TooSlowError(f"no signal came for {full_id!r} in time")

@@ -59,9 +59,11 @@ Taking = Callable[[bool], Request[SignalTaken]]
 """The message that takes what is waited for; True: or saves that it did not come."""
 
 
-async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | None) -> bytes | None:
+async def wait_for_signal(
+    block: Block, checkpoint_id: str, timeout: float | None, asks: Callable[[], str | None]
+) -> bytes | None:
     """Take a custom signal, waiting until there is one. None: there was none in time; so it is
-    in every replay."""
+    in every replay. ``asks`` gives the JSON schema of what is wanted, for people."""
 
     def take(give_up: bool) -> TakeSignal:
         return TakeSignal(
@@ -73,7 +75,8 @@ async def wait_for_signal(block: Block, checkpoint_id: str, timeout: float | Non
 
     block.past.touch(checkpoint_id)
     noted = (StepKind.SIGNAL, checkpoint_id)
-    return await _wait(block, checkpoint_id, timeout_id(checkpoint_id), timeout, take, noted)
+    stored_as = timeout_id(checkpoint_id)
+    return await _wait(block, checkpoint_id, stored_as, timeout, take, noted, asks)
 
 
 async def receive(block: Block, name: str, saved_as: str, timeout: float | None) -> bytes | None:
@@ -99,6 +102,7 @@ async def _wait(
     timeout: float | None,
     take: Taking,
     noted: tuple[StepKind, str],
+    asks: Callable[[], str | None] = lambda: None,
 ) -> bytes | None:
     """Take something, waiting until it is there; ``noted``: as which step."""
     waited = False
@@ -114,7 +118,9 @@ async def _wait(
                     if timeout is not None and until is None:
                         until = await _saved_time(block, timeout_as, timeout)
                     if not waited:
-                        step.enter_context(block.history.step(*noted))
+                        open_step = step.enter_context(block.history.step(*noted))
+                        if open_step is not None:
+                            open_step.asks = asks()
                         logs.waiting(instance_id=block.instance_id, checkpoint_id=waited_for)
                     waited = True
                     async with block.waits.one(Wait(until_ms=until, signal=waited_for)):

@@ -11,15 +11,19 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ..messages import (
+    AuditPage,
     CheckpointPage,
     CountInstances,
     EventPage,
+    ListAudit,
     ListEvents,
     ListInstances,
     ListSteps,
+    ListWaits,
     ReadCheckpoints,
     StepNote,
     Steps,
+    Waits,
 )
 from ..types import (
     InstanceInfo,
@@ -144,6 +148,17 @@ class Tables(FleetTables, Protocol):
 
     async def read_steps(self, message: ListSteps) -> Steps:
         """A page of an instance's steps; of those that nobody noted, the end."""
+
+    async def read_waits(self, message: ListWaits) -> Waits:
+        """A page of the waits that nobody has answered."""
+
+    async def write_audit(
+        self, who: str, what: str, instance_ids: Sequence[str | None], detail: str | None
+    ) -> None:
+        """Note what somebody does now; a row each."""
+
+    async def read_audit(self, message: ListAudit) -> AuditPage:
+        """A page of that."""
 
     # ---- signals
 

@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import ConfigError
 from ..ids import own_record, received_id, signal_id
-from ..messages import Result, StepNote, Steps
+from ..messages import Result
 from ..types import (
     EventType,
     InstanceStatus,
@@ -20,9 +20,6 @@ from ..types import (
     RunState,
     Signal,
     SignalType,
-    StepInfo,
-    StepKind,
-    StepOutcome,
 )
 from .structs import Awaited, Lane, Listed, Orphan, Ready, Row, Run, Stored
 
@@ -278,70 +275,3 @@ def invalid_cursor(cursor: str) -> ConfigError:
 
 OF_SIGNAL = own_record(signal_id(""))[0]
 OF_MESSAGE = own_record(received_id("", "", 0))[0]
-
-
-def row_of_note(instance_id: str, lease: int, note: StepNote, holder: str) -> tuple[Any, ...]:
-    """The columns of a step, in their order. ``holder``: who writes it."""
-    return (
-        instance_id,
-        note.step,
-        lease,
-        note.kind.value,
-        note.worker or holder,
-        note.parent,
-        note.started_ms,
-        note.ended_ms,
-        None if note.outcome is None else note.outcome.value,
-        msgspec.json.encode(note.attempts).decode() if note.attempts else None,
-        note.summary,
-    )
-
-
-def steps_of(rows: Iterable[Any], lease: int | None, limit: int) -> Steps:
-    """A page of steps, of one row more than it has, if there is more.
-
-    ``lease``: the one under which the instance runs; None: it does not.
-    """
-    found = [*rows]
-    infos = [_step_of(*row, lease=lease) for row in found[:limit]]
-    last = found[limit - 1] if len(found) > limit else None
-    following = None if last is None else (int(last[0]), last[1], int(last[2]))
-    return Steps(steps=tuple(infos), next=following)
-
-
-def _step_of(
-    at_ms: int,
-    step: str,
-    run: int,
-    kind: str,
-    worker: str,
-    parent: str | None,
-    started_ms: int | None,
-    ended_ms: int | None,
-    outcome: str | None,
-    attempts: str | None,
-    summary: str | None,
-    *,
-    lease: int | None,
-) -> StepInfo:
-    if ended_ms is None and outcome is None and run != lease and kind != StepKind.CHILD:
-        outcome = StepOutcome.LOST
-    return StepInfo(
-        step=step,
-        kind=StepKind(kind),
-        run=run,
-        worker=worker,
-        started_at=_time_of(started_ms),
-        ended_at=_time_of(ended_ms),
-        outcome=None if outcome is None else StepOutcome(outcome),
-        attempts=tuple(
-            (datetime.fromtimestamp(ms / 1000, UTC), error)
-            for ms, error in (msgspec.json.decode(attempts) if attempts else ())
-        ),
-        parent=parent,
-        summary=summary,
-    )
-
-
-def _time_of(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

@@ -195,6 +195,7 @@ class Run:
             failing=_all(one.failing for one in waits),
         )
         self.block.ending.after_stop = lambda: place
+        self.block.history.unloading = True
         self.block.signals.end(Cause.UNLOAD)
 
     # ---- running it

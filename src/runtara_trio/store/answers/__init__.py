@@ -12,6 +12,7 @@ signals     signals, the instance's side and the operator's
 runs        workflows: starts, claims, recoveries, ends
 queues      what queues allow
 history     steps, for people
+audit       what people do
 children    what the end of one sets off in its parent and its children
 turns       whose turn it is, between queues, tenants and keys
 schedules   slots, each once
@@ -27,20 +28,35 @@ from typing import Any
 from ...backend import Handlers
 from ...messages import Done, Request, StopWaiting
 from ..tables import Tables
-from . import again, children, history, instances, queues, reading, runs, schedules, signals, upkeep
+from . import (
+    again,
+    audit,
+    children,
+    history,
+    instances,
+    queues,
+    reading,
+    runs,
+    schedules,
+    signals,
+    upkeep,
+)
 
-ANSWERS: Handlers[Tables] = {
-    **instances.ANSWERS,
-    **signals.ANSWERS,
-    **runs.ANSWERS,
-    **queues.ANSWERS,
-    **again.ANSWERS,
-    **schedules.ANSWERS,
-    **children.ANSWERS,
-    **reading.ANSWERS,
-    **history.ANSWERS,
-    **upkeep.ANSWERS,
-}
+ANSWERS: Handlers[Tables] = audit.audited(
+    {
+        **instances.ANSWERS,
+        **signals.ANSWERS,
+        **runs.ANSWERS,
+        **queues.ANSWERS,
+        **again.ANSWERS,
+        **schedules.ANSWERS,
+        **children.ANSWERS,
+        **reading.ANSWERS,
+        **history.ANSWERS,
+        **upkeep.ANSWERS,
+        **audit.ANSWERS,
+    }
+)
 """Which function answers which message."""
 
 

@@ -96,6 +96,7 @@ async def cascade(tx: Tables, instance_id: str, block: str | None = None) -> Non
         elif row.signal is None or row.signal.type is not SignalType.CANCEL:
             told.append(one)
     await tx.cancel_many(told, ended)
+    await tx.lose_steps(ended)
     tx.turns_freed += [one for one in ended if (run := rows[one].run) and run.keyed]
     within = {*ids, instance_id}  # these end, or cancel their children themselves
     for one in ended:

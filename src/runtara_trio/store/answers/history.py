@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...backend import Handlers
-from ...messages import Done, ListSteps, NoteSteps, Steps
+from ...messages import Done, ListSteps, ListWaits, NoteSteps, Steps, Waits
 from ..tables import Tables
 from .checks import check_known
 
@@ -21,4 +21,12 @@ async def list_steps(tx: Tables, message: ListSteps) -> Steps:
     return found
 
 
-ANSWERS: Handlers[Tables] = {NoteSteps: note_steps, ListSteps: list_steps}
+async def list_waits(tx: Tables, message: ListWaits) -> Waits:
+    return await tx.read_waits(message)
+
+
+ANSWERS: Handlers[Tables] = {
+    NoteSteps: note_steps,
+    ListSteps: list_steps,
+    ListWaits: list_waits,
+}

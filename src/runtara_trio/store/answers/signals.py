@@ -119,6 +119,7 @@ async def signalled(
         status = InstanceStatus.CANCELLED
         await children.cascade(tx, instance)
         await tx.set_cancelled(instance)
+        await tx.lose_steps([instance])
         children.note_end(tx, instance, row.run, status)
     if action is Action.CARRY_OUT:
         await tx.drop_lease(instance)

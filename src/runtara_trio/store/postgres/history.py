@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...messages import ListSteps, StepNote, Steps
-from ..values import row_of_note, steps_of
+from ..noted import row_of_note, steps_of
 from .owner import Owner
 from .schedules import PostgresSchedules
 
@@ -22,6 +22,7 @@ _TYPES = (
     "text",
     "text",
     "text",
+    "text",
 )
 
 
@@ -32,16 +33,18 @@ def insert_from(first: int, source: str) -> str:
     arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_TYPES, first))
     return f"""
 INSERT INTO runtara_trio_steps (instance_id, step, run, kind, worker, parent, started_ms, ended_ms,
-    outcome, attempts, summary)
+    outcome, attempts, summary, asks)
 SELECT t.instance_id, step, run, kind, worker, NULLIF(parent, ''), started_ms, NULLIF(ended_ms, 0),
-    NULLIF(outcome, ''), NULLIF(attempts, ''), NULLIF(summary, '')
+    NULLIF(outcome, ''), NULLIF(attempts, ''), NULLIF(summary, ''),
+    NULLIF(asks, '')
 FROM unnest({arrays})
 AS t (instance_id, step, run, kind, worker, parent, started_ms, ended_ms, outcome, attempts,
-    summary)
+    summary, asks)
 JOIN {source} i ON i.instance_id = t.instance_id AND i.epoch = t.run
 ON CONFLICT (instance_id, step, run) DO UPDATE SET kind = excluded.kind,
     parent = excluded.parent, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,
-    outcome = excluded.outcome, attempts = excluded.attempts, summary = excluded.summary
+    outcome = excluded.outcome, attempts = excluded.attempts, summary = excluded.summary,
+    asks = excluded.asks
 WHERE runtara_trio_steps.outcome IS NULL OR excluded.outcome IS NOT NULL
     OR excluded.started_ms > runtara_trio_steps.started_ms
 """
@@ -62,20 +65,21 @@ WITH stored AS (
     FROM checkpoints WHERE instance_id = $1 AND NOT is_retry_attempt
 ), all_steps AS (
     SELECT started_ms AS at_ms, step, run, kind, worker, parent, started_ms, ended_ms, outcome,
-        attempts, summary
+        attempts, summary, asks
     FROM runtara_trio_steps WHERE instance_id = $1
     UNION ALL
-    SELECT ms, step, 0, kind, '', NULL, NULL, ms, 'done', NULL, NULL
+    SELECT ms, step, 0, kind, '', NULL, NULL, ms, 'done', NULL, NULL, NULL
     FROM stored WHERE kind <> '' AND NOT EXISTS (
         SELECT 1 FROM runtara_trio_steps s WHERE s.instance_id = $1 AND s.step = stored.step)
     UNION ALL
     SELECT (extract(epoch FROM r.created_at) * 1000)::bigint, i.instance_id, 0, 'child', '',
         NULL, (extract(epoch FROM r.created_at) * 1000)::bigint, r.ended_ms,
         CASE i.status WHEN 'completed' THEN 'done' WHEN 'failed' THEN 'failed'
-            WHEN 'cancelled' THEN 'interrupted' END, NULL, r.workflow
+            WHEN 'cancelled' THEN 'interrupted' END, NULL, r.workflow, NULL
     FROM runtara_trio_runs r JOIN instances i USING (instance_id) WHERE r.parent_id = $1
 )
-SELECT at_ms, step, run, kind, worker, parent, started_ms, ended_ms, outcome, attempts, summary
+SELECT at_ms, step, run, kind, worker, parent, started_ms, ended_ms, outcome, attempts, summary,
+    asks
 FROM all_steps WHERE (at_ms, step, run) > ($2::bigint, $3::text, $4::bigint)
 ORDER BY at_ms, step, run LIMIT $5::bigint
 """
@@ -83,7 +87,8 @@ ORDER BY at_ms, step, run LIMIT $5::bigint
 
 _OPEN = (
     "SELECT started_ms, step, run, kind, worker, parent, started_ms, ended_ms, outcome, attempts,"
-    " summary FROM runtara_trio_steps WHERE instance_id = $1 AND outcome IS NULL"
+    " summary, asks FROM runtara_trio_steps"
+    " WHERE instance_id = $1 AND (outcome IS NULL OR outcome = 'unloaded')"
     " ORDER BY started_ms, step LIMIT $2::bigint"
 )
 _LEASE = (
@@ -95,7 +100,7 @@ _LEASE = (
 def columns_of(steps: Iterable[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     """Steps as columns. Of each the last ones count: one statement writes a row once."""
     last = {row[:3]: row for row in steps}
-    nothing: tuple[Any, ...] = ("", "", 0, "", "", "", 0, 0, "", "", "")
+    nothing: tuple[Any, ...] = ("", "", 0, "", "", "", 0, 0, "", "", "", "")
     return tuple(
         [empty if value is None else value for value in column]
         for column, empty in zip(zip(*last.values(), strict=True), nothing, strict=True)
@@ -116,8 +121,10 @@ class PostgresHistory(PostgresSchedules):
     async def lose_steps(self, instance_ids: Sequence[str]) -> None:
         if self._has_runs:
             self._later(
-                "UPDATE runtara_trio_steps SET outcome = 'lost'"
-                " WHERE instance_id = ANY ($1::text[]) AND outcome IS NULL",
+                "UPDATE runtara_trio_steps SET outcome ="
+                " CASE WHEN outcome IS NULL THEN 'lost' ELSE 'interrupted' END"
+                " WHERE instance_id = ANY ($1::text[])"
+                " AND (outcome IS NULL OR outcome = 'unloaded')",
                 list(instance_ids),
             )
 

@@ -125,7 +125,26 @@ CREATE INDEX IF NOT EXISTS runtara_trio_open_steps ON runtara_trio_steps (kind, 
 CREATE INDEX IF NOT EXISTS runtara_trio_open_steps_of ON runtara_trio_steps (instance_id)
     WHERE outcome IS NULL;
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY)
+_PEOPLE = f"""
+ALTER TABLE runtara_trio_steps ADD COLUMN IF NOT EXISTS asks TEXT;
+DROP INDEX IF EXISTS runtara_trio_open_steps_of;
+CREATE INDEX IF NOT EXISTS runtara_trio_current_steps_of ON runtara_trio_steps (instance_id)
+    WHERE outcome IS NULL OR outcome = 'unloaded';
+CREATE INDEX IF NOT EXISTS runtara_trio_open_waits ON runtara_trio_steps
+    (started_ms, instance_id, step)
+    WHERE kind = 'signal' AND (outcome IS NULL OR outcome = 'unloaded');
+CREATE TABLE IF NOT EXISTS runtara_trio_audit (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at_ms BIGINT NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    instance_id {ID},
+    detail TEXT
+);
+CREATE INDEX IF NOT EXISTS runtara_trio_audit_of ON runtara_trio_audit (instance_id, id)
+    WHERE instance_id IS NOT NULL;
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY, _PEOPLE)
 """The tables of workflows, which have a version of their own: 0.1 refuses a newer one of the
 others. The number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)

@@ -13,7 +13,8 @@ from ...errors import SdkError
 from ...ids import signal_id
 from ...messages import Checkpoint, CheckpointReply, GetCheckpoint, StoredState
 from ..answers import rules
-from ..values import row_of_note, signal_of
+from ..noted import row_of_note
+from ..values import signal_of
 from . import history
 from .connection import Connection
 from .packing import Row

@@ -21,14 +21,14 @@ from ..structs import ChildEnd, Details, End, Holder, Kind, Listed, Row
 from ..tables import Doubtful
 from . import lists, outcomes, reading, rows, upkeep
 from .connection import Connection
-from .history import PostgresHistory
 from .liveness import ALIVE, LIVING, LOCKED, Liveness
 from .owner import Owner
+from .people import PostgresPeople
 from .schema import NEXT_EPOCH, from_ms
 from .watch import CHANNEL, NEWS
 
 
-class PostgresTables(PostgresHistory):
+class PostgresTables(PostgresPeople):
     """A transaction; see :class:`runtara_trio.store.tables.Tables`."""
 
     def __init__(

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...messages import ListSteps, StepNote, Steps
-from ..values import row_of_note, steps_of
+from ..noted import row_of_note, steps_of
 from .schedules import SqliteSchedules
 
 _WRITE = """
-INSERT INTO runtara_trio_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO runtara_trio_steps (instance_id, step, run, kind, worker, parent, started_ms,
+    ended_ms, outcome, attempts, summary, asks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (instance_id, step, run) DO UPDATE SET kind = excluded.kind,
     parent = excluded.parent, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,
-    outcome = excluded.outcome, attempts = excluded.attempts, summary = excluded.summary
+    outcome = excluded.outcome, attempts = excluded.attempts, summary = excluded.summary,
+    asks = excluded.asks
 WHERE runtara_trio_steps.outcome IS NULL OR excluded.outcome IS NOT NULL
     OR excluded.started_ms > runtara_trio_steps.started_ms
 """
@@ -34,17 +36,17 @@ WITH stored AS (
     WHERE instance_id = :instance AND checkpoint_id NOT GLOB '*::retry::[0-9]*'
 ), all_steps AS (
     SELECT started_ms AS at_ms, step, run, kind, worker, parent, started_ms, ended_ms, outcome,
-        attempts, summary
+        attempts, summary, asks
     FROM runtara_trio_steps WHERE instance_id = :instance
     UNION ALL
-    SELECT ms + 999, step, 0, kind, '', NULL, NULL, ms, 'done', NULL, NULL
+    SELECT ms + 999, step, 0, kind, '', NULL, NULL, ms, 'done', NULL, NULL, NULL
     FROM stored WHERE kind <> '' AND NOT EXISTS (
         SELECT 1 FROM runtara_trio_steps s WHERE s.instance_id = :instance AND s.step = stored.step)
     UNION ALL
     SELECT CAST(strftime('%s', i.created_at) AS INTEGER) * 1000, i.instance_id, 0, 'child', '',
         NULL, CAST(strftime('%s', i.created_at) AS INTEGER) * 1000, r.ended_ms,
         CASE i.status WHEN 'completed' THEN 'done' WHEN 'failed' THEN 'failed'
-            WHEN 'cancelled' THEN 'interrupted' END, NULL, r.workflow
+            WHEN 'cancelled' THEN 'interrupted' END, NULL, r.workflow, NULL
     FROM runtara_trio_runs r JOIN instances i ON i.instance_id = r.instance_id
     WHERE r.parent_id = :instance
 )
@@ -56,8 +58,9 @@ the second is known: it stands behind the steps of that second."""
 
 _OPEN = (
     "SELECT started_ms, step, run, kind, worker, parent, started_ms, ended_ms, outcome, attempts,"
-    " summary FROM runtara_trio_steps INDEXED BY runtara_trio_open_steps_of"
-    " WHERE instance_id = ? AND outcome IS NULL ORDER BY started_ms, step"
+    " summary, asks FROM runtara_trio_steps INDEXED BY runtara_trio_current_steps_of"
+    " WHERE instance_id = ? AND (outcome IS NULL OR outcome = 'unloaded')"
+    " ORDER BY started_ms, step"
 )
 _LEASE = (
     "SELECT l.epoch FROM runtara_trio_leases l JOIN instances i ON i.instance_id = l.instance_id"
@@ -85,8 +88,9 @@ class SqliteHistory(SqliteSchedules):
 
     async def lose_steps(self, instance_ids: Sequence[str]) -> None:
         self.db.executemany(
-            "UPDATE runtara_trio_steps SET outcome = 'lost'"
-            " WHERE instance_id = ? AND outcome IS NULL",
+            "UPDATE runtara_trio_steps INDEXED BY runtara_trio_current_steps_of"
+            " SET outcome = iif(outcome IS NULL, 'lost', 'interrupted')"
+            " WHERE instance_id = ? AND (outcome IS NULL OR outcome = 'unloaded')",
             [(instance,) for instance in instance_ids],
         )
 

@@ -128,7 +128,26 @@ CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_open_steps ON runtara_trio_step
 CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_open_steps_of ON runtara_trio_steps (instance_id)
     WHERE outcome IS NULL
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY)
+_PEOPLE = """
+ALTER TABLE {schema}.runtara_trio_steps ADD COLUMN asks TEXT;
+DROP INDEX IF EXISTS {schema}.runtara_trio_open_steps_of;
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_current_steps_of ON runtara_trio_steps
+    (instance_id) WHERE outcome IS NULL OR outcome = 'unloaded';
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_open_waits ON runtara_trio_steps
+    (started_ms, instance_id, step)
+    WHERE kind = 'signal' AND (outcome IS NULL OR outcome = 'unloaded');
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    instance_id TEXT,
+    detail TEXT
+);
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_audit_of ON runtara_trio_audit
+    (instance_id, id) WHERE instance_id IS NOT NULL
+"""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY, _PEOPLE)
 """The tables of workflows; the number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)
 RUN_NAMES = (
@@ -140,4 +159,5 @@ RUN_NAMES = (
     "runtara_trio_begins",
     "runtara_trio_schedules",
     "runtara_trio_steps",
+    "runtara_trio_audit",
 )

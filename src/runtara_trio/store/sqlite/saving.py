@@ -21,7 +21,8 @@ from ...types import CustomSignal, Signal
 from ..answers import rules
 from ..answers.signals import take
 from ..driving import drive
-from ..values import as_bytes, row_of_note, signal_of
+from ..noted import row_of_note
+from ..values import as_bytes, signal_of
 from . import history, rows
 from .tables import SqliteTables
 

@@ -22,13 +22,13 @@ from ..values import row_of
 from . import lists, reading, rows
 from .claims import LOCK, OF_INSTANCE
 from .file import StoreFile
-from .history import SqliteHistory
 from .leases import Leases
+from .people import SqlitePeople
 from .runs import as_json
 from .schema import started_text, time_text
 
 
-class SqliteTables(SqliteHistory):
+class SqliteTables(SqlitePeople):
     """A batch's view of the store; see :class:`runtara_trio.store.tables.Tables`."""
 
     again = False
