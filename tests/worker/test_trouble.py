@@ -15,7 +15,7 @@ from runtara_trio import (
     open_worker,
     workflow,
 )
-from runtara_trio.messages import Checkpoint, ClaimRuns, LookForWork, RecoverRuns
+from runtara_trio.messages import Checkpoint, ClaimRuns, LookForWork, RecordOutcome, RecoverRuns
 from runtara_trio.testing import memory_backend
 
 from ..helpers.places import postgres_place
@@ -78,3 +78,38 @@ async def test_a_claim_whose_answer_was_lost(postgres_server: str) -> None:
         leases_of(place.backend).clear()  # nobody has heard of it
         again = await place.backend.request(ClaimRuns(**asked, limit=1, lost=True))
         assert [one.instance_id for one in again.runs] == ["a"]
+
+
+@pytest.mark.parametrize("error", [LeaseLost("a"), StoreError("away", transient=True)])
+def test_a_run_that_came_while_it_drains_and_cannot_be_given_back(error: Exception) -> None:
+    """The drain ends as any other: somebody else has the run already, or takes it over."""
+
+    async def main() -> None:
+        async with memory_backend() as backend, open_client(backend, tenant_id="t") as client:
+            watched = Watched(store_of(backend))
+            share_another(backend, watched)
+            refused: list[object] = []
+            drains = trio.Event()
+
+            def before(message: object) -> object:
+                if isinstance(message, ClaimRuns):
+                    return drains
+                if isinstance(message, RecordOutcome) and message.payload.startswith(b"given back"):
+                    refused.append(message.instance_id)
+                    return error
+                return None
+
+            watched.before = before
+            async with trio.open_nursery() as nursery:
+
+                async def later() -> None:
+                    await trio.sleep(2)
+                    drains.set()
+
+                nursery.start_soon(later)
+                async with open_worker(backend, [greets], stop_signals=()):
+                    await client.start(greets, id="a")
+                    await trio.sleep(1)
+            assert refused == ["a"]
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

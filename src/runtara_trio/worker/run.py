@@ -17,13 +17,13 @@ from ..engine.signals import Cause
 from ..engine.waits import Wait
 from ..errors import InstanceFailed, LeaseLost, OutcomeNotRecorded, SdkError
 from ..ids import WORKFLOW_TIMEOUT
-from ..messages import ClaimedRun, Next, Registered
+from ..messages import ClaimedRun, Next, RecordOutcome, Registered
 from ..sdk.current import make_current
 from ..sdk.retry import RetryPolicy
 from ..sdk.runtara_sdk import RuntaraSdk
 from ..sdk.waiting import deadline
 from ..sdk.workflow import AnyWorkflow, run_workflow
-from ..types import RunState
+from ..types import InstanceStatus, RunState
 from .marks import Mark, Marks
 from .slots import Slots
 
@@ -195,7 +195,6 @@ class Run:
             failing=_all(one.failing for one in waits),
         )
         self.block.ending.after_stop = lambda: place
-        self.block.history.unloading = True
         self.block.signals.end(Cause.UNLOAD)
 
     # ---- running it
@@ -297,3 +296,14 @@ def _all(names: Iterable[str | None]) -> tuple[str, ...]:
 
 def _ends_the_process(error: BaseException) -> bool:
     return contains(error, KeyboardInterrupt) or contains(error, SystemExit)
+
+
+def given_back(claimed: ClaimedRun) -> RecordOutcome:
+    """What makes a run ready again that nobody has begun."""
+    return RecordOutcome(
+        instance_id=claimed.instance_id,
+        lease=claimed.lease,
+        status=InstanceStatus.SUSPENDED,
+        payload=b"given back: its worker drains",
+        next=Next(state=RunState.READY),
+    )

@@ -22,17 +22,14 @@ from ..messages import (
     ClaimedRun,
     ClaimRuns,
     LookForWork,
-    Next,
-    RecordOutcome,
     RecoverRuns,
     SetQueues,
     SetSchedules,
 )
 from ..sdk.schedules import stored
 from ..tasks import RepeatedEvent
-from ..types import InstanceStatus, RunState
 from .marks import AGAIN, Marks
-from .run import Run
+from .run import Run, given_back
 from .scheduling import Scheduling
 from .settings import Settings, WorkerHealth
 from .slots import Slots
@@ -288,16 +285,11 @@ class Worker:
 
     @trio.lowlevel.enable_ki_protection
     async def _give_back(self, claimed: ClaimedRun) -> None:
-        """A run that came while the worker drains: another one takes it."""
-        await self.shared.request(
-            RecordOutcome(
-                instance_id=claimed.instance_id,
-                lease=claimed.lease,
-                status=InstanceStatus.SUSPENDED,
-                payload=b"given back: its worker drains",
-                next=Next(state=RunState.READY),
-            )
-        )
+        """A run that came while the worker drains: others take it, at the latest at its end."""
+        try:
+            await self.shared.request(given_back(claimed))
+        except SdkError as exc:
+            logs.request_failed(task=f"give back {claimed.instance_id}", error=str(exc))
 
     def _end_alone(self) -> None:
         """Let others work again, once the run that is alone has come to a checkpoint."""
