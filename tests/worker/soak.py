@@ -15,6 +15,7 @@ from pathlib import Path
 import trio
 
 from runtara_trio import Operator, SdkError, open_backend, open_client
+from runtara_trio.store.sqlite.file import LARGEST_LOG
 
 from ..helpers.fleet import open_fleet
 from ..helpers.places import Shared
@@ -32,6 +33,7 @@ MAY_GROW = {
     "threads": (1.0, 1),
     "connections": (1.0, 4),
     "disk MB": (1.25, 2.0),
+    "WAL MB": (1.0, LARGEST_LOG / 1e6),  # it keeps that much: a process that was stopped reads on
     "tasks": (1.1, 30),
     "log lines": (1.5, 20),
 }
@@ -57,8 +59,8 @@ async def size_of(shared: Shared, backend: object) -> dict[str, float]:
     """The store: what it takes, and who is connected to it."""
     if shared.url.startswith("sqlite"):
         path = shared.url.removeprefix("sqlite:///")
-        files = [Path(path), Path(f"{path}-wal")]
-        return {"disk MB": sum(one.stat().st_size for one in files if one.exists()) / 1e6}
+        files = {"disk MB": Path(path), "WAL MB": Path(f"{path}-wal")}
+        return {name: one.stat().st_size / 1e6 for name, one in files.items() if one.exists()}
     ((size, count),) = await sql(
         backend,
         "SELECT pg_database_size(current_database()), (SELECT count(*) FROM pg_stat_activity"

@@ -24,6 +24,7 @@ from runtara_trio import (
     Queue,
     RunState,
     SdkError,
+    SignalType,
     open_backend,
     open_client,
 )
@@ -37,6 +38,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "18"))
 WORKERS = 4
 LEASE_MS = 1500
 LONG = 120.0
+UNFINISHED = [InstanceStatus.PENDING, InstanceStatus.RUNNING, InstanceStatus.SUSPENDED]
 """Seconds in which all must have ended when nothing goes wrong any more."""
 
 
@@ -138,13 +140,22 @@ class Chaos:
         return self._draw.choice(self.handles[-9:])
 
     async def calm_down(self) -> None:
-        """Nothing stays paused, and nothing is limited."""
+        """Nothing stays paused, nothing is limited, and every question is answered, also where a
+        connection that was cut off has kept one of these from being said before."""
         await try_again(lambda: self._client.resume_queue("default"))
         await try_again(lambda: self._client.set_queue(Queue("default")))
-        page = await self._operator.list(statuses=[InstanceStatus.SUSPENDED], limit=1000)
+        page = await self._operator.list(statuses=UNFINISHED, limit=1000)
         for one in page.instances:
-            if one.run is not None and one.run.state in (RunState.PAUSED, RunState.PARKED):
+            put_aside = one.run is not None and one.run.state in (RunState.PAUSED, RunState.PARKED)
+            if put_aside or one.signal is SignalType.PAUSE:
                 await try_again(lambda id=one.instance_id: self._operator.resume(id))
+            if one.instance_id.startswith("asks"):
+                for question in ("a", "b"):
+                    await try_again(
+                        lambda id=one.instance_id, question=question: self._operator.send_signal(
+                            id, question, b"answer"
+                        )
+                    )
 
 
 async def try_again(act: Callable[[], Awaitable[object]]) -> None:
@@ -156,13 +167,12 @@ async def try_again(act: Callable[[], Awaitable[object]]) -> None:
 
 
 async def until_all_ended(operator: Operator, fleet: Fleet) -> None:
-    unfinished = [InstanceStatus.PENDING, InstanceStatus.RUNNING, InstanceStatus.SUSPENDED]
     with trio.move_on_after(LONG):
-        while await operator.count(statuses=unfinished):
+        while await operator.count(statuses=UNFINISHED):
             await trio.sleep(0.1)
         return
-    left = (await operator.list(statuses=unfinished)).instances
-    raise AssertionError([(one.instance_id, one.status, one.run, one.holder) for one in left])
+    left = (await operator.list(statuses=UNFINISHED)).instances
+    raise AssertionError(left)
 
 
 def check_ledger(ledger: Ledger, results: dict[str, list[str]], stopped: set[int]) -> None:
