@@ -54,6 +54,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "place" not in metafunc.fixturenames:
         return
     kinds = list(STORES)
+    if metafunc.definition.get_closest_marker("alone"):
+        kinds = ["memory"]
     if metafunc.definition.get_closest_marker("core"):
         cores = metafunc.config.getoption("--core")
         kinds = list(cores) if cores else [*STORES, SERVED]

@@ -37,7 +37,7 @@ from .errors import (
     Unreachable,
 )
 from .layers import drawn as _drawn
-from .messages import CheckpointPage, EventPage, InstancePage, SignalAnswer
+from .messages import AuditPage, CheckpointPage, EventPage, InstancePage, SignalAnswer, Waits
 from .opening import open_backend
 from .sdk.block import open_runtara
 from .sdk.children import Child, Children
@@ -52,6 +52,7 @@ from .sdk.schedules import Schedule
 from .sdk.starts import Start
 from .sdk.workflow import Workflow, workflow
 from .types import (
+    AuditRecord,
     CheckpointRecord,
     CustomSignal,
     Event,
@@ -72,6 +73,7 @@ from .types import (
     StepInfo,
     StepKind,
     StepOutcome,
+    WaitInfo,
     WorkerInfo,
 )
 from .worker.opening import open_worker, run_worker
@@ -83,6 +85,8 @@ if __doc__ is not None:  # python -OO has none
 
 __all__ = [
     "JSON",
+    "AuditPage",
+    "AuditRecord",
     "Backend",
     "CheckpointPage",
     "CheckpointRecord",
@@ -144,6 +148,8 @@ __all__ = [
     "StoreError",
     "SystemClock",
     "Unreachable",
+    "WaitInfo",
+    "Waits",
     "Worker",
     "WorkerHealth",
     "WorkerInfo",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -133,6 +134,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The instance that it is a child of."""
     waiting_for_children: bool = False
     """It waits for the end of children, while it is not loaded."""
+    attributes: Mapping[str, str | int | float | bool] = {}
 
 
 class StepKind(enum.StrEnum):
@@ -165,7 +167,7 @@ class StepOutcome(enum.StrEnum):
     LOST = "lost"
     """Its run's process died, or lost the instance to another."""
     UNLOADED = "unloaded"
-    """A wait that goes on, while its run is in no worker's memory."""
+    """A wait that goes on, while its run is in no process."""
 
 
 class StepInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -348,6 +350,8 @@ class InstanceDetails(msgspec.Struct, frozen=True, kw_only=True):
     summary: InstanceSummary
     holder: str | None
     """Host and process of the living owner."""
+    input: bytes | None
+    """The arguments, as they are stored; None: it was not started by a client."""
     output: bytes | None
     error: str | None
     checkpoints: int

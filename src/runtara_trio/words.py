@@ -10,7 +10,18 @@ import msgspec
 
 from .ids import MESSAGES, TIMED_OUT, own_record, users_id
 from .sdk.workflow import DEFAULT_QUEUE
-from .types import CheckpointRecord, InstanceStatus, InstanceSummary, RunInfo, RunState, WorkerInfo
+from .types import (
+    CheckpointRecord,
+    InstanceDetails,
+    InstanceStatus,
+    InstanceSummary,
+    RunInfo,
+    RunState,
+    StepInfo,
+    StepKind,
+    StepOutcome,
+    WorkerInfo,
+)
 
 
 def now() -> datetime:
@@ -150,3 +161,59 @@ def unknown_to(run: RunInfo, tenant_id: str, workers: Iterable[WorkerInfo]) -> s
     if not any(one.tenant_ids is None or tenant_id in one.tenant_ids for one in serving):
         return f"no live worker serves the tenant {tenant_id}"
     return None
+
+
+_DOING = {
+    StepKind.SIGNAL: "waits for the signal",
+    StepKind.MESSAGE: "waits for a message",
+    StepKind.SLEEP: "sleeps in",
+}
+
+
+def doing(step: StepInfo, now: datetime) -> str:
+    """What an instance does in a step that runs, and since when."""
+    since = "" if step.started_at is None else f" for {age(now, step.started_at)}"
+    return f"{_DOING.get(step.kind, 'does')} {step.step}{since}"
+
+
+def innermost(steps: Iterable[StepInfo]) -> list[StepInfo]:
+    """Of steps that run, those that no other is inside of."""
+    given = list(steps)
+    around = {step.parent for step in given}
+    return [step for step in given if step.step not in around]
+
+
+def activities(steps: Iterable[tuple[str, StepInfo]], now: datetime) -> dict[str, str]:
+    """What instances do and wait for, by their ids."""
+    of_instance: dict[str, list[StepInfo]] = {}
+    for instance, step in steps:
+        if step.outcome is None:
+            of_instance.setdefault(instance, []).append(step)
+    return {
+        instance: " and ".join(doing(step, now) for step in innermost(some)[:3])
+        for instance, some in of_instance.items()
+    }
+
+
+def sentence(details: InstanceDetails, now: datetime, workers: Iterable[WorkerInfo] = ()) -> str:
+    """Where an instance stands, in one sentence."""
+    one = details.summary
+    status = one.status.value
+    if one.status.finished:
+        when = "" if one.finished_at is None else f" {age(now, one.finished_at)} ago"
+        took = ""
+        if one.finished_at is not None and one.started_at is not None:
+            took = f", after {duration(one.finished_at - one.started_at)}"
+        error = f": {details.error.splitlines()[0]}" if details.error else ""
+        return f"{status}{when}{took}{error}"
+    said = note(one, now, workers)
+    inner = innermost(details.open_steps)
+    running = [step for step in inner if step.outcome is None]
+    waits = [step for step in inner if step.outcome is StepOutcome.UNLOADED]
+    unanswered = any(step.kind is StepKind.SIGNAL for step in (*running, *waits))
+    if one.held and running:
+        said = " and ".join([*(doing(step, now) for step in running[:3]), *filter(None, [said])])
+    elif waits and one.run is not None and one.run.state in (RunState.WAITING, RunState.TIMED):
+        said = " or ".join(doing(step, now) for step in waits[:3])
+    answered = "; nobody has answered" if unanswered and one.signal is None else ""
+    return f"{status}: {said}{answered}" if said else status

@@ -6,7 +6,6 @@ At 1,000,000 instances on both databases. Filled by SQL, for that is what is loo
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +15,7 @@ import trio
 
 from runtara_trio import Operator, RuntaraSdk, open_backend, open_client, workflow
 
+from ..helpers.many import fill_file, fill_postgres
 from ..helpers.statements import explain
 from ..helpers.support import sqlite_of
 
@@ -51,30 +51,6 @@ FILTERS: dict[str, dict[str, Any]] = {
     "no live worker": {"no_live_worker": True},
 }
 
-_KIND = """
-    CASE WHEN n % 1000 = 0 THEN 'failed' WHEN n % 5000 = 1 THEN 'suspended'
-        WHEN n % 10000 = 2 THEN 'pending' ELSE 'completed' END"""
-_TENANT = "CASE WHEN n % 20000 = 0 THEN 'small' ELSE 'big' END"
-_STATE = """
-    CASE WHEN n % 5000 = 1 THEN CASE WHEN n % 50000 = 1 THEN 'parked' ELSE 'waiting' END
-        WHEN n % 10000 = 2 THEN 'ready' ELSE 'ended' END"""
-_FILL = f"""
-INSERT INTO instances (instance_id, tenant_id, status, created_at)
-SELECT 'i-' || n, {_TENANT}, {{kind}}, {{created}} FROM numbers;
-INSERT INTO runtara_trio_runs (instance_id, tenant_id, workflow, version, queue, state, ready_us,
-    waiting_for, parent_id, block, ended{{more}})
-SELECT 'i-' || n, {_TENANT}, CASE WHEN n % 20000 = 3 THEN 'rare' ELSE 'common' END,
-    CASE WHEN n % 40000 = 3 THEN 2 ELSE 1 END,
-    CASE WHEN n % 40000 = 3 THEN 'slow' ELSE 'default' END,
-    {_STATE}, n, CASE WHEN n % 5000 = 1 AND n % 50000 <> 1 THEN '["approval"]' END,
-    CASE WHEN n % 10000 = 4 THEN 'i-500' END, CASE WHEN n % 10000 = 4 THEN 'b' END,
-    CASE WHEN {_STATE} = 'ended' THEN n END{{created_too}} FROM numbers;
-INSERT INTO runtara_trio_attributes (instance_id, name, value)
-SELECT 'i-' || n, 'customer', '"c-' || (n % 1000) || '"' FROM numbers WHERE n % 10 = 7;
-INSERT INTO runtara_trio_attributes (instance_id, name, value)
-SELECT 'i-' || n, 'paid', 'true' FROM numbers WHERE n % 20 = 7;
-"""
-
 
 async def make(url: str) -> None:
     """The tables."""
@@ -86,16 +62,7 @@ async def make(url: str) -> None:
 def file(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("scale") / "store.db"
     trio.run(make, f"sqlite:///{path}")
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute(
-            f"CREATE TEMP TABLE numbers AS WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL"
-            f" SELECT n + 1 FROM c WHERE n < {MANY}) SELECT n FROM c"
-        )
-        created = f"datetime({int(NOW.timestamp())} - {MANY} + n, 'unixepoch')"
-        db.executescript(_FILL.format(kind=_KIND, created=created, more="", created_too=""))
-        db.execute("DROP TABLE temp.numbers")
-    db.close()
+    fill_file(str(path), MANY, NOW)
     return f"sqlite:///{path}"
 
 
@@ -108,23 +75,7 @@ def postgres(postgres_server: str) -> Any:
     with psycopg.connect(postgres_server, autocommit=True) as server:
         server.execute(f"CREATE SCHEMA {schema}")
         trio.run(make, url)
-        created = f"to_timestamp({int(NOW.timestamp())} - {MANY} + n)"
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(
-                "SET session_replication_role = replica; SET synchronous_commit = off"
-            )
-            connection.execute(
-                f"CREATE TEMP TABLE numbers AS SELECT generate_series(1, {MANY}) AS n"
-            )
-            connection.execute(
-                _FILL.format(
-                    kind=f"({_KIND})::instance_status",
-                    created=created,
-                    more=", created_at",
-                    created_too=f", {created}",
-                )
-            )
-            connection.execute("ANALYZE")
+        fill_postgres(url, MANY, NOW)
         yield url
         server.execute(f"DROP SCHEMA {schema} CASCADE")
 

@@ -18,6 +18,7 @@ from ..messages import Noted, StepNote
 from ..types import StepKind, StepOutcome
 from .outcome import contains
 from .services import SharedBackend
+from .signals import Cause
 from .state import State
 
 BRIEF_MS = 50
@@ -28,6 +29,7 @@ LONGEST_ERROR = 1000
 """Characters."""
 
 
+_PUT_AWAY = (Cause.PAUSE, Cause.STOP, Cause.DRAIN, Cause.UNLOAD)
 _WAITS = (StepKind.SIGNAL, StepKind.MESSAGE, StepKind.SLEEP)
 
 
@@ -87,7 +89,7 @@ _around: ContextVar[tuple[tuple[History, Open], ...]] = ContextVar(
 class History:
     """The steps of one block that are not noted yet."""
 
-    __slots__ = ("_ended", "_open", "_shared", "_state", "_unsaid", "unloading", "worker")
+    __slots__ = ("_ended", "_open", "_shared", "_state", "_unsaid", "worker")
 
     def __init__(self, state: State, shared: SharedBackend) -> None:
         self._state = state
@@ -98,8 +100,6 @@ class History:
         self._ended: list[StepNote] = []
         self.worker = ""
         """The name of the worker that runs the block."""
-        self.unloading = False
-        """The run ends while it waits, and what it waits for may still come."""
 
     @contextmanager
     def step(self, kind: StepKind, id: str, summary: str | None = None) -> Iterator[Open | None]:
@@ -148,7 +148,9 @@ class History:
         return tuple(notes)
 
     def _interrupted(self, step: Open) -> StepOutcome:
-        waits_on = self.unloading and step.kind in _WAITS
+        """A wait goes on where its run is put away: what it is for may still come."""
+        put_away = self._state.signals.cause in _PUT_AWAY
+        waits_on = put_away and step.kind in _WAITS
         return StepOutcome.UNLOADED if waits_on else StepOutcome.INTERRUPTED
 
     def last(self) -> tuple[StepNote, ...]:

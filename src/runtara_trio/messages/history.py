@@ -64,6 +64,20 @@ class ListSteps(Request[Steps], frozen=True, kw_only=True):
     limit: int = 1000
 
 
+class OpenSteps(msgspec.Struct, frozen=True, kw_only=True):
+    steps: tuple[tuple[str, StepInfo], ...]
+    """(instance id, step), the oldest first."""
+
+
+class ListOpenSteps(Request[OpenSteps], frozen=True, kw_only=True):
+    """What some instances do and wait for."""
+
+    verb: ClassVar[str] = "steps"
+    writes: ClassVar[bool] = False
+    instance_ids: tuple[str, ...]
+    limit: int = 1000
+
+
 class Waits(msgspec.Struct, frozen=True, kw_only=True):
     waits: tuple[WaitInfo, ...]
     """The oldest first."""

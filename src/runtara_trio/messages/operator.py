@@ -157,13 +157,14 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CountInstances(Request[Counted], frozen=True, kw_only=True):
-    """How many a list of the same would have."""
+    """How many a list of the same would have; ``most``: it need not count any further."""
 
     verb: ClassVar[str] = "count"
     writes: ClassVar[bool] = False
     statuses: frozenset[InstanceStatus] | None = None
     tenant_id: str | None = None
     filter: Filter = Filter()
+    most: int | None = None
 
 
 class ShowInstance(Request[InstanceDetails], frozen=True, kw_only=True):

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TypedDict
 
+import msgspec
+
 from ..errors import ConfigError
 from ..ids import check_checkpoint_id, check_instance_id, check_name_of, check_text
 from ..messages import Filter
@@ -75,3 +77,19 @@ def checked_statuses(
         return None if statuses is None else frozenset(map(InstanceStatus, statuses))
     except ValueError as exc:
         raise ConfigError(f"statuses must be of InstanceStatus: {exc}") from exc
+
+
+def attribute_of(text: str) -> tuple[str, str | int | float | bool]:
+    """An attribute that somebody has typed as ``name=value``: a JSON value, or a text.
+
+    Raises:
+      ConfigError: it has no ``=``.
+    """
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"{text!r} is not of the form name=value")
+    try:
+        found = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return name, value
+    return name, found if isinstance(found, (str, int, float, bool)) else value

@@ -30,6 +30,7 @@ from ..messages import (
     ListAudit,
     ListEvents,
     ListInstances,
+    ListOpenSteps,
     ListSteps,
     ListWaits,
     Prune,
@@ -50,6 +51,8 @@ from .fleet import Fleet
 from .many import Many
 
 PRUNE_BATCH = 500
+STEPS_PAGE = 10_000
+"""Steps of one answer: each sorts all of them."""
 
 
 class Operator(Fleet, Many):
@@ -230,14 +233,17 @@ class Operator(Fleet, Many):
         *,
         statuses: Iterable[InstanceStatus] | None = None,
         tenant_id: str | None = None,
+        most: int | None = None,
         **filters: Unpack[Filters],
     ) -> int:
-        """How many instances a :meth:`list` of the same would have."""
+        """How many instances a :meth:`list` of the same would have. From ``most`` on it need not
+        count any further, and may say any number from there."""
         counted = await self._request(
             CountInstances(
                 statuses=checked_statuses(statuses),
                 tenant_id=None if tenant_id is None else check_tenant_id(tenant_id),
                 filter=checked(filters),
+                most=None if most is None else _check_limit(most),
             )
         )
         return counted.count
@@ -277,7 +283,7 @@ class Operator(Fleet, Many):
         Raises:
           ServerError: there is no such instance.
         """
-        message = ListSteps(instance_id=check_instance_id(instance_id))
+        message = ListSteps(instance_id=check_instance_id(instance_id), limit=STEPS_PAGE)
         found: list[StepInfo] = []
         while True:
             page = await self._request(message)
@@ -285,6 +291,11 @@ class Operator(Fleet, Many):
             if page.next is None:
                 return tuple(found)
             message = msgspec.structs.replace(message, after=page.next)
+
+    async def open_steps(self, instance_ids: Iterable[str]) -> tuple[tuple[str, StepInfo], ...]:
+        """What some instances do and wait for: (instance id, step), the oldest first."""
+        ids = tuple(check_instance_id(one) for one in instance_ids)
+        return (await self._request(ListOpenSteps(instance_ids=ids))).steps
 
     async def waits(self, *, after: tuple[int, str, str] | None = None, limit: int = 100) -> Waits:
         """The waits for signals that nobody has answered, the oldest first; ``page.next`` is the
@@ -329,6 +340,14 @@ class Operator(Fleet, Many):
                 progress(removed)
             if batch.removed < PRUNE_BATCH:
                 return removed
+
+    async def remove(self, instance_ids: Iterable[str]) -> int:
+        """Remove these instances, with all that is stored of them; those that have not ended are
+        left. Returns how many were removed."""
+        ids = tuple(check_instance_id(one) for one in instance_ids)
+        now_ms = int(self._now() * 1000) + 1000  # the end of one is known by the second
+        message = Prune(before_ms=now_ms, limit=max(1, len(ids)), instance_ids=ids)
+        return (await self._request(message)).removed
 
     async def vacuum(self) -> Vacuumed:
         """Give back to the disk what :meth:`prune` has removed. Returns both sizes of the store.

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..messages import AuditPage, StepNote, Steps, Waits
+from ..messages import AuditPage, OpenSteps, StepNote, Steps, Waits
 from ..types import AuditRecord, StepInfo, StepKind, StepOutcome, WaitInfo
 
 
@@ -80,6 +80,13 @@ def _step_of(
 
 def _time_of(ms: int | None) -> datetime | None:
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def open_steps_of(rows: Iterable[Any]) -> OpenSteps:
+    """Steps that run, of rows of an instance, the lease under which it runs, and a step."""
+    return OpenSteps(
+        steps=tuple((instance, _step_of(*step, lease=lease)) for instance, lease, *step in rows)
+    )
 
 
 def waits_of(rows: Iterable[Any], limit: int) -> Waits:

@@ -221,6 +221,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 class Details(msgspec.Struct, frozen=True, kw_only=True):
     """What else there is of one instance."""
 
+    input: bytes | None
     output: bytes | None
     error: str | None
     checkpoints: int

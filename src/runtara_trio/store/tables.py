@@ -18,8 +18,10 @@ from ..messages import (
     ListAudit,
     ListEvents,
     ListInstances,
+    ListOpenSteps,
     ListSteps,
     ListWaits,
+    OpenSteps,
     ReadCheckpoints,
     StepNote,
     Steps,
@@ -145,6 +147,9 @@ class Tables(FleetTables, Protocol):
 
     async def open_steps(self, instance_id: str, limit: int) -> Steps:
         """The first of those that run."""
+
+    async def open_steps_of(self, message: ListOpenSteps) -> OpenSteps:
+        """Those of several instances."""
 
     async def read_steps(self, message: ListSteps) -> Steps:
         """A page of an instance's steps; of those that nobody noted, the end."""

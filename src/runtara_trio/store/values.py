@@ -229,6 +229,7 @@ def run_info_of(
     recoveries: int,
     parent_id: str | None,
     waits_children: str | None,
+    attributes: str | None,
 ) -> RunInfo | None:
     """A run in a list, of columns in this order; None: there is no such row."""
     if workflow is None:
@@ -245,6 +246,7 @@ def run_info_of(
         recoveries=recoveries,
         parent_id=parent_id,
         waiting_for_children=waits_children is not None,
+        attributes=msgspec.json.decode(attributes) if attributes else {},
     )
 
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from ...backend import Handlers
-from ...messages import Done, ListSteps, ListWaits, NoteSteps, Steps, Waits
+from ...messages import (
+    Done,
+    ListOpenSteps,
+    ListSteps,
+    ListWaits,
+    NoteSteps,
+    OpenSteps,
+    Steps,
+    Waits,
+)
 from ..tables import Tables
 from .checks import check_known
 
@@ -21,6 +30,10 @@ async def list_steps(tx: Tables, message: ListSteps) -> Steps:
     return found
 
 
+async def list_open_steps(tx: Tables, message: ListOpenSteps) -> OpenSteps:
+    return await tx.open_steps_of(message)
+
+
 async def list_waits(tx: Tables, message: ListWaits) -> Waits:
     return await tx.read_waits(message)
 
@@ -28,5 +41,6 @@ async def list_waits(tx: Tables, message: ListWaits) -> Waits:
 ANSWERS: Handlers[Tables] = {
     NoteSteps: note_steps,
     ListSteps: list_steps,
+    ListOpenSteps: list_open_steps,
     ListWaits: list_waits,
 }

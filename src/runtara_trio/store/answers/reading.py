@@ -94,6 +94,7 @@ async def show_instance(tx: Tables, message: ShowInstance) -> InstanceDetails:
     return InstanceDetails(
         summary=summary,
         holder=who,
+        input=details.input,
         output=details.output,
         error=details.error,
         checkpoints=details.checkpoints,

@@ -79,7 +79,9 @@ async def count(
     if not each:
         return 0
     connection.later(reading.PLAN_FOR_VALUES)
-    ((number,),) = await connection.run(f"SELECT count(*) FROM ({each}) AS each", *wanted.values)
+    limit = "" if message.most is None else f" LIMIT {message.most}"
+    counted = f"SELECT 1 FROM ({each}) AS all_of{limit}"
+    ((number,),) = await connection.run(f"SELECT count(*) FROM ({counted}) AS each", *wanted.values)
     return int(number)
 
 

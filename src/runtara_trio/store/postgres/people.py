@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...messages import AuditPage, ListAudit, ListWaits, Waits
-from ..noted import audit_page_of, waits_of
+from ...messages import AuditPage, ListAudit, ListOpenSteps, ListWaits, OpenSteps, Waits
+from ..noted import audit_page_of, open_steps_of, waits_of
 from .history import PostgresHistory
 
 _WAITS = """
@@ -19,6 +19,13 @@ WHERE s.kind = 'signal' AND (s.outcome IS NULL OR s.outcome = 'unloaded')
     AND (s.started_ms, s.instance_id, s.step) > ($1::bigint, $2::text, $3::text)
 ORDER BY s.started_ms, s.instance_id, s.step LIMIT $4::bigint
 """
+_OPEN = (
+    "SELECT s.instance_id, l.epoch, s.started_ms, s.step, s.run, s.kind, s.worker, s.parent,"
+    " s.started_ms, s.ended_ms, s.outcome, s.attempts, s.summary, s.asks FROM runtara_trio_steps s"
+    " LEFT JOIN runtara_trio_leases l ON l.instance_id = s.instance_id AND l.owner <> ''"
+    " WHERE s.instance_id = ANY ($1::text[]) AND (outcome IS NULL OR outcome = 'unloaded')"
+    " ORDER BY s.started_ms, step LIMIT $2::bigint"
+)
 _NOTE = (
     "INSERT INTO runtara_trio_audit (at_ms, who, what, instance_id, detail)"
     " SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $1::text, $2::text,"
@@ -33,6 +40,12 @@ _NEWEST = 2**63 - 1
 
 class PostgresPeople(PostgresHistory):
     """The part of the port that is about people."""
+
+    async def open_steps_of(self, message: ListOpenSteps) -> OpenSteps:
+        if not self._has_runs:
+            return OpenSteps(steps=())
+        ids = list(message.instance_ids)
+        return open_steps_of(await self._connection.run(_OPEN, ids, message.limit))
 
     async def read_waits(self, message: ListWaits) -> Waits:
         if not self._has_runs:

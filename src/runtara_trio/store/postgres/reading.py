@@ -23,7 +23,9 @@ _LISTED = (
 )
 _RUN = (
     ", r.workflow, r.version, r.queue, r.key, r.priority, r.state, r.due_ms, r.waiting_for,"
-    " r.recoveries, r.parent_id, r.waits_children"
+    " r.recoveries, r.parent_id, r.waits_children,"
+    " (SELECT json_object_agg(a.name, a.value::json)::text FROM runtara_trio_attributes a"
+    " WHERE a.instance_id = i.instance_id)"
 )
 _OF_RUN = " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
 
@@ -57,14 +59,14 @@ def _listed(row: tuple[Any, ...]) -> Listed:
 
 
 async def details(connection: Connection, instance_id: str) -> Details:
-    ((output, error, checkpoints, events),) = await connection.run(
-        "SELECT output, error,"
+    ((input, output, error, checkpoints, events),) = await connection.run(
+        "SELECT input, output, error,"
         " (SELECT count(*) FROM checkpoints c WHERE c.instance_id = i.instance_id),"
         " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id)"
         " FROM instances i WHERE i.instance_id = $1",
         instance_id,
     )
-    return Details(output=output, error=error, checkpoints=checkpoints, events=events)
+    return Details(input=input, output=output, error=error, checkpoints=checkpoints, events=events)
 
 
 async def unread(connection: Connection, instance_id: str, limit: int) -> list[str]:

@@ -77,10 +77,13 @@ def page(
 
 
 def count(db: sqlite3.Connection, message: CountInstances, kinds: Sequence[Kind] | None) -> int:
+    if message.most is None:
+        counting, most = "SELECT count(*) FROM {} WHERE {}", tuple[int, ...]()
+    else:
+        counting = "SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT ?)"
+        most = (message.most,)
     return sum(
-        db.execute(
-            f"SELECT count(*) FROM {query.source} WHERE {query.where}", tuple(query.values)
-        ).fetchone()[0]
+        db.execute(counting.format(query.source, query.where), (*query.values, *most)).fetchone()[0]
         for query in _queries(message, kinds)
     )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...messages import AuditPage, ListAudit, ListWaits, Waits
-from ..noted import audit_page_of, waits_of
+import msgspec
+
+from ...messages import AuditPage, ListAudit, ListOpenSteps, ListWaits, OpenSteps, Waits
+from ..noted import audit_page_of, open_steps_of, waits_of
 from .history import SqliteHistory
 
 _WAITS = """
@@ -20,6 +22,14 @@ WHERE s.kind = 'signal' AND (s.outcome IS NULL OR s.outcome = 'unloaded')
     AND (s.started_ms, s.instance_id, s.step) > (?, ?, ?)
 ORDER BY s.started_ms, s.instance_id, s.step LIMIT ?
 """
+_OPEN = (
+    "SELECT s.instance_id, l.epoch, s.started_ms, s.step, s.run, s.kind, s.worker, s.parent,"
+    " s.started_ms, s.ended_ms, s.outcome, s.attempts, s.summary, s.asks FROM json_each(?) j"
+    " CROSS JOIN runtara_trio_steps s INDEXED BY runtara_trio_current_steps_of"
+    " ON s.instance_id = j.value"
+    " LEFT JOIN runtara_trio_leases l ON l.instance_id = s.instance_id AND l.owner <> ''"
+    " WHERE s.outcome IS NULL OR s.outcome = 'unloaded' ORDER BY s.started_ms, s.step LIMIT ?"
+)
 _AUDIT = (
     "SELECT id, at_ms, who, what, instance_id, detail FROM runtara_trio_audit"
     " WHERE id < ?{} ORDER BY id DESC LIMIT ?"
@@ -29,6 +39,10 @@ _NEWEST = 2**63 - 1
 
 class SqlitePeople(SqliteHistory):
     """The part of the port that is about people."""
+
+    async def open_steps_of(self, message: ListOpenSteps) -> OpenSteps:
+        ids = msgspec.json.encode(message.instance_ids).decode()
+        return open_steps_of(self.db.execute(_OPEN, (ids, message.limit)).fetchall())
 
     async def read_waits(self, message: ListWaits) -> Waits:
         found = self.db.execute(_WAITS, (*message.after, message.limit + 1)).fetchall()

@@ -18,7 +18,9 @@ _LISTED = (
     "SELECT i.rowid, i.instance_id, i.tenant_id, i.status, i.checkpoint_id, i.created_at,"
     " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type,"
     " b.started_at = i.started_at, r.workflow, r.version, r.queue, r.key, r.priority, r.state,"
-    " r.due_ms, r.waiting_for, r.recoveries, r.parent_id, r.waits_children FROM instances i"
+    " r.due_ms, r.waiting_for, r.recoveries, r.parent_id, r.waits_children,"
+    " (SELECT json_group_object(a.name, json(a.value)) FROM runtara_trio_attributes a"
+    " WHERE a.instance_id = i.instance_id) FROM instances i"
     " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
     " LEFT JOIN runtara_trio_leases l ON l.instance_id = i.instance_id"
     " LEFT JOIN runtara_trio_starts b ON b.instance_id = i.instance_id"
@@ -47,14 +49,14 @@ def _listed(row: tuple[Any, ...]) -> Listed:
 
 
 def details(db: sqlite3.Connection, instance_id: str) -> Details:
-    output, error, checkpoints, events = db.execute(
-        "SELECT output, error,"
+    input, output, error, checkpoints, events = db.execute(
+        "SELECT input, output, error,"
         " (SELECT count(*) FROM checkpoints c WHERE c.instance_id = i.instance_id),"
         " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id)"
         " FROM instances i WHERE i.instance_id = ?",
         (instance_id,),
     ).fetchone()
-    return Details(output=output, error=error, checkpoints=checkpoints, events=events)
+    return Details(input=input, output=output, error=error, checkpoints=checkpoints, events=events)
 
 
 def unread(db: sqlite3.Connection, instance_id: str, limit: int) -> list[str]:
