@@ -17,6 +17,7 @@ nox.options.reuse_existing_virtualenvs = True
 PROJECT = nox.project.load_toml("pyproject.toml")
 CORE_VERSION = "1.4.1"
 WIRE = Path("src/runtara_trio/wire")
+EXTRAS = ("postgres", "console")
 SUPPORTED = ["3.11", "3.12", "3.13"]
 SQLITE_CRATE = "0.12.0"
 """The libsqlite3-sys that carries the source of the SQLite in store/sqlite/file.py's OLDEST."""
@@ -61,7 +62,7 @@ def lowest(session: nox.Session) -> None:
     """The suite on the lowest versions that pyproject.toml allows."""
     named = [
         *PROJECT["project"]["dependencies"],
-        *PROJECT["project"]["optional-dependencies"]["postgres"],
+        *(one for extra in EXTRAS for one in PROJECT["project"]["optional-dependencies"][extra]),
         *nox.project.dependency_groups(PROJECT, "test"),
     ]
     pinned = [re.sub(r">=([^,;]+)[^;]*", r"==\1", name) for name in named]
@@ -241,6 +242,13 @@ def bench_scale(session: nox.Session) -> None:
     """A million instances, and servers that are slow or far; writes docs/benchmarks-scale.md."""
     install(session, "bench")
     session.run("python", "-m", "bench.scale", *session.posargs)
+
+
+@nox.session
+def bench_console(session: nox.Session) -> None:
+    """The console on a million instances; writes docs/benchmarks-console.md."""
+    install(session, "bench")
+    session.run("python", "-m", "bench.console", *session.posargs)
 
 
 @nox.session

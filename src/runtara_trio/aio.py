@@ -23,7 +23,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, TypeVarTuple, 
 
 from .client import client as on_trio
 from .client import handle as handle_on_trio
-from .client.portal import Portal
+from .client.portal import Portal, client_portal
 from .clock import Seconds
 from .codec import JSON, Codec
 from .config import SdkConfig
@@ -53,17 +53,17 @@ async def open_client(
     Raises:
       ConfigError: what :func:`runtara_trio.open_client` refuses, or an open backend.
     """
-    portal = Portal(target, tenant_id, codec, what="runtara_trio.aio.open_client")
+    portal = client_portal(target, tenant_id, codec, what="runtara_trio.aio.open_client")
     try:
         portal.start()
-        yield Client(portal, await _ended(portal.opened, portal.close))
+        yield Client(portal, await ended(portal.opened, portal.close))
     finally:
         portal.close()
-        await _ended(portal.ended, portal.close)
+        await ended(portal.ended, portal.close)
         portal.join()
 
 
-async def _ended(future: Future[T], cancel: Callable[[], object]) -> T:
+async def ended(future: Future[T], cancel: Callable[[], object]) -> T:
     """What a future gives. A cancelled task cancels what it waits for, and waits for its end."""
     here = asyncio.wrap_future(future)
     cancelled: asyncio.CancelledError | None = None
@@ -85,13 +85,13 @@ async def _ended(future: Future[T], cancel: Callable[[], object]) -> T:
 class _Front:
     """Something of a portal's client, and its calls."""
 
-    def __init__(self, portal: Portal, inner: Any) -> None:
+    def __init__(self, portal: Portal[Any], inner: Any) -> None:
         self._portal = portal
         self._inner = inner
 
     async def _call(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         call = self._portal.begin(function, *args, **kwargs)
-        return await _ended(call.ended, functools.partial(self._portal.cancel, call))
+        return await ended(call.ended, functools.partial(self._portal.cancel, call))
 
 
 def _awaitable(

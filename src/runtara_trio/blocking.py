@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, TypeVarTuple, 
 
 from .client import client as on_trio
 from .client import handle as handle_on_trio
-from .client.portal import Portal
+from .client.portal import Portal, client_portal
 from .clock import Seconds
 from .codec import JSON, Codec
 from .config import SdkConfig
@@ -52,7 +52,7 @@ def open_client(
     """
     if runs_on_trio():
         raise SdkError("a Trio task must not block: use runtara_trio.open_client")
-    portal = Portal(target, tenant_id, codec, what="runtara_trio.blocking.open_client")
+    portal = client_portal(target, tenant_id, codec, what="runtara_trio.blocking.open_client")
     try:
         portal.start()
         yield Client(portal, portal.opened.result())
@@ -65,7 +65,7 @@ def open_client(
 class _Front:
     """Something of a portal's client, and its calls."""
 
-    def __init__(self, portal: Portal, inner: Any) -> None:
+    def __init__(self, portal: Portal[Any], inner: Any) -> None:
         self._portal = portal
         self._inner = inner
 

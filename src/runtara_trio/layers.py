@@ -24,7 +24,7 @@ LAYERS = (
     Layer(("testing",), "the test kit"),
     Layer(("cli",), "the operator's commands"),
     Layer(("console",), "the same for a browser"),
-    Layer(("words",), "what both say of an instance"),
+    Layer(("exports", "words"), "what both say of an instance"),
     Layer(("demo",), "a user's program, killed and counted"),
     Layer(("blocking", "aio"), "clients for programs that do not run on Trio"),
     Layer(("client", "worker"), "who starts runs of workflows, and who runs them"),

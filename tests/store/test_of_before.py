@@ -16,6 +16,9 @@ import pytest
 
 from runtara_trio import InstanceFinished, InstanceStatus, Operator, durable, open_backend
 from runtara_trio import open_runtara as open_block
+from runtara_trio.console import app
+
+from ..console.conftest import visiting
 
 DATA = Path(__file__).parent / "data"
 
@@ -91,3 +94,19 @@ async def test_a_store_of_before_goes_on(url_of_before: str) -> None:
             assert not [one for one in ids if "::retry::" in one]
             assert "durable::pay::o-1" in ids
         assert (await operator.show("killed")).summary.status is InstanceStatus.COMPLETED
+
+
+async def test_the_console_shows_a_store_of_before(url_of_before: str) -> None:
+    async with open_backend(url_of_before) as backend, visiting(app(backend)) as visitor:
+        page = await visitor.get("/")
+        assert "/instance?id=killed" in page
+        page = await visitor.get("/instance?id=killed")
+        assert "its process has died" in page
+        for path in ("/waiting", "/workers", "/queues", "/schedules", "/audit", "/metrics"):
+            await visitor.get(path)
+        page = await visitor.get("/instance?id=killed&as=table")
+        token = page.partition('name="token" value="')[2].partition('"')[0]
+        form = {"act": "instance", "what": "cancel", "id": "killed", "token": token, "sure": "1"}
+        answer = await visitor.http.post("/act", data=form)
+        assert "cancelled" in answer.text
+        assert (await Operator(backend).show("killed")).summary.status == "cancelled"

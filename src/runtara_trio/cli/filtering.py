@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-import msgspec
 
+from ..errors import ConfigError
+from ..sdk.filters import attribute_of
 from ..types import FINISHED, InstanceStatus
 from .options import seconds
 
@@ -74,11 +75,7 @@ def filters_of(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attribute(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise click.UsageError(f"{text!r} is not of the form name=value")
     try:
-        found = msgspec.json.decode(value)
-    except msgspec.DecodeError:
-        return name, value
-    return name, found if isinstance(found, (str, int, float, bool)) else value
+        return attribute_of(text)
+    except ConfigError as exc:
+        raise click.UsageError(str(exc)) from exc

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import click
-import msgspec
 from rich.text import Text
 from rich.tree import Tree
 
-from .. import words
-from ..sdk.operator import Operator
+from .. import exports, words
 from ..types import StepInfo, StepOutcome
 from . import tables
 from .options import instance_argument, json_option, operate, print_json, store_option
-
-PAGE = 1000
 
 _COLOURS = {
     None: "green",
     StepOutcome.FAILED: "red",
     StepOutcome.INTERRUPTED: "yellow",
     StepOutcome.LOST: "magenta",
+    StepOutcome.UNLOADED: "yellow",
 }
 
 
@@ -45,31 +41,7 @@ def steps(store: str, as_json: bool, instance_id: str) -> None:
 @instance_argument
 def export(store: str, instance_id: str) -> None:
     """Print all that is stored of an instance as JSON: its steps, checkpoints and events."""
-    print_json(operate(store, lambda op: exported(op, instance_id)))
-
-
-async def exported(operator: Operator, instance_id: str) -> dict[str, Any]:
-    """All of an instance. Bytes are texts, or ``base64:…`` where they are not UTF-8."""
-    details = await operator.show(instance_id)
-    events, checkpoints = [], []
-    after, more = 0, True
-    while more:
-        page = await operator.events(instance_id, after=after, limit=PAGE)
-        events += [tables.event_json(one) for one in page.events]
-        after, more = max((one.id for one in page.events), default=after), page.more
-    behind: str | None = None
-    more = True
-    while more:
-        found = await operator.checkpoints(instance_id, after=behind, limit=PAGE)
-        checkpoints += [tables.checkpoint_json(one) for one in found.checkpoints]
-        behind = found.checkpoints[-1].checkpoint_id if found.checkpoints else behind
-        more = found.more
-    return {
-        "instance": tables.details_json(details),
-        "steps": msgspec.to_builtins(await operator.steps(instance_id)),
-        "checkpoints": checkpoints,
-        "events": events,
-    }
+    print_json(operate(store, lambda op: exports.exported(op, instance_id)))
 
 
 def steps_tree(instance_id: str, found: Sequence[StepInfo], now: datetime) -> Tree:

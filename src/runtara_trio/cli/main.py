@@ -11,7 +11,19 @@ from pathlib import Path
 
 import click
 
-from . import history, queues, reading, running, schedules, serving, starting, steering, working
+from . import (
+    console,
+    history,
+    people,
+    queues,
+    reading,
+    running,
+    schedules,
+    serving,
+    starting,
+    steering,
+    working,
+)
 
 
 class _Commands(click.Group):
@@ -67,6 +79,8 @@ for command in (
     reading.checkpoints,
     history.steps,
     history.export,
+    people.audit,
+    people.waits,
     steering.signal,
     steering.send_command,
     steering.prune,
@@ -83,5 +97,6 @@ for command in (
     starting.start,
     starting.result,
     serving.serve_command,
+    console.console_command,
 ):
     main.add_command(command)

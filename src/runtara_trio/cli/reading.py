@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .. import words
+from .. import exports, words
 from ..types import InstanceSummary, RunState, WorkerInfo
 from . import tables
 from .family import family
@@ -43,7 +43,7 @@ def list_command(
         return
     page = operate(store, lambda op: op.list(limit=limit, **given))
     if as_json:
-        print_json([tables.summary_json(one) for one in page.instances])
+        print_json([exports.summary_json(one) for one in page.instances])
         return
     workers = _workers(store, page.instances)
     tables.display(tables.instances_table(page.instances, words.now(), workers))
@@ -59,7 +59,7 @@ def show(store: str, as_json: bool, instance_id: str) -> None:
     """Show all about one instance."""
     details = operate(store, lambda op: op.show(instance_id))
     if as_json:
-        print_json(tables.details_json(details))
+        print_json(exports.details_json(details))
     else:
         workers = _workers(store, [details.summary])
         tables.display(tables.details_table(details, words.now(), workers))
@@ -85,7 +85,7 @@ def events(store: str, as_json: bool, instance_id: str, limit: int, after: int) 
     """Show the history of an instance, oldest first."""
     page = operate(store, lambda op: op.events(instance_id, after=after, limit=limit))
     if as_json:
-        print_json([tables.event_json(event) for event in page.events])
+        print_json([exports.event_json(event) for event in page.events])
         return
     tables.display(tables.events_table(page.events))
     if page.more:
@@ -107,7 +107,7 @@ def checkpoints(
         store, lambda op: op.checkpoints(instance_id, prefix=prefix, after=after, limit=limit)
     )
     if as_json:
-        print_json([tables.checkpoint_json(one) for one in page.checkpoints])
+        print_json([exports.checkpoint_json(one) for one in page.checkpoints])
         return
     tables.display(tables.checkpoints_table(page.checkpoints, words.now()))
     if page.more:

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
@@ -23,8 +21,6 @@ from ..types import (
     InstanceStatus,
     InstanceSummary,
     RunInfo,
-    StepInfo,
-    StepKind,
     WorkerInfo,
 )
 
@@ -109,7 +105,7 @@ def details_table(
         ("status", status_text(one.status)),
         ("note", words.note(one, now, workers)),
         *(() if one.run is None else _run_facts(one.run)),
-        *(_doing(step, now) for step in open_steps),
+        *(("now", words.doing(step, now)) for step in open_steps),
         ("held by", details.holder),
         ("created", _moment(one.created_at, now)),
         ("started", _moment(one.started_at, now)),
@@ -121,19 +117,6 @@ def details_table(
         ("output", None if details.output is None else words.readable(details.output)),
         ("error", details.error),
     )
-
-
-_DOING = {
-    StepKind.SIGNAL: "waits for signal",
-    StepKind.MESSAGE: "waits for message",
-    StepKind.SLEEP: "sleeps in",
-}
-
-
-def _doing(step: StepInfo, now: datetime) -> tuple[str, str]:
-    """What an instance does in a step, as a person says it, and since when."""
-    since = "" if step.started_at is None else f" for {words.age(now, step.started_at)}"
-    return _DOING.get(step.kind, "does"), f"{step.step}{since}"
 
 
 def facts(*pairs: tuple[str, object]) -> Table:
@@ -187,16 +170,6 @@ def checkpoints_table(checkpoints: Iterable[CheckpointRecord], now: datetime) ->
     return table
 
 
-def event_json(event: Event) -> dict[str, Any]:
-    """An event for scripts; its payload as text, or ``base64:…`` where it is not UTF-8."""
-    return {**msgspec.to_builtins(event), "payload": words.readable(event.payload)}
-
-
-def checkpoint_json(one: CheckpointRecord) -> dict[str, Any]:
-    """A checkpoint for scripts; its state as text, or ``base64:…`` where it is not UTF-8."""
-    return {**msgspec.to_builtins(one), "state": words.readable(words.state_of(one))}
-
-
 def _first_line(data: bytes) -> str:
     """The beginning of some bytes, as text."""
     line = words.readable(data[:400]).split("\n", 1)[0]
@@ -223,27 +196,6 @@ def workers_table(workers: Iterable[WorkerInfo], now: datetime) -> Table:
             "; ".join(parts),
         )
     return table
-
-
-def summary_json(one: InstanceSummary) -> dict[str, Any]:
-    """A row of the list for scripts; times are RFC 3339 texts, in UTC."""
-    built: dict[str, Any] = msgspec.to_builtins(one)
-    return built
-
-
-def details_json(details: InstanceDetails) -> dict[str, Any]:
-    """One instance for scripts: the summary's fields, and what only ``show`` has."""
-    output = details.output
-    return {
-        **summary_json(details.summary),
-        "holder": details.holder,
-        "output": None if output is None else words.readable(output),
-        "error": details.error,
-        "checkpoints": details.checkpoints,
-        "events": details.events,
-        "unread_signals": details.unread_signals,
-        "open_steps": msgspec.to_builtins(details.open_steps),
-    }
 
 
 def size(count: int) -> str:

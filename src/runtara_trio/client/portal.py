@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import trio
@@ -23,6 +23,7 @@ from .client import Client, open_client
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Call(Generic[T]):
@@ -55,8 +56,10 @@ class Call(Generic[T]):
         self.ended.set_exception(error)
 
 
-class Portal:
-    """A client of its own in a thread of its own. All but ``__init__`` is for any thread.
+def client_portal(
+    target: str | SdkConfig, tenant_id: str | None, codec: Codec, *, what: str
+) -> Portal[Client]:
+    """A client of its own in a thread of its own.
 
     Args:
       what: the function that an error names.
@@ -64,25 +67,33 @@ class Portal:
     Raises:
       ConfigError: what :func:`open_client` refuses, or an open backend.
     """
+    check_portable(target, what)
+    return Portal(open_client(target, tenant_id=tenant_id, codec=codec), what=what)
 
-    def __init__(
-        self, target: str | SdkConfig, tenant_id: str | None, codec: Codec, *, what: str
-    ) -> None:
-        if not isinstance(target, (str, SdkConfig)):
-            raise ConfigError(
-                f"{what} needs the URL of a store, as sqlite:///shop.db, or an SdkConfig, not "
-                f"{target!r}: an open backend belongs to one Trio run"
-            )
-        check_shareable(target, what, remedy="give the URL of a file, as sqlite:///shop.db")
-        self._opening = open_client(target, tenant_id=tenant_id, codec=codec)
+
+def check_portable(target: object, what: str) -> None:
+    """Whether a thread of its own can open a target. Raises ConfigError."""
+    if not isinstance(target, (str, SdkConfig)):
+        raise ConfigError(
+            f"{what} needs the URL of a store, as sqlite:///shop.db, or an SdkConfig, not "
+            f"{target!r}: an open backend belongs to one Trio run"
+        )
+    check_shareable(target, what, remedy="give the URL of a file, as sqlite:///shop.db")
+
+
+class Portal(Generic[T]):
+    """Something open in a thread of its own. All but ``__init__`` is for any thread."""
+
+    def __init__(self, opening: AbstractAsyncContextManager[T], *, what: str) -> None:
+        self._opening = opening
         self._scope = trio.CancelScope()
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._closed = False
         # A daemon: a program that never leaves its block can end nevertheless.
         self._thread = threading.Thread(target=self._run, name=what, daemon=True)
-        self.opened: Future[Client] = Future()
-        """The client, or why there is no client."""
+        self.opened: Future[T] = Future()
+        """What is open, or why it is not."""
         self.ended: Future[None] = Future()
         """Set once Trio has ended; an error that nobody was told of."""
 
@@ -91,9 +102,9 @@ class Portal:
         self._thread.start()
 
     def begin(
-        self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> Call[T]:
-        """Begin a call of the client, or of a handle of it.
+        self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> Call[R]:
+        """Begin a call of what is open, or of something of it.
 
         Raises:
           SdkError: the client is closed.
@@ -153,8 +164,8 @@ class Portal:
         if self._closed:  # before the token was there
             return
         with self._scope:
-            async with self._opening as client, trio.open_nursery() as self._nursery:
-                self.opened.set_result(client)
+            async with self._opening as opened, trio.open_nursery() as self._nursery:
+                self.opened.set_result(opened)
                 try:
                     await trio.sleep_forever()
                 finally:

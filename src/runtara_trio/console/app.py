@@ -1,0 +1,146 @@
+"""The ASGI application of the console: its routes."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ..codec import JSON, Codec
+from ..config import SdkConfig
+from ..engine.services import SharedBackend
+from ..errors import SdkError
+from . import acting, audit, compare, fleet, instance, listing, metrics, waiting
+from .guard import Guard, Refused, cookie, form_of
+from .pages import Console
+from .people import SESSION, Authorize, Tokens, everybody
+from .reach import InThread, OnBackend
+
+Page = Callable[[Console, Request], Awaitable[Response]]
+
+PAGES: dict[str, Page] = {
+    "/": listing.instances,
+    "/instance": instance.show,
+    "/chunk": instance.chunk,
+    "/step": instance.step,
+    "/export": instance.export,
+    "/waiting": waiting.show,
+    "/answer": waiting.answer,
+    "/workers": fleet.workers,
+    "/queues": fleet.queues,
+    "/schedules": fleet.schedules,
+    "/compare": compare.show,
+    "/audit": audit.show,
+    "/metrics": metrics.scrape,
+}
+PLANS = {**listing.PLANS, **acting.PLANS, **waiting.PLANS, **fleet.PLANS}
+"""What a form may do, by its field ``act``."""
+
+
+def app(
+    target: str | SdkConfig | SharedBackend,
+    *,
+    authorize: Authorize | None = None,
+    tokens: Tokens | None = None,
+    allowed_hosts: Collection[str] | None = (),
+    read_only: bool = False,
+    hide_payloads: bool = False,
+    codec: Codec = JSON,
+) -> Starlette:
+    """The console as an ASGI application, to be served or mounted.
+
+    Args:
+      target: an open backend, for a server on Trio; or a URL, for one on asyncio: the store is
+        then opened in a thread of its own.
+      authorize: gives of an ASGI scope a (user, role), or None: nobody. It may be a coroutine
+        function. None: whoever reaches the application is an operator, or ``tokens`` say who is.
+      tokens: people who log in with a token; see :class:`~runtara_trio.console.people.Tokens`.
+      allowed_hosts: the names by which browsers may ask for it, beside addresses and localhost;
+        None: any, where a proxy has checked it, or ``authorize`` lets nobody in by the address.
+      read_only: nobody acts.
+      hide_payloads: nobody sees arguments, states, results and payloads.
+      codec: encodes the payloads of signals.
+
+    Raises:
+      ConfigError: an invalid target.
+    """
+    reach = (
+        OnBackend(target, codec) if isinstance(target, SharedBackend) else InThread(target, codec)
+    )
+    secret = secrets.token_bytes(32)
+    console = Console(
+        reach,
+        read_only=read_only,
+        hide_payloads=hide_payloads,
+        secret=secret,
+        login=tokens is not None,
+    )
+    routes: list[Route | Mount] = [
+        Route(path, functools.partial(_page, console, page), methods=["GET"])
+        for path, page in PAGES.items()
+    ]
+    routes.append(Route("/act", functools.partial(_act, console), methods=["POST"]))
+    static = StaticFiles(directory=Path(__file__).with_name("static"))
+    routes.append(Mount("/static", static))
+    if tokens is not None:
+        for name, endpoint in (("login", _login), ("logout", _logout)):
+            answer = functools.partial(endpoint, console, tokens)
+            methods = ["GET", "POST"] if name == "login" else ["POST"]
+            routes.append(Route(f"/{name}", answer, methods=methods))
+    guard = Middleware(
+        Guard,
+        authorize=authorize or (tokens.authorize if tokens is not None else everybody),
+        hosts=allowed_hosts,
+        login=tokens is not None,
+        secret=secret,
+    )
+    application = Starlette(routes=routes, middleware=[guard])
+    application.state.console = console
+    return application
+
+
+async def _page(console: Console, page: Page, request: Request) -> Response:
+    try:
+        return await page(console, request)
+    except (Refused, SdkError) as exc:
+        return console.refused(request, exc)
+
+
+async def _act(console: Console, request: Request) -> Response:
+    try:
+        return await console.act(request, PLANS)
+    except (Refused, SdkError) as exc:
+        return console.refused(request, exc)
+
+
+async def _login(console: Console, tokens: Tokens, request: Request) -> Response:
+    if request.method == "GET":
+        return console.page(request, "login.html", "Log in", wrong=False)
+    try:
+        form = await form_of(request)
+    except Refused as exc:
+        return console.refused(request, exc)
+    person = tokens.person(str(form.get("secret", "")))
+    if person is None:
+        return console.page(request, "login.html", "Log in", wrong=True, status=401)
+    answer = RedirectResponse(f"{request.scope.get('root_path', '')}/", 303)
+    cookie(answer.headers, request.scope, SESSION, tokens.session(person))
+    return answer
+
+
+async def _logout(console: Console, tokens: Tokens, request: Request) -> Response:
+    try:
+        await form_of(request)
+    except Refused as exc:
+        return console.refused(request, exc)
+    answer = RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
+    cookie(answer.headers, request.scope, SESSION, "")
+    return answer
