@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from urllib.parse import quote
 
 from markupsafe import escape
@@ -34,8 +35,7 @@ Window = tuple[float, float]
 """A part of the time, Unix seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A step, as deep as it is nested."""
 
     step: StepInfo
@@ -135,6 +135,9 @@ def bound(seconds: float) -> float:
 def nested(steps: Iterable[StepInfo]) -> Iterator[Row]:
     """Steps in the order in which they began, each behind the one that it is inside of."""
     given = list(steps)
+    if not any(one.parent for one in given):
+        yield from (Row(one, 0) for one in given)
+        return
     there = {(one.step, one.run) for one in given}
     inside: dict[tuple[str, int], list[StepInfo]] = {}
     outer: list[StepInfo] = []

@@ -42,6 +42,10 @@ def steps_of(rows: Iterable[Any], lease: int | None, limit: int) -> Steps:
     return Steps(steps=tuple(infos), next=following)
 
 
+_KINDS = {one.value: one for one in StepKind}
+_OUTCOMES = {one.value: one for one in StepOutcome}
+
+
 def _step_of(
     at_ms: int,
     step: str,
@@ -62,12 +66,12 @@ def _step_of(
         outcome = StepOutcome.LOST
     return StepInfo(
         step=step,
-        kind=StepKind(kind),
+        kind=_KINDS[kind],
         run=run,
         worker=worker,
         started_at=_time_of(started_ms),
         ended_at=_time_of(ended_ms),
-        outcome=None if outcome is None else StepOutcome(outcome),
+        outcome=None if outcome is None else _OUTCOMES[outcome],
         attempts=tuple(
             (datetime.fromtimestamp(ms / 1000, UTC), error)
             for ms, error in (msgspec.json.decode(attempts) if attempts else ())
