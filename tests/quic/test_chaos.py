@@ -57,7 +57,18 @@ class Served:
             async with start_args(*self._arguments) as server:
                 await server.line("serving")
                 self._server = server
-                await server.rest()
+                await self.until_ended(server)
+
+    async def until_ended(self, server: Program) -> None:
+        """It has nothing to say, for longer than a line is waited for: a client that nobody told of
+        the end of its server notices it by its own idle timeout."""
+        while True:
+            try:
+                await server.line()
+            except EOFError:
+                return
+            except trio.TooSlowError:
+                continue
 
     async def run_instances(self) -> None:
         """One after the other, each until it has ended, whatever happens to its program."""
