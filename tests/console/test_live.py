@@ -10,7 +10,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from runtara_trio import Client, Operator, SharedBackend, StoreError, open_backend, open_worker
+from runtara_trio import (
+    Client,
+    Operator,
+    SharedBackend,
+    StoreError,
+    open_backend,
+    open_client,
+    open_worker,
+)
 from runtara_trio.console import app
 from runtara_trio.console.live import MOST_STREAMS, Views
 from runtara_trio.messages import ListInstances
@@ -200,6 +208,19 @@ async def test_no_more_streams_than_there_may_be(clock: MockClock) -> None:
         async with browsing(application, *["/workers"] * (MOST_STREAMS + 1)) as browsers:
             await browsers[0].until("No worker lives")
             assert sorted(one.status for one in browsers)[-2:] == [200, 503]
+
+
+async def test_an_instance_that_is_removed_while_somebody_looks(clock: MockClock) -> None:
+    async with memory_backend() as backend, open_client(backend, tenant_id="t") as client:
+        await client.start("unknown", id="one")
+        async with browsing(app(backend), "/instance?id=one") as (browser,):
+            await browser.until("no live worker knows unknown 1")
+            operator = Operator(backend)
+            await operator.cancel("one")
+            await browser.until("cancelled")
+            await trio.sleep(2)
+            assert await operator.remove(["one"]) == 1
+            await browser.until("not up to date any more")
 
 
 async def test_a_store_that_is_away_is_said_and_comes_back(clock: MockClock) -> None:

@@ -126,7 +126,9 @@ class Guard:
         if self._hosts is None or name == "localhost" or name in self._hosts or _is_address(name):
             return
         raise Refused(
-            421, f"this console is not known as {given!r}: allow that name with --allowed-host"
+            421,
+            f"this console is not known as {given!r}: allow that name with --allowed-host, or"
+            " allowed_hosts=",
         )
 
 

@@ -15,6 +15,7 @@ from markupsafe import escape
 from starlette.types import Receive, Scope, Send
 
 from ..errors import SdkError
+from .guard import Refused
 
 Parts = Mapping[str, str]
 """HTML, by the id of the element that it is in."""
@@ -55,7 +56,7 @@ class View:
                 began = anyio.current_time()
                 try:
                     self._parts = {**await self._make(), TROUBLE: ""}
-                except SdkError as exc:
+                except (SdkError, Refused) as exc:
                     self._parts = {**self._parts, TROUBLE: _trouble(exc)}
                 took = anyio.current_time() - began
                 self._next = began + min(max(PERIOD, SPARING * took), LONGEST)
@@ -63,8 +64,8 @@ class View:
             return self._number, self._parts
 
 
-def _trouble(error: SdkError) -> str:
-    return f"<p>The store does not answer; this page is not up to date. {escape(str(error))}</p>"
+def _trouble(error: Exception) -> str:
+    return f"<p>This page is not up to date any more: {escape(str(error))}</p>"
 
 
 class Views:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import anyio
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -90,10 +90,10 @@ class Console:
     async def kept(self, key: Hashable, seconds: float, make: Callable[[], Awaitable[Any]]) -> Any:
         """Something that may be so many seconds old."""
         found = self._kept.get(key)
-        if found is not None and time.monotonic() < found[0]:
+        if found is not None and anyio.current_time() < found[0]:
             return found[1]
         value = await make()
-        now = time.monotonic()
+        now = anyio.current_time()
         self._kept = {one: kept for one, kept in self._kept.items() if now < kept[0]}
         self._kept[key] = now + seconds, value
         return value
