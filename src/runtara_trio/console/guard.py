@@ -86,8 +86,9 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
-                if new_visit and "/static/" not in scope["path"]:
+                is_static = _path(scope).startswith("/static/")
+                headers.setdefault("cache-control", "no-cache" if is_static else "no-store")
+                if new_visit and not is_static:
                     cookie(headers, scope, VISIT, visit)
             await send(message)
 
