@@ -118,6 +118,17 @@ def test_where_two_part() -> None:
     ]  # fmt: skip
 
 
+def test_many_children_of_equal_names() -> None:
+    """Each is compared with its own, in no time that grows with the fourth power."""
+    both = [
+        [step(f"{side}-{n}/charge", n, n + 1, kind=StepKind.CHILD) for n in range(1500)]
+        for side in "ab"
+    ]
+    found = pairs(*both)
+    assert [one.left and one.left.step for one in found] == [one.step for one in both[0]]
+    assert all(one.left and one.right and not one.parts for one in found)
+
+
 # ---- payloads
 
 

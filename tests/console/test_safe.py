@@ -161,7 +161,9 @@ async def test_what_is_too_much(visitor: Visitor, seeded: Visitor) -> None:
     await visitor.get("/?created_after=yesterday", 400)
     await visitor.get("/?status=unheard-of", 400)
     await visitor.get("/instance?id=done&from=1e400&to=-5")
-    await visitor.get("/chunk?id=done&number=99999999999")
+    await visitor.get("/chunk?id=done&number=" + "9" * 5000, 400)
+    await visitor.get("/?created_after=0001-01-01T00:00%2B23:59", 400)
+    await visitor.get('/waiting?after=[1000000000000000000000000000000,"",""]', 400)
     data = {**CANCEL, "token": await seeded.token(), "payload": "x" * 3_000_000}
     assert (await visitor.http.post("/act", data=data)).status_code == 413
 

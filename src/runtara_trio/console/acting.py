@@ -91,7 +91,8 @@ async def plan_one(console: Console, request: Request, form: FormData) -> Plan:
     if name not in ACTIONS:
         raise Refused(400, f"there is no action {name!r}")
     title, follows, act = ACTIONS[name]
-    return Plan(f"{title} {instance}?", (follows,), lambda op: act(op, instance))
+    back = "/" if name == "remove" else None
+    return Plan(f"{title} {instance}?", (follows,), lambda op: act(op, instance), back)
 
 
 async def plan_fork(console: Console, request: Request, form: FormData) -> Plan:

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from ..codec import JSON, Codec
 from ..config import SdkConfig
 from ..engine.services import SharedBackend
-from ..errors import SdkError
+from ..errors import ConfigError, SdkError
 from . import acting, audit, compare, fleet, instance, listing, metrics, waiting
 from .guard import Guard, Refused, cookie, form_of
 from .pages import Console
@@ -72,6 +72,8 @@ def app(
     Raises:
       ConfigError: an invalid target.
     """
+    if isinstance(allowed_hosts, str):
+        raise ConfigError(f"allowed_hosts must be a list of names, not {allowed_hosts!r}")
     reach = (
         OnBackend(target, codec) if isinstance(target, SharedBackend) else InThread(target, codec)
     )
@@ -98,7 +100,7 @@ def app(
     guard = Middleware(
         Guard,
         authorize=authorize or (tokens.authorize if tokens is not None else everybody),
-        hosts=allowed_hosts,
+        hosts=None if allowed_hosts is None else {one.lower() for one in allowed_hosts},
         login=tokens is not None,
         secret=secret,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -38,9 +39,7 @@ class Pair:
 def pairs(left: Sequence[StepInfo], right: Sequence[StepInfo]) -> list[Pair]:
     """Steps that belong together, in their order: those of the same id."""
     lefts, rights = _last_runs(left)[:MOST], _last_runs(right)[:MOST]
-    matcher = SequenceMatcher(
-        a=[_name(one) for one in lefts], b=[_name(one) for one in rights], autojunk=False
-    )
+    matcher = SequenceMatcher(a=_names(lefts), b=_names(rights), autojunk=False)
     found: list[Pair] = []
     for what, a, b, c, d in matcher.get_opcodes():
         if what == "equal":
@@ -58,8 +57,15 @@ def _last_runs(steps: Sequence[StepInfo]) -> list[StepInfo]:
     return list(last.values())
 
 
-def _name(step: StepInfo) -> str:
-    return step.step.rpartition("/")[2] if step.kind == "child" else step.step
+def _names(steps: Sequence[StepInfo]) -> list[tuple[str, int]]:
+    """What steps are called in either of the two, each once: many equal ones take for ever."""
+    seen: Counter[str] = Counter()
+    names: list[tuple[str, int]] = []
+    for step in steps:
+        name = step.step.rpartition("/")[2] if step.kind == "child" else step.step
+        seen[name] += 1
+        names.append((name, seen[name]))
+    return names
 
 
 def _pair(left: StepInfo | None, right: StepInfo | None) -> Pair:

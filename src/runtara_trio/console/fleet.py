@@ -172,9 +172,9 @@ async def plan_backfill(console: Console, request: Request, form: FormData) -> P
 def _moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
-    except ValueError as exc:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
         raise Refused(400, f"give a time as 2026-11-27T08:00, not {text!r}") from exc
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
 PLANS = {

@@ -73,7 +73,7 @@ async def chunk(console: Console, request: Request) -> Response:
     """Some rows of the timeline, for who scrolls there."""
     instance = one_of(request, "id")
     number = request.query_params.get("number", "0")
-    if not number.isdecimal():
+    if not number.isdecimal() or len(number) > 9:
         raise Refused(400, f"number must be a whole number, not {number!r}")
     seen = await _read(console, instance)
     line = seen.line(_window(request))

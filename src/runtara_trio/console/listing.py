@@ -67,9 +67,9 @@ def filters_of(query: QueryParams | FormData) -> dict[str, Any]:
 def _moment(name: str, text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
-    except ValueError as exc:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
         raise ConfigError(f"{name} must be a time as 2026-11-27T08:00, not {text!r}") from exc
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
 async def instances(console: Console, request: Request) -> Response:
@@ -227,13 +227,14 @@ async def bulk(console: Console, request: Request, form: FormData) -> Plan:
     async def do(operator: Operator) -> str:
         if each is None:
             return f"{await operator.remove(ids)} removed"
-        done, refused = 0, ""
+        done, why = 0, ""
         for one in ids:
             try:
                 await each(operator, one)
                 done += 1
             except SdkError as exc:
-                refused = f"; {len(ids) - done} not, as: {exc}"
+                why = str(exc)
+        refused = f"; {len(ids) - done} not, as: {why}" if why else ""
         return f"{name}: {done} of {len(ids)} done{refused}"
 
     shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")

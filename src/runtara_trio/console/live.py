@@ -7,6 +7,7 @@ the browser is gone.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 
@@ -31,7 +32,7 @@ SEND_TIMEOUT = 10.0
 """Seconds within which a browser must take what it is sent."""
 MOST_STREAMS = 2000
 
-TOKEN = "\N{SYMBOL FOR NULL}token\N{SYMBOL FOR NULL}"
+TOKEN = secrets.token_hex(16)
 """Stands in parts that browsers share for the token of each."""
 TROUBLE = "trouble"
 """The id of the element that says why a page is not live."""

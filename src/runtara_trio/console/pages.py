@@ -38,6 +38,8 @@ class Plan:
     """What it will do, and what follows; a sentence each."""
     do: Callable[[Operator], Awaitable[str]]
     """Does it, and says what became of it."""
+    back: str | None = None
+    """Where to go afterwards; None: to where the form was."""
 
 
 Planning = Callable[["Console", Request, FormData], Awaitable[Plan]]
@@ -179,6 +181,9 @@ class Console:
             kept = [(name, value) for name, value in form.multi_items() if name != "token"]
             return self.page(request, "confirm.html", plan.title, plan=plan, fields=kept, back=back)
         text = await self.reach.ask(plan.do, who=self.person(request).name)
+        self.forget()  # what was read before it
+        if plan.back is not None:
+            back = f"{request.scope.get('root_path', '')}{plan.back}"
         said = self._signer.dumps([text, secrets.token_hex(4)])
         joint = "&" if "?" in back else "?"
         return RedirectResponse(f"{back}{joint}said={quote(said)}", 303)

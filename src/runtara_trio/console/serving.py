@@ -47,7 +47,8 @@ async def serve(
         config = Config()
         config.bind = [f"fd://{os.dup(listening.fileno())}"]  # it closes its own
         config.accesslog = None
-        config.errorlog = None
+        config.errorlog = "-"
+        config.loglevel = "WARNING"
         config.graceful_timeout = CLOSING
         config.keep_alive_timeout = 30.0
         config.h11_max_incomplete_size = 64 * 1024

@@ -40,7 +40,10 @@ def _cursor(request: Request) -> tuple[int, str, str] | None:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=tuple[int, str, str])
+        found = msgspec.json.decode(text, type=tuple[int, str, str])
+        if not 0 <= found[0] < 2**63:
+            raise msgspec.DecodeError("out of range")
+        return found
     except msgspec.DecodeError as exc:
         raise Refused(400, f"{text[:80]!r} is not where a page begins") from exc
 
