@@ -210,7 +210,10 @@ def sentence(details: InstanceDetails, now: datetime, workers: Iterable[WorkerIn
     inner = innermost(details.open_steps)
     running = [step for step in inner if step.outcome is None]
     waits = [step for step in inner if step.outcome is StepOutcome.UNLOADED]
-    unanswered = any(step.kind is StepKind.SIGNAL for step in (*running, *waits))
+    unanswered = any(
+        step.kind is StepKind.SIGNAL and step.step not in details.unread_signals
+        for step in (*running, *waits)
+    )
     if one.held and running:
         said = " and ".join([*(doing(step, now) for step in running[:3]), *filter(None, [said])])
     elif waits and one.run is not None and one.run.state in (RunState.WAITING, RunState.TIMED):

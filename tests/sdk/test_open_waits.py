@@ -94,6 +94,18 @@ async def test_an_unloaded_wait_is_over_with_its_instance(
     await listed(operator, 0)
 
 
+async def test_a_wait_that_was_answered_while_nobody_had_it(
+    backend: SharedBackend, operator: Operator, client: Client
+) -> None:
+    async with open_worker(backend, [order]):
+        await client.start(order, id="one")
+        await listed(operator, 1)
+    await operator.send_signal("one", "approval", {"approved": True})
+    await listed(operator, 0)  # nobody need answer a second time
+    async with open_worker(backend, [order]):
+        assert await client.get("one", order).result(timeout=30) is True
+
+
 async def test_a_wait_that_the_program_gave_up_is_over(
     backend: SharedBackend, operator: Operator, client: Client
 ) -> None:

@@ -16,6 +16,8 @@ FROM runtara_trio_steps s JOIN instances i USING (instance_id)
 LEFT JOIN runtara_trio_runs r USING (instance_id)
 WHERE s.kind = 'signal' AND (s.outcome IS NULL OR s.outcome = 'unloaded')
     AND i.status IN ('running', 'suspended', 'pending')
+    AND NOT EXISTS (SELECT 1 FROM pending_checkpoint_signals p
+        WHERE p.instance_id = s.instance_id AND p.checkpoint_id = s.step)
     AND (s.started_ms, s.instance_id, s.step) > ($1::bigint, $2::text, $3::text)
 ORDER BY s.started_ms, s.instance_id, s.step LIMIT $4::bigint
 """

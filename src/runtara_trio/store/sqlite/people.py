@@ -19,6 +19,8 @@ JOIN instances i ON i.instance_id = s.instance_id
 LEFT JOIN runtara_trio_runs r ON r.instance_id = s.instance_id
 WHERE s.kind = 'signal' AND (s.outcome IS NULL OR s.outcome = 'unloaded')
     AND i.status IN ('running', 'suspended', 'pending')
+    AND NOT EXISTS (SELECT 1 FROM pending_custom_signals p
+        WHERE p.instance_id = s.instance_id AND p.checkpoint_id = s.step)
     AND (s.started_ms, s.instance_id, s.step) > (?, ?, ?)
 ORDER BY s.started_ms, s.instance_id, s.step LIMIT ?
 """
