@@ -43,6 +43,15 @@ def age(later: datetime, earlier: datetime) -> str:
     return " ".join(parts[:2]) or "0s"
 
 
+def utc(text: str) -> datetime:
+    """A time that somebody has typed; without a zone it is UTC. Raises ValueError."""
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError(str(exc)) from exc
+
+
 def duration(span: timedelta) -> str:
     """``12 ms``, ``3.4 s``, ``2m 5s``."""
     seconds = max(0.0, span.total_seconds())
@@ -148,6 +157,11 @@ def standing(run: RunInfo, now: datetime) -> str:
         case RunState.RUNNING:
             return "its worker has died: another one takes it"
     return f"waits for a worker of the queue {run.queue}"
+
+
+def ask_for_workers(rows: Iterable[InstanceSummary]) -> bool:
+    """Whether something of these waits for a worker: then a note tells which ones there are."""
+    return any(one.run is not None and one.run.state is RunState.READY for one in rows)
 
 
 def unknown_to(run: RunInfo, tenant_id: str, workers: Iterable[WorkerInfo]) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import trio
 
-from ..engine.outcome import contains
+from ..engine.outcome import contains, leaves_of
 from ..errors import ConfigError
 from ..opening import open_backend
 from .options import run_on_trio, settings, store_option
@@ -86,19 +86,13 @@ def console_command(context: click.Context, /, **options: Any) -> None:
     try:
         run_on_trio(run)
     except BaseException as exc:
-        for error in _leaves(exc):
+        for error in leaves_of(exc):
             if isinstance(error, OSError):
                 where = f"{options['host']}:{options['port']}"
                 raise click.ClickException(f"cannot listen on {where}: {error}") from exc
         if contains(exc, KeyboardInterrupt):
             context.exit(128 + signal.SIGINT)
         raise
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in _leaves(one)]
-    return [error]
 
 
 def _who(options: dict[str, Any]) -> tuple[Tokens | None, Authorize | None]:

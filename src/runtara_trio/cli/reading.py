@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .. import exports, words
-from ..types import InstanceSummary, RunState, WorkerInfo
+from ..types import InstanceSummary, WorkerInfo
 from . import tables
 from .family import family
 from .filtering import filter_options, filters_of
@@ -70,7 +70,7 @@ def show(store: str, as_json: bool, instance_id: str) -> None:
 
 def _workers(store: str, shown: Iterable[InstanceSummary]) -> tuple[WorkerInfo, ...]:
     """The living workers, where something shown waits for one."""
-    if any(one.run is not None and one.run.state is RunState.READY for one in shown):
+    if words.ask_for_workers(shown):
         return operate(store, lambda op: op.list_workers())
     return ()
 

@@ -89,12 +89,12 @@ def app(
         Route(path, functools.partial(_page, console, page), methods=["GET"])
         for path, page in PAGES.items()
     ]
-    routes.append(Route("/act", functools.partial(_act, console), methods=["POST"]))
+    routes.append(Route("/act", functools.partial(_page, console, _act), methods=["POST"]))
     static = StaticFiles(directory=Path(__file__).with_name("static"))
     routes.append(Mount("/static", static))
     if tokens is not None:
         for name, endpoint in (("login", _login), ("logout", _logout)):
-            answer = functools.partial(endpoint, console, tokens)
+            answer = functools.partial(_page, console, functools.partial(endpoint, tokens))
             methods = ["GET", "POST"] if name == "login" else ["POST"]
             routes.append(Route(f"/{name}", answer, methods=methods))
     guard = Middleware(
@@ -117,19 +117,13 @@ async def _page(console: Console, page: Page, request: Request) -> Response:
 
 
 async def _act(console: Console, request: Request) -> Response:
-    try:
-        return await console.act(request, PLANS)
-    except (Refused, SdkError) as exc:
-        return console.refused(request, exc)
+    return await console.act(request, PLANS)
 
 
-async def _login(console: Console, tokens: Tokens, request: Request) -> Response:
+async def _login(tokens: Tokens, console: Console, request: Request) -> Response:
     if request.method == "GET":
         return console.page(request, "login.html", "Log in", wrong=False)
-    try:
-        form = await form_of(request)
-    except Refused as exc:
-        return console.refused(request, exc)
+    form = await form_of(request)
     person = tokens.person(str(form.get("secret", "")))
     if person is None:
         return console.page(request, "login.html", "Log in", wrong=True, status=401)
@@ -138,11 +132,8 @@ async def _login(console: Console, tokens: Tokens, request: Request) -> Response
     return answer
 
 
-async def _logout(console: Console, tokens: Tokens, request: Request) -> Response:
-    try:
-        await form_of(request)
-    except Refused as exc:
-        return console.refused(request, exc)
+async def _logout(tokens: Tokens, console: Console, request: Request) -> Response:
+    await form_of(request)
     answer = RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
     cookie(answer.headers, request.scope, SESSION, "")
     return answer

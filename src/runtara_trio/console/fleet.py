@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from starlette.datastructures import FormData
@@ -171,9 +171,8 @@ async def plan_backfill(console: Console, request: Request, form: FormData) -> P
 
 def _moment(text: str) -> datetime:
     try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError) as exc:
+        return words.utc(text)
+    except ValueError as exc:
         raise Refused(400, f"give a time as 2026-11-27T08:00, not {text!r}") from exc
 
 

@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 from .. import exports, words
 from ..errors import ServerError
-from ..ids import users_id
 from ..sdk.operator import Operator
 from ..types import (
     CheckpointRecord,
@@ -141,6 +140,7 @@ async def _parts(
     details, now, line = seen.details, seen.now, seen.line(window)
     base = request.scope.get("root_path", "")
     workers = await workers_for(console, [details.summary])
+    sees = console.sees_payloads(request)
     events = await console.ask(lambda op: op.events(instance, limit=EVENTS))
     audit = await console.ask(lambda op: op.audit(instance_id=instance, limit=AUDIT))
     parts = {
@@ -153,15 +153,13 @@ async def _parts(
             actions=possible(details),
             asks=_asks(details),
             back=url_with(request),
-            last=None
-            if details.summary.checkpoint_id is None
-            else users_id(details.summary.checkpoint_id),
+            last=words.last_checkpoint(details.summary),
         ),
         "data": console.part(
             request,
             "data.html",
-            input=payloads.shown(details.input),
-            output=payloads.shown(details.output),
+            input=payloads.shown(details.input) if sees else None,
+            output=payloads.shown(details.output) if sees else None,
             details=details,
             events=[_shown_event(one) for one in events.events],
             more=events.more,
@@ -240,7 +238,8 @@ async def step(console: Console, request: Request) -> Response:
         saved = await _saved(console, instance, name)
         if not mine and not saved:
             raise Refused(404, f"instance {instance!r} has no step {name!r}")
-        states = [(one, payloads.shown(words.state_of(one), find)) for one in saved]
+        shown = saved if console.sees_payloads(request) else []
+        states = [(one, payloads.shown(words.state_of(one), find)) for one in shown]
         return {
             "runs": console.part(
                 request,

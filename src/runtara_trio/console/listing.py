@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from starlette.datastructures import FormData, QueryParams
@@ -15,7 +15,7 @@ from .. import words
 from ..errors import ConfigError, SdkError
 from ..sdk.filters import attribute_of
 from ..sdk.operator import Operator
-from ..types import FINISHED, InstanceStatus, InstanceSummary, RunState, WorkerInfo
+from ..types import FINISHED, InstanceStatus, InstanceSummary, WorkerInfo
 from .guard import Refused
 from .live import Parts
 from .pages import Console, Plan, url_with
@@ -66,9 +66,8 @@ def filters_of(query: QueryParams | FormData) -> dict[str, Any]:
 
 def _moment(name: str, text: str) -> datetime:
     try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError) as exc:
+        return words.utc(text)
+    except ValueError as exc:
         raise ConfigError(f"{name} must be a time as 2026-11-27T08:00, not {text!r}") from exc
 
 
@@ -140,7 +139,7 @@ async def _parts(
 
 async def workers_for(console: Console, rows: Sequence[InstanceSummary]) -> tuple[WorkerInfo, ...]:
     """The living workers, where something shown waits for one."""
-    if any(one.run is not None and one.run.state is RunState.READY for one in rows):
+    if words.ask_for_workers(rows):
         found: tuple[WorkerInfo, ...] = await console.ask(Operator.list_workers)
         return found
     return ()
@@ -246,12 +245,11 @@ async def _bulk_all(console: Console, name: str, query: QueryParams) -> Plan:
     if not given:
         raise Refused(400, "give a filter first: else all instances of the store would be meant")
     title, follows, _, many = ACTIONS[name]
-    statuses = given.get("statuses") or set(STATUSES)
     meant = {
         "prune": FINISHED,
         "rerun": FINISHED - {InstanceStatus.COMPLETED},
     }.get(name, frozenset(STATUSES) - FINISHED)
-    given["statuses"] = given.get("statuses") or (statuses & meant)
+    given.setdefault("statuses", meant)
     count = await console.ask(lambda op: op.count(**given))
 
     async def do(operator: Operator) -> str:

@@ -66,10 +66,6 @@ class Timeline:
     now: float | None = None
     """Percent; None: not on the axis, or it has ended."""
 
-    @property
-    def end(self) -> datetime:
-        return self.begin + timedelta(seconds=self.seconds)
-
     def x(self, moment: datetime) -> float:
         """Where a moment is, percent."""
         return 100 * (moment - self.begin).total_seconds() / self.seconds
