@@ -9,6 +9,7 @@ alone logs what a run raised, with its traceback: there is nobody whom it could 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Mapping
 from logging import DEBUG, ERROR, INFO, WARNING, Logger, getLogger
 
 import msgspec
@@ -42,6 +43,9 @@ FIELDS = {
 }
 """Every field, and what it holds."""
 
+span_ids: Callable[[], Mapping[str, str]] = dict
+"""The fields ``trace_id`` and ``span_id`` of the calling task, where it has a span."""
+
 
 class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table. Called with its fields, it logs a record.
@@ -61,7 +65,7 @@ class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
             return
         shown = {name: _in_a_line(value) for name, value in fields.items()}
         # A factory that sets an attribute of the same name makes extra an error.
-        for extra in ({"event": self.name, **fields}, None):
+        for extra in ({"event": self.name, **span_ids(), **fields}, None):
             with contextlib.suppress(Exception):
                 self.logger.log(
                     self.level, self.text, shown, exc_info=exc_info, extra=extra, stacklevel=2
@@ -120,11 +124,7 @@ taken_over = _event(
     "instance_id lease taken_from",
 )
 signal = _event(
-    "signal",
-    "instance",
-    INFO,
-    "%(signal)s of %(instance_id)s came",
-    "instance_id signal",
+    "signal", "instance", INFO, "%(signal)s of %(instance_id)s came", "instance_id signal"
 )
 not_acknowledged = _event(
     "not_acknowledged",
@@ -134,26 +134,12 @@ not_acknowledged = _event(
     "instance_id signal",
 )
 lease_lost = _event(
-    "lease_lost",
-    "instance",
-    WARNING,
-    "the lease of %(instance_id)s was lost",
-    "instance_id lease",
+    "lease_lost", "instance", WARNING, "the lease of %(instance_id)s was lost", "instance_id lease"
 )
 ended = _event(
-    "ended",
-    "instance",
-    INFO,
-    "%(instance_id)s ended: %(outcome)s",
-    "instance_id outcome",
+    "ended", "instance", INFO, "%(instance_id)s ended: %(outcome)s", "instance_id outcome"
 )
-not_recorded = _event(
-    "not_recorded",
-    "instance",
-    ERROR,
-    "%(error)s",
-    "instance_id error",
-)
+not_recorded = _event("not_recorded", "instance", ERROR, "%(error)s", "instance_id error")
 recorded_late = _event(
     "recorded_late",
     "instance",
@@ -230,11 +216,7 @@ held = _event(
     "instance_id",
 )
 hold_ended = _event(
-    "hold_ended",
-    "boundary",
-    INFO,
-    "%(instance_id)s runs again after a hold",
-    "instance_id",
+    "hold_ended", "boundary", INFO, "%(instance_id)s runs again after a hold", "instance_id"
 )
 grace_over = _event(
     "grace_over",
@@ -251,18 +233,10 @@ scope_cancelled = _event(
     "instance_id cause",
 )
 service_failed = _event(
-    "service_failed",
-    "services",
-    ERROR,
-    "%(task)s failed, trying again: %(error)s",
-    "task error",
+    "service_failed", "services", ERROR, "%(task)s failed, trying again: %(error)s", "task error"
 )
 request_failed = _event(
-    "request_failed",
-    "services",
-    WARNING,
-    "%(task)s failed: %(error)s",
-    "task error",
+    "request_failed", "services", WARNING, "%(task)s failed: %(error)s", "task error"
 )
 loop_blocked = _event(
     "loop_blocked",
@@ -272,13 +246,7 @@ loop_blocked = _event(
     "%(interval).2f s; move what blocks into trio.to_thread.run_sync",
     "seconds interval",
 )
-asyncio_error = _event(
-    "asyncio_error",
-    "services",
-    ERROR,
-    "asyncio: %(error)s",
-    "error",
-)
+asyncio_error = _event("asyncio_error", "services", ERROR, "asyncio: %(error)s", "error")
 asyncio_stuck = _event(
     "asyncio_stuck",
     "services",
@@ -286,41 +254,15 @@ asyncio_stuck = _event(
     "%(count)d asyncio tasks that were left behind do not end when cancelled, and are let go",
     "count",
 )
-poll_failed = _event(
-    "poll_failed",
-    "store",
-    WARNING,
-    "%(error)s",
-    "error",
-)
-renewal_failed = _event(
-    "renewal_failed",
-    "store",
-    WARNING,
-    "%(error)s",
-    "error",
-)
-works_again = _event(
-    "works_again",
-    "store",
-    INFO,
-    "%(task)s works again",
-    "task",
-)
+poll_failed = _event("poll_failed", "store", WARNING, "%(error)s", "error")
+renewal_failed = _event("renewal_failed", "store", WARNING, "%(error)s", "error")
+works_again = _event("works_again", "store", INFO, "%(task)s works again", "task")
 batch_failed = _event(
-    "batch_failed",
-    "store",
-    ERROR,
-    "a batch of %(count)d requests failed",
-    "count",
+    "batch_failed", "store", ERROR, "a batch of %(count)d requests failed", "count"
 )
 
 worker_started = _event(
-    "worker_started",
-    "worker",
-    INFO,
-    "worker %(worker)s runs %(workflow)s",
-    "worker workflow",
+    "worker_started", "worker", INFO, "worker %(worker)s runs %(workflow)s", "worker workflow"
 )
 worker_drains = _event(
     "worker_drains",
@@ -337,11 +279,7 @@ run_failed = _event(
     "instance_id workflow attempt error",
 )
 recovered = _event(
-    "recovered",
-    "worker",
-    INFO,
-    "%(count)d runs of dead workers are ready again",
-    "count",
+    "recovered", "worker", INFO, "%(count)d runs of dead workers are ready again", "count"
 )
 run_parked = _event(
     "run_parked",
@@ -367,33 +305,15 @@ slot_taken = _event(
     "schedule instance_id",
 )
 
-connected = _event(
-    "connected",
-    "quic",
-    INFO,
-    "connected to %(server)s",
-    "server",
-)
+connected = _event("connected", "quic", INFO, "connected to %(server)s", "server")
 disconnected = _event(
-    "disconnected",
-    "quic",
-    WARNING,
-    "lost the connection to %(server)s: %(error)s",
-    "server error",
+    "disconnected", "quic", WARNING, "lost the connection to %(server)s: %(error)s", "server error"
 )
 connection_failed = _event(
-    "connection_failed",
-    "quic",
-    ERROR,
-    "a QUIC connection failed: %(error)s",
-    "error",
+    "connection_failed", "quic", ERROR, "a QUIC connection failed: %(error)s", "error"
 )
 call_failed = _event(
-    "call_failed",
-    "quic",
-    WARNING,
-    "%(call)s, which has no answer, failed: %(error)s",
-    "call error",
+    "call_failed", "quic", WARNING, "%(call)s, which has no answer, failed: %(error)s", "call error"
 )
 
 EVENTS = tuple(event for event in list(globals().values()) if isinstance(event, LogEvent))

@@ -7,7 +7,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
@@ -23,6 +23,7 @@ from .quic.location import is_server, server_of_config, server_of_url
 from .store.location import is_postgres, locate
 from .store.sqlite.backend import open_sqlite
 from .tasks import open_service_nursery, runs_on_trio
+from .telemetry import current
 
 Target = str | SdkConfig | Backend
 """A URL, a configuration that names one, or a bare backend."""
@@ -192,13 +193,27 @@ class _Opening:
 @trio.lowlevel.enable_ki_protection
 async def _serve(opening: _Opening) -> None:
     config, clock = opening.config, opening.clock
-    async with opening.opener(opening.patience) as backend, trio.open_nursery() as nursery:
-        shared = SharedBackend(backend, config, clock, nursery, opening.patience)
-        nursery.start_soon(keep_running, shared.watch)
-        if shared.steps.kept:
-            nursery.start_soon(keep_running, shared.steps.run)
-        if config.heartbeat_interval_ms:
-            nursery.start_soon(keep_running, shared.heartbeat)
-            if not is_steady(clock):
-                nursery.start_soon(keep_running, shared.watch_lag)
-        opening.opened(shared)
+    with current.metered():
+        async with opening.opener(opening.patience) as backend, trio.open_nursery() as nursery:
+            shared = SharedBackend(backend, config, clock, nursery, opening.patience)
+            for service in _services(shared):
+                nursery.start_soon(keep_running, service)
+            opening.opened(shared)
+
+
+def _services(shared: SharedBackend) -> Iterator[Callable[[], Awaitable[None]]]:
+    """What runs beside all blocks; what they trace with is made."""
+    yield shared.watch
+    tracer = current.tracer()
+    if tracer is not None:
+        from .telemetry.tracing import Tracing
+
+        shared.tracing = Tracing(tracer, shared.request, kept=shared.keeps_history)
+        yield shared.tracing.note
+        yield shared.tracing.watch_waits
+    if shared.steps.kept:
+        yield shared.steps.run
+    if shared.config.heartbeat_interval_ms:
+        yield shared.heartbeat
+        if not is_steady(shared.clock):
+            yield shared.watch_lag

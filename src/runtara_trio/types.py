@@ -266,6 +266,8 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that hold a place; counted where it has a ``limit`` or a ``per_worker``."""
     wanting: int
     """Runs that have waited, and want a place to go on."""
+    ready_since: datetime | None = None
+    """When the one that is ready longest began to wait for a worker; None: nothing is ready."""
 
 
 class ScheduleInfo(msgspec.Struct, frozen=True, kw_only=True):

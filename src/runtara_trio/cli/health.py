@@ -1,17 +1,22 @@
-"""``worker --health-port``: what an orchestrator asks, over HTTP.
+"""``worker --health-port`` and ``--metrics-port``: what orchestrators and scrapers ask, over HTTP.
 
 /livez    the worker goes on asking for work, whether the store answers or is away
 /readyz   the store answers, and the worker does not drain
+/metrics  what this process has measured, for Prometheus, at a port of its own
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import h11
 import msgspec
 import trio
 
+from .. import measures
+from ..errors import ConfigError, SdkError
 from ..worker.settings import WorkerHealth
 from ..worker.worker import Worker
 
@@ -26,17 +31,40 @@ LONGEST = 10.0
 """Seconds that one request may take."""
 
 
-async def serve(worker: Worker, port: int) -> None:
-    """Answer on all addresses. Runs until cancelled. Raises OSError: the port is taken."""
+Answered = tuple[int, str, bytes]
+"""Status, type and body."""
 
-    async def answer(stream: trio.SocketStream) -> None:
+
+Answer = Callable[[str], Answered]
+"""What a path is answered."""
+
+
+@asynccontextmanager
+async def listening(port: int | None) -> AsyncIterator[list[trio.SocketListener]]:
+    """Listen on all addresses; None: nowhere. Raises SdkError: the port is taken."""
+    try:
+        listeners = [] if port is None else await trio.open_tcp_listeners(port)
+    except OSError as exc:
+        raise SdkError(f"cannot listen on port {port}: {exc.strerror}") from exc
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+
+
+async def serve(listeners: list[trio.SocketListener], answer: Answer) -> None:
+    """Answer there. Runs until cancelled."""
+
+    async def handle(stream: trio.SocketStream) -> None:
         with trio.move_on_after(LONGEST):
-            await _answer(worker, stream)
+            await _handle(answer, stream)
 
-    await trio.serve_tcp(answer, port)
+    if listeners:
+        await trio.serve_listeners(handle, listeners)
 
 
-async def _answer(worker: Worker, stream: trio.SocketStream) -> None:
+async def _handle(answer: Answer, stream: trio.SocketStream) -> None:
     connection = h11.Connection(h11.SERVER)
     try:
         while True:
@@ -45,9 +73,9 @@ async def _answer(worker: Worker, stream: trio.SocketStream) -> None:
                 connection.receive_data(await stream.receive_some())
             elif isinstance(event, h11.Request):
                 path = event.target.decode("ascii", "replace").partition("?")[0]
-                status, body = answer_to(path, worker.health(), datetime.now(UTC))
+                status, kind, body = answer(path)
                 headers = [
-                    ("Content-Type", "application/json"),
+                    ("Content-Type", kind),
                     ("Content-Length", str(len(body))),
                     ("Connection", "close"),
                 ]
@@ -64,6 +92,16 @@ async def _answer(worker: Worker, stream: trio.SocketStream) -> None:
         return  # who asks so wants no answer
 
 
+def probes(worker: Worker) -> Answer:
+    """What an orchestrator is answered."""
+
+    def answer(path: str) -> Answered:
+        status, body = answer_to(path, worker.health(), datetime.now(UTC))
+        return status, "application/json", body
+
+    return answer
+
+
 def answer_to(path: str, health: WorkerHealth, now: datetime) -> tuple[int, bytes]:
     """The status and the body for a path."""
     stale = (now - health.last_look).total_seconds() > STALE
@@ -74,3 +112,30 @@ def answer_to(path: str, health: WorkerHealth, now: datetime) -> tuple[int, byte
     else:
         return 404, b'{"error": "there are /livez and /readyz"}'
     return status, msgspec.json.encode(health)
+
+
+@asynccontextmanager
+async def measured(port: int | None) -> AsyncIterator[Answer]:
+    """What a scraper is answered of what is measured meanwhile; None: nothing is measured.
+
+    Raises:
+      ConfigError: prometheus-client is not installed.
+    """
+    if port is None:
+        yield lambda path: (404, "text/plain", b"")
+        return
+    try:
+        from ..telemetry.prometheus import CONTENT_TYPE, Scraped
+    except ImportError as exc:
+        raise ConfigError(
+            "--metrics-port needs prometheus-client: pip install 'runtara-trio[prometheus]'"
+        ) from exc
+    sink = Scraped()
+
+    def answer(path: str) -> Answered:
+        if path != "/metrics":
+            return 404, "text/plain", b"there is /metrics"
+        return 200, CONTENT_TYPE, sink.page()
+
+    with measures.told_to(sink):
+        yield answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 
 import click
 import trio
@@ -13,6 +14,7 @@ from ..engine.outcome import contains
 from ..errors import ConfigError, SdkError
 from ..sdk.workflow import AnyWorkflow, Workflow
 from ..worker.opening import open_worker
+from ..worker.worker import Worker
 from . import health, tables
 from .options import json_option, operate, print_json, seconds, settings, store_option
 from .running import find_module
@@ -56,6 +58,12 @@ from .running import find_module
     metavar="PORT",
     help="Answer /livez and /readyz there, for an orchestrator.",
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Answer /metrics there, for Prometheus.",
+)
 @click.argument("targets", nargs=-1, required=True, metavar="MODULE[:NAME]...")
 @click.pass_context
 def worker_command(
@@ -69,6 +77,7 @@ def worker_command(
     also: tuple[str, ...],
     drain_timeout: float,
     health_port: int | None,
+    metrics_port: int | None,
     targets: tuple[str, ...],
 ) -> None:
     """Run workflows until SIGTERM, which drains: all of a module, or those that are named.
@@ -79,7 +88,20 @@ def worker_command(
     versions = _versions(also)
 
     async def work() -> None:
-        async with open_worker(
+        async with (
+            health.listening(health_port) as probed,
+            health.listening(metrics_port) as scraped,
+            health.measured(metrics_port) as metrics,
+            opened() as worker,
+            trio.open_nursery() as nursery,
+        ):
+            click.echo(f"worker {worker.name} runs {worker.runs}", err=True)
+            nursery.start_soon(health.serve, probed, health.probes(worker))
+            nursery.start_soon(health.serve, scraped, metrics)
+            await trio.sleep_forever()
+
+    def opened() -> AbstractAsyncContextManager[Worker]:
+        return open_worker(
             settings(store),
             workflows,
             slots=slots,
@@ -89,11 +111,7 @@ def worker_command(
             name=name,
             versions=versions,
             drain_timeout=drain_timeout,
-        ) as worker:
-            click.echo(f"worker {worker.name} runs {worker.runs}", err=True)
-            if health_port is None:
-                await trio.sleep_forever()
-            await health.serve(worker, health_port)
+        )
 
     try:
         trio.run(work)
@@ -101,8 +119,6 @@ def worker_command(
         raise click.UsageError(str(exc)) from exc
     except SdkError as exc:
         raise click.ClickException(str(exc)) from exc
-    except OSError as exc:
-        raise click.ClickException(f"cannot listen on port {health_port}: {exc.strerror}") from exc
     except BaseException as exc:
         if contains(exc, KeyboardInterrupt):
             context.exit(128 + signal.SIGINT)

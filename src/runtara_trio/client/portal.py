@@ -7,12 +7,14 @@ its own way, and nothing can cancel what it has begun.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Generic, ParamSpec, TypeVar
 
+import sniffio
 import trio
 
 from ..codec import Codec
@@ -115,7 +117,7 @@ class Portal(Generic[T]):
             raise SdkError("the client's thread is not in this process: open it after the fork")
         call = Call(lambda: function(*args, **kwargs))
         try:
-            self._token.run_sync_soon(self._spawn, call)
+            self._token.run_sync_soon(contextvars.copy_context().run, self._spawn, call)
         except trio.RunFinishedError:
             raise _closed() from None
         return call
@@ -175,6 +177,8 @@ class Portal(Generic[T]):
         if self._closed or self._nursery is None:
             call.fail(_closed())
         else:
+            # In the context of the caller, which may be of a trace, but on Trio.
+            sniffio.current_async_library_cvar.set("trio")
             self._nursery.start_soon(call.run)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import trio
 
-from .. import logs
+from .. import logs, measures
 from ..errors import SdkError
 from ..ids import waited_for
-from ..messages import Register, Registered
+from ..messages import Register, Registered, Trace
 from ..tasks import InFlight
 from ..types import Outcome, Signal, StepKind
 from .boundary import Boundary
@@ -101,16 +102,24 @@ class Block(Watched):
             checkpoint_id=checkpoint_id,
             revive=revive,
         )
+        tracing = self.shared.tracing
+        traces = {} if tracing is None else await tracing.known([self.instance_id])
         reply = await self.shared.uninterrupted(self.shared.in_time, message)
-        self.begin(reply, skips=checkpoint_id is not None)
+        self.begin(reply, skips=checkpoint_id is not None, trace=traces.get(self.instance_id))
 
-    def begin(self, reply: Registered, *, skips: bool = False) -> None:
+    def begin(
+        self, reply: Registered, *, skips: bool = False, trace: Trace | None = None, **about: Any
+    ) -> None:
         """The instance is registered, by this block or by the claim of a worker.
 
-        ``skips``: the start named a checkpoint to resume from.
+        Args:
+          skips: the start named a checkpoint to resume from.
+          trace: what is known of the instance's trace.
+          about: attributes of the run's span.
         """
         self.state.lease = reply.lease
         self.state.registered = True
+        self.state.began_at = trio.current_time()
         self.inbox.begins(reply.version)
         self.shared.attach(self)
         logs.registered(
@@ -119,13 +128,41 @@ class Block(Watched):
             lease=reply.lease,
             resumed=reply.resumed,
         )
+        measures.run_started(workflow=self.state.workflow)
+        if self.shared.tracing is not None:
+            self.history.trace = self.shared.tracing.begin(
+                f"run {self.state.workflow}".strip(),
+                self.instance_id,
+                reply.lease,
+                trace,
+                claimed=bool(self.state.workflow),
+                all_wait=lambda: self.waits.all() is not None,
+                tenant_id=self.tenant_id,
+                workflow=self.state.workflow,
+                worker=self.history.worker,
+                resumed=reply.resumed,
+                taken_from=reply.taken_from,
+                **about,
+            )
         if reply.taken_from is not None:
+            measures.takeovers()
             logs.taken_over(
                 instance_id=self.instance_id, lease=reply.lease, taken_from=reply.taken_from
             )
         self.state.has_children = reply.resumed
         self.past.begins(resumed=reply.resumed, skips=skips, generation=reply.generation)
         self.deliver(reply.signal, reply.version)
+
+    @contextmanager
+    def current_span(self) -> Iterator[None]:
+        """The span of the run is that of the calling task, where there is one."""
+        if self.history.trace is None:
+            yield
+            return
+        if self.waits.root is None:  # where it is a worker's, that has said so
+            self.waits.begin(None)
+        with self.history.trace.current():
+            yield
 
     # ---- what the services of the backend call
 

@@ -301,7 +301,7 @@ class Group:
         if event.is_set():
             return
         block = self._block
-        with block.boundary.waiting():
+        with block.boundary.waiting(), block.history.wait_span(wait.child, wait.block):
             async with block.waits.one(wait, short=short):
                 await event.wait()
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from .. import logs
+from .. import logs, measures
 from ..errors import LeaseLost, OutcomeNotRecorded
 from ..messages import Next, RecordOutcome
 from ..tasks import InFlight
@@ -160,9 +160,23 @@ class Ending:
             raise
         finally:
             self._shared.detach(self._block)
+            self._tell(error)
         hurried = around_cancelled or state.stopped is not None or self._shared.closed
         if self.outcome is Outcome.COMPLETED and self._past.tells_unvisited and not hurried:
             await self._shared.uninterrupted(self._past.tell_unvisited)
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Say how it ended, or that it is not known, to whom measures and traces."""
+        outcome = "unknown" if self.outcome is None else self.outcome.value
+        state = self._state
+        if state.registered:
+            measures.run_finished(workflow=state.workflow, outcome=outcome)
+            taken = trio.current_time() - state.began_at
+            measures.run_duration(taken, workflow=state.workflow, outcome=outcome)
+        if self._history.trace is not None:
+            failed = self.outcome is Outcome.FAILED or self.again is not None
+            raised = error if failed and isinstance(error, Exception) else None
+            self._history.trace.end(raised, outcome=outcome)
 
     async def _end_hold(self) -> None:
         with trio.move_on_after(self._timeout):

@@ -7,11 +7,13 @@ leaves its row before it ends.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 import trio
 
+from .. import measures
 from ..clock import milliseconds
 from ..ids import users_id
 from ..messages import Noted, StepNote
@@ -20,6 +22,9 @@ from .outcome import contains
 from .services import SharedBackend
 from .signals import Cause
 from .state import State
+
+if TYPE_CHECKING:
+    from ..telemetry.spans import RunSpans, Span
 
 BRIEF_MS = 50
 """A step that is shorter is not noted while it runs."""
@@ -89,7 +94,7 @@ _around: ContextVar[tuple[tuple[History, Open], ...]] = ContextVar(
 class History:
     """The steps of one block that are not noted yet."""
 
-    __slots__ = ("_ended", "_open", "_shared", "_state", "_unsaid", "worker")
+    __slots__ = ("_ended", "_open", "_shared", "_state", "_unsaid", "trace", "worker")
 
     def __init__(self, state: State, shared: SharedBackend) -> None:
         self._state = state
@@ -100,11 +105,75 @@ class History:
         self._ended: list[StepNote] = []
         self.worker = ""
         """The name of the worker that runs the block."""
+        self.trace: RunSpans | None = None
+        """None: nobody wants spans."""
 
     @contextmanager
-    def step(self, kind: StepKind, id: str, summary: str | None = None) -> Iterator[Open | None]:
-        """Around a step; None where nothing is noted. How the block is left says how it ended."""
-        if not self._shared.steps.kept or users_id(id) != id:
+    def step(
+        self, kind: StepKind, id: str, summary: str | None = None, *, name: str = ""
+    ) -> Iterator[Open | None]:
+        """Around a step; None where nothing is noted. How the block is left says how it ended.
+
+        ``name``: of the function that it calls.
+        """
+        if users_id(id) != id:
+            yield None
+        elif self.trace is None and not measures.listened():
+            with self._noted(kind, id, summary) as step:
+                yield step
+        else:
+            with self._told(kind, id, summary, name) as step:
+                yield step
+
+    @contextmanager
+    def _told(
+        self, kind: StepKind, id: str, summary: str | None, name: str
+    ) -> Iterator[Open | None]:
+        """The same with a span, and measured."""
+        started = trio.current_time()
+        outcome = StepOutcome.DONE
+        with self._step_span(kind, id, summary, name) as span:
+            try:
+                with self._noted(kind, id, summary) as step:
+                    yield step
+                if step is not None and step.outcome is not None:
+                    outcome = step.outcome
+            except BaseException as exc:
+                outcome = self._outcome_of(kind, exc)
+                raise
+            finally:
+                if span is not None:
+                    span.set(outcome=outcome.value)
+                taken = trio.current_time() - started
+                measures.step_duration(taken, kind=kind.value, outcome=outcome.value)
+
+    def _step_span(
+        self, kind: StepKind, id: str, summary: str | None, name: str
+    ) -> AbstractContextManager[Span | None]:
+        if self.trace is None:
+            return nullcontext()
+        return self.trace.span(
+            f"{kind.value} {name}".strip(),
+            waits=kind in _WAITS,
+            step_id=id,
+            step_kind=kind.value,
+            summary=summary,
+        )
+
+    def attempt_span(self, number: int) -> AbstractContextManager[object]:
+        """Around an attempt, from 1."""
+        return nullcontext() if self.trace is None else self.trace.span("attempt", attempt=number)
+
+    def wait_span(self, child: str | None, block: str | None) -> AbstractContextManager[object]:
+        """Around a wait for a child, or for a block of children; neither: it has no span."""
+        if self.trace is None or (child is None and block is None):
+            return nullcontext()
+        what = "wait for child" if block is None else "wait for children"
+        return self.trace.span(what, waits=True, child_id=child, block=block)
+
+    @contextmanager
+    def _noted(self, kind: StepKind, id: str, summary: str | None) -> Iterator[Open | None]:
+        if not self._shared.steps.kept:
             yield None
             return
         around = _around.get()
@@ -116,9 +185,7 @@ class History:
         try:
             yield open_step
         except BaseException as exc:
-            interrupted = not isinstance(exc, Exception) or contains(exc, trio.Cancelled)
-            outcome = self._interrupted(open_step) if interrupted else StepOutcome.FAILED
-            open_step.end(outcome, self.now())
+            open_step.end(self._outcome_of(kind, exc), self.now())
             raise
         finally:
             open_step.end(StepOutcome.DONE, self.now())
@@ -147,17 +214,21 @@ class History:
             notes.append(one.note(self.worker))
         return tuple(notes)
 
-    def _interrupted(self, step: Open) -> StepOutcome:
+    def _outcome_of(self, kind: StepKind, error: BaseException) -> StepOutcome:
+        interrupted = not isinstance(error, Exception) or contains(error, trio.Cancelled)
+        return self._interrupted(kind) if interrupted else StepOutcome.FAILED
+
+    def _interrupted(self, kind: StepKind) -> StepOutcome:
         """A wait goes on where its run is put away: what it is for may still come."""
         put_away = self._state.signals.cause in _PUT_AWAY
-        waits_on = put_away and step.kind in _WAITS
+        waits_on = put_away and kind in _WAITS
         return StepOutcome.UNLOADED if waits_on else StepOutcome.INTERRUPTED
 
     def last(self) -> tuple[StepNote, ...]:
         """What goes out with the outcome: what still runs is noted no more."""
         now = self.now()
         for one in self._open:
-            one.end(self._interrupted(one), now)
+            one.end(self._interrupted(one.kind), now)
             one.told = True
             self._ended.append(one.note(self.worker))
         self._open.clear()

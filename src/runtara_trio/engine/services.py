@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import outcome
 import trio
@@ -35,6 +35,9 @@ from ..tasks import Answer, RepeatedEvent
 from ..types import Signal
 from .ends import EndsOfRuns
 from .noting import Noting
+
+if TYPE_CHECKING:
+    from ..telemetry.tracing import Tracing
 
 T = TypeVar("T")
 
@@ -91,8 +94,12 @@ class SharedBackend:
         self.on_news: dict[Callable[[], object], None] = {}
         """What is called when runs may be ready, due or ended that were not."""
         self.ends = EndsOfRuns(self)
-        keeps = config.history != "none" and getattr(backend, "keeps_history", False)
+        self.keeps_history = bool(getattr(backend, "keeps_history", False))
+        """Whether it keeps what is noted for people."""
+        keeps = config.history != "none" and self.keeps_history
         self.steps = Noting(self.request, kept=keeps)
+        self.tracing: Tracing | None = None
+        """None: nobody wants spans."""
         self.closed = False
         self.schedules_changed = RepeatedEvent()
         """Set where a schedule is changed through this backend."""

@@ -13,6 +13,7 @@ class State:
     """Whose instance it is, and where its run stands."""
 
     __slots__ = (
+        "began_at",
         "ended",
         "has_children",
         "instance_id",
@@ -30,6 +31,7 @@ class State:
         "stopped_by",
         "tenant_id",
         "tried",
+        "workflow",
     )
 
     def __init__(
@@ -62,6 +64,10 @@ class State:
         self.parent_id: str | None = None
         self.has_children = False
         """It may have children that have not ended."""
+        self.workflow = ""
+        """The name of the workflow that it is a run of; empty: it is none of a worker's."""
+        self.began_at = 0.0
+        """When it was registered, by Trio's clock."""
 
     def check_open(self) -> None:
         """Raises SdkError after the block's end, and in code that does not run on Trio."""

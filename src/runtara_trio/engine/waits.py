@@ -53,7 +53,7 @@ class Turns(Protocol):
 class Waits:
     """The waits of one block."""
 
-    __slots__ = ("_signals", "_waiting", "root", "turns")
+    __slots__ = ("_outside", "_signals", "_waiting", "root", "turns")
 
     def __init__(self, signals: SignalScope) -> None:
         self._signals = signals
@@ -61,13 +61,19 @@ class Waits:
         self.turns: Turns | None = None
         """The worker's; None: this run is not a worker's."""
         self.root: trio.lowlevel.Task | None = None
-        """The task that runs the body."""
+        """The task that runs the body; None: nobody asks what it waits for."""
+        self._outside = 0
+
+    def begin(self, turns: Turns | None) -> None:
+        """The calling task begins the body."""
+        self.root, self.turns = trio.lowlevel.current_task(), turns
+        self._outside = len(self.root.child_nurseries)
 
     @asynccontextmanager
     async def one(self, wait: Wait, *, short: bool = False) -> AsyncIterator[None]:
         """Around a wait; its end waits until the run may work again, also where a scope of the
         body's has cancelled the wait. ``short``: it is between two tries of something."""
-        if self.turns is None:
+        if self.root is None:
             yield
             return
         task = trio.lowlevel.current_task()
@@ -77,13 +83,15 @@ class Waits:
             until_ms=min((one for one in times if one is not None), default=None),
             can_unload=not short and not self._is_hurried(task),
         )
+        turns = self.turns
         try:
-            self.turns.waits()
+            if turns is not None:
+                turns.waits()
             yield
         finally:
             del self._waiting[task]
-            if not (self._signals.boundary.is_cancelled() or self.turns.goes_on()):
-                await self._go_on(self.turns)
+            if turns is not None and not (self._signals.boundary.is_cancelled() or turns.goes_on()):
+                await self._go_on(turns)
 
     async def _go_on(self, turns: Turns) -> None:
         """Wait until the run may work again, or is to end."""
@@ -110,7 +118,7 @@ class Waits:
                 waits.append(wait)
             elif not (self._signals.boundary.is_collecting(task) or waits_for_children(task)):
                 return None
-            for nursery in task.child_nurseries:
+            for nursery in task.child_nurseries[self._outside if task is self.root else 0 :]:
                 tasks.extend(nursery.child_tasks)
         return waits or None
 

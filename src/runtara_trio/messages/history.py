@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import msgspec
@@ -44,6 +45,35 @@ class NoteSteps(Request[Done], frozen=True, kw_only=True):
     verb: ClassVar[str] = "steps"
     durable: ClassVar[bool] = False
     runs: tuple[Noted, ...]
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """Of which trace an instance is a part. Contexts are texts; the store does not read them."""
+
+    started: str | None = None
+    """The context in which it was started."""
+    run: str | None = None
+    """That of its last run."""
+
+
+class Traces(msgspec.Struct, frozen=True, kw_only=True):
+    traces: Mapping[str, Trace]
+    """By instance id; those of which nothing is known are left out."""
+
+
+class ListTraces(Request[Traces], frozen=True, kw_only=True):
+    verb: ClassVar[str] = "traces"
+    writes: ClassVar[bool] = False
+    instance_ids: tuple[str, ...]
+
+
+class NoteTraces(Request[Done], frozen=True, kw_only=True):
+    """Note the contexts of runs. It may be lost with the machine's power."""
+
+    verb: ClassVar[str] = "traces"
+    durable: ClassVar[bool] = False
+    runs: tuple[tuple[str, int, str], ...]
+    """Instance, lease and context."""
 
 
 class Steps(msgspec.Struct, frozen=True, kw_only=True):

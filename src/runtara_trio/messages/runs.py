@@ -29,6 +29,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int | None = None
     """When it is ready, Unix ms; else after the delay."""
     attributes: Mapping[str, str | int | float | bool] = {}
+    trace: str | None = None
+    """The context of the trace in which it is started."""
 
 
 class Starter(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +111,8 @@ class ClaimedRun(msgspec.Struct, frozen=True, kw_only=True):
     children: bool
     """It has had children."""
     queue: str
+    waited_ms: int | None
+    """Since it was ready; None: it has begun before, and was not for all of that time."""
     limited: bool
     """Once it has waited, it goes on where its queue has a place for it."""
 

@@ -159,7 +159,7 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
         raised: BaseException | None = None
         left: BaseException | None = None
         try:
-            with block.scope:
+            with block.current_span(), block.scope:
                 try:
                     yield sdk
                 except BaseException as exc:

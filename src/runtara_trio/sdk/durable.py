@@ -263,7 +263,7 @@ class Durable:
             return self._returns.decode(sdk._codec, checkpoint_id, stored)
         async with block.boundary.step(checkpoint_id, saves=True):
             summary = self._summary.of(args, kwargs)
-            with block.history.step(StepKind.CALL, checkpoint_id, summary) as step:
+            with block.history.step(StepKind.CALL, checkpoint_id, summary, name=self._name) as step:
                 data = await self._run(sdk, block, checkpoint_id, args, kwargs, step)
                 result = self._returns.decode(sdk._codec, checkpoint_id, data)
                 reply = await block.requests.checkpoint(checkpoint_id, data, step)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
-from .. import logs
+from .. import logs, measures
 from ..clock import check_seconds
 from ..engine.block import Block
 from ..engine.history import Open
@@ -133,7 +133,10 @@ async def run(
         await _wait(block, how, checkpoint_id, number, resumed=True)
     while True:
         try:
-            with trio.move_on_after(math.inf if how.timeout is None else how.timeout):
+            with (
+                block.history.attempt_span(number + 1),
+                trio.move_on_after(math.inf if how.timeout is None else how.timeout),
+            ):
                 return await attempt()
             raise trio.TooSlowError(f"{function} took longer than timeout={how.timeout:g} s")
         except Exception as exc:
@@ -146,6 +149,7 @@ async def run(
             text = text_of(exc)
             if step is not None:
                 step.failed(text, block.history.now())
+            measures.step_retries()
             await _record(block, checkpoint_id, number, text)
             logs.retrying(
                 instance_id=block.instance_id,

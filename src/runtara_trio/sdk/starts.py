@@ -17,6 +17,7 @@ from ..engine.services import SharedBackend
 from ..errors import CodecError, ConfigError, InstanceExists
 from ..ids import check_instance_id, check_name_of
 from ..messages import Existing, ListWorkers, NewRun
+from ..telemetry import current
 from .attributes import check_attributes
 from .workflow import (
     DEFAULT_QUEUE,
@@ -107,6 +108,7 @@ def made(
         delay_ms=int(delay * 1000),
         at_ms=None if start.at is None else _check_time(start.at),
         attributes=check_attributes(start.attributes or {}),
+        trace=current.text(),
     )
 
 

@@ -120,6 +120,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     begins: bool
     """No worker has begun it: it counts for the rate of its queue."""
     lane: Lane
+    waited_ms: int
+    """Since it was ready first."""
 
 
 class Parent(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from ..messages import (
     ReadCheckpoints,
     StepNote,
     Steps,
+    Trace,
     Waits,
 )
 from ..types import (
@@ -153,6 +154,13 @@ class Tables(FleetTables, Protocol):
 
     async def read_steps(self, message: ListSteps) -> Steps:
         """A page of an instance's steps; of those that nobody noted, the end."""
+
+    async def write_traces(self, runs: Sequence[tuple[str, int, str]]) -> None:
+        """Note the contexts of those of the runs, (instance, lease, context), that have these
+        leases."""
+
+    async def traces(self, instance_ids: Sequence[str]) -> dict[str, Trace]:
+        """What is known of the traces of instances."""
 
     async def read_waits(self, message: ListWaits) -> Waits:
         """A page of the waits that nobody has answered."""

@@ -137,7 +137,7 @@ _OF_ROW = 19
 
 def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
     """A row of what decides, and behind that what a claim needs."""
-    workflow, version, given, attempt, recoveries, resumed, begins, queue, key = row[_OF_ROW:]
+    workflow, version, given, attempt, recoveries, resumed, begins, queue, key, us = row[_OF_ROW:]
     return Ready(
         instance_id=instance_id,
         row=row_of(*row[:_OF_ROW]),
@@ -149,6 +149,7 @@ def ready_of(instance_id: str, row: tuple[Any, ...]) -> Ready:
         resumed=bool(resumed),
         begins=bool(begins),
         lane=Lane(queue, row[0], key),
+        waited_ms=max(0, us // 1000),
     )
 
 
@@ -255,8 +256,15 @@ def stored_of(info: str, paused: object) -> Stored:
 
 
 def queue_info_of(
-    name: str, stored: Stored | None, ready: int, behind: int, working: int, wanting: int
+    name: str,
+    stored: Stored | None,
+    ready: int,
+    behind: int,
+    working: int,
+    wanting: int,
+    ready_us: int | None,
 ) -> QueueInfo:
+    """``ready_us``: since when the oldest is ready, Unix µs."""
     return QueueInfo(
         queue=Queue(name) if stored is None else stored.queue,
         stored=stored is not None,
@@ -265,6 +273,7 @@ def queue_info_of(
         behind=behind,
         working=working,
         wanting=wanting,
+        ready_since=None if ready_us is None else datetime.fromtimestamp(ready_us / 1e6, UTC),
     )
 
 

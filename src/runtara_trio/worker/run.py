@@ -8,7 +8,7 @@ from typing import Protocol
 
 import trio
 
-from .. import logs
+from .. import logs, measures
 from ..codec import Codec
 from ..engine.block import Block
 from ..engine.outcome import contains, is_trouble, leaves_of
@@ -17,7 +17,7 @@ from ..engine.signals import Cause
 from ..engine.waits import Wait
 from ..errors import InstanceFailed, LeaseLost, OutcomeNotRecorded, SdkError
 from ..ids import WORKFLOW_TIMEOUT
-from ..messages import ClaimedRun, Next, RecordOutcome, Registered
+from ..messages import ClaimedRun, Next, RecordOutcome, Registered, Trace
 from ..sdk.current import make_current
 from ..sdk.retry import RetryPolicy
 from ..sdk.runtara_sdk import RuntaraSdk
@@ -68,8 +68,11 @@ class Host(Protocol):
 class Run:
     """One claimed run."""
 
-    def __init__(self, host: Host, claimed: ClaimedRun, workflow: AnyWorkflow) -> None:
+    def __init__(
+        self, host: Host, claimed: ClaimedRun, workflow: AnyWorkflow, trace: Trace | None
+    ) -> None:
         self._host = host
+        self._trace = trace
         self._claimed = claimed
         self._workflow = workflow
         self._how = RetryPolicy(
@@ -99,6 +102,7 @@ class Run:
         )
         self.block.boundary.reached_at = trio.current_time()
         self.block.history.worker = host.name
+        self.block.state.workflow = workflow.name
         self._sdk = RuntaraSdk(self.block, host.codec, None)
 
     @property
@@ -135,6 +139,7 @@ class Run:
         self.has_slot = self._host.slots.take_nowait()
         if self.has_slot:
             self.waits_since = math.inf
+            measures.slot_wait(0)
         return self.has_slot
 
     async def go_on(self) -> None:
@@ -151,7 +156,9 @@ class Run:
             finally:
                 self.wants = False
             self.waits_since = math.inf
+            asked = trio.current_time()
             await self._host.slots.take()
+            measures.slot_wait(trio.current_time() - asked)
             self.has_slot = True
 
     # ---- what ends it from outside
@@ -202,6 +209,7 @@ class Run:
     async def run(self) -> None:
         """Run the body, and record what became of it. Raises nothing of the body's."""
         claimed, block = self._claimed, self.block
+        block.waits.begin(self)
         block.begin(
             Registered(
                 lease=claimed.lease,
@@ -209,16 +217,20 @@ class Run:
                 version=0,
                 resumed=claimed.resumed,
                 taken_from=claimed.taken_from,
-            )
+            ),
+            trace=self._trace,
+            attempt=claimed.attempt,
+            recoveries=claimed.recoveries,
+            version=claimed.version,
+            queue=claimed.queue,
         )
         block.state.parent_id = claimed.parent_id
         block.state.has_children = claimed.children
-        block.waits.root, block.waits.turns = trio.lowlevel.current_task(), self
         make_current(self._sdk)
         self._sdk._root.mine()  # made in the task that has claimed it
         raised: BaseException | None = None
         try:
-            with block.scope:
+            with block.current_span(), block.scope:
                 try:
                     block.ending.output = await self._body()
                 except BaseException as exc:

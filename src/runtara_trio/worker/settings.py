@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -49,6 +49,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_recoveries: int
     stop_signals: tuple[int, ...]
     codec: Codec
+
+
+def time_of(seconds: float) -> datetime:
+    """A wall time, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def workflows_of(

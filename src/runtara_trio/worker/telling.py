@@ -1,4 +1,4 @@
-"""What a worker tells the store by itself: which of its runs wait, and how it is."""
+"""What a worker tells by itself: the store, which of its runs wait; everybody, how it is."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 
 import trio
 
-from .. import logs
+from .. import logs, measures
 from ..engine.services import SharedBackend
 from ..errors import SdkError
-from ..messages import AnnounceWorker
+from ..messages import AnnounceWorker, ListQueues
 from ..tasks import RepeatedEvent
 from ..types import WorkerInfo
 from .marks import Mark, Marks
@@ -26,6 +26,9 @@ ANNOUNCE = 5.0
 
 LOOK = 1.0
 """Seconds between two looks at whether a line is due."""
+
+SAMPLE = 5.0
+"""Seconds between two looks for those who measure."""
 
 
 class Teller(Protocol):
@@ -117,3 +120,28 @@ class Telling:
                 ),
             )
         )
+
+    async def sample(self) -> None:
+        """Measure the slots and the queues again and again. Runs until cancelled."""
+        worker = self._worker
+        while True:
+            health = worker.health()
+            measures.slots_total(health.slots)
+            measures.slots_used(health.working)
+            measures.runs_loaded(health.loaded)
+            try:
+                await self._sample_queues()
+            except SdkError as exc:
+                worker.blind.goes_on(str(exc))
+            await trio.sleep(SAMPLE)
+
+    async def _sample_queues(self) -> None:
+        shared = self._worker.shared
+        found = {one.queue.name: one for one in (await shared.request(ListQueues())).queues}
+        now = shared.clock.now()
+        for name in self._worker.settings.queues:
+            one = found.get(name)
+            since = None if one is None else one.ready_since
+            age = 0.0 if since is None else max(0.0, now - since.timestamp())
+            measures.queue_depth(0 if one is None else one.ready, queue=name)
+            measures.queue_oldest(age, queue=name)

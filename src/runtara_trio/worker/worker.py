@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
 import trio
 
-from .. import logs
+from .. import logs, measures
 from ..engine.services import SharedBackend, keep_running
 from ..errors import SdkError
 from ..messages import (
@@ -25,13 +24,14 @@ from ..messages import (
     RecoverRuns,
     SetQueues,
     SetSchedules,
+    Trace,
 )
 from ..sdk.schedules import stored
 from ..tasks import RepeatedEvent
 from .marks import AGAIN, Marks
 from .run import Run, given_back
 from .scheduling import Scheduling
-from .settings import Settings, WorkerHealth
+from .settings import Settings, WorkerHealth, time_of
 from .slots import Slots
 from .telling import Telling
 
@@ -109,9 +109,9 @@ class Worker:
         if oldest is not None:
             oldest = self.shared.clock.now() - (trio.current_time() - oldest)
         return WorkerHealth(
-            last_look=_time(self._last_look),
-            last_turn=_time(self._last_turn),
-            oldest_boundary=None if oldest is None else _time(oldest),
+            last_look=time_of(self._last_look),
+            last_turn=time_of(self._last_turn),
+            oldest_boundary=None if oldest is None else time_of(oldest),
             loaded=len(self._runs),
             slots=self.slots.total,
             working=self.slots.held,
@@ -140,6 +140,8 @@ class Worker:
                 services.start_soon(keep_running, self._check_slots)
                 services.start_soon(keep_running, self._telling.mark_runs)
                 services.start_soon(keep_running, Scheduling(self).run)
+                if measures.listened():
+                    services.start_soon(keep_running, self._telling.sample)
                 if not self.shared.alone:  # else nobody can change anything untold
                     services.start_soon(keep_running, self._look)
                     services.start_soon(keep_running, self._telling.announce_again)
@@ -230,6 +232,7 @@ class Worker:
         self._may_be_ready = self._suspects = False
         settings = self.settings
         limit = 1 if suspect else min(self.slots.free, BATCH)
+        asked = trio.current_time()
         with self.slots.reserved(limit):  # for what comes: those that go on wait for others
             reply = await self.shared.request(
                 ClaimRuns(
@@ -243,9 +246,14 @@ class Worker:
                     working=self.held(),
                 )
             )
-            self._take_over(runs, reply, suspect=suspect)
+            measures.claim_duration(trio.current_time() - asked)
+            ids, tracing = (one.instance_id for one in reply.runs), self.shared.tracing
+            traces = {} if tracing is None else await tracing.known(ids)
+            self._take_over(runs, reply, traces, suspect=suspect)
 
-    def _take_over(self, runs: trio.Nursery, reply: Claimed, *, suspect: bool) -> None:
+    def _take_over(
+        self, runs: trio.Nursery, reply: Claimed, traces: Mapping[str, Trace], *, suspect: bool
+    ) -> None:
         if suspect:
             self._in_vain = not reply.runs
         self._last_look = self.shared.clock.now()
@@ -257,11 +265,16 @@ class Worker:
             if self.draining:
                 runs.start_soon(self._give_back, claimed)
             else:
-                self._begin(runs, claimed, suspect=suspect)
+                if claimed.waited_ms is not None:
+                    measures.claim_latency(claimed.waited_ms / 1000, queue=claimed.queue)
+                trace = traces.get(claimed.instance_id)
+                self._begin(runs, claimed, trace, suspect=suspect)
 
-    def _begin(self, runs: trio.Nursery, claimed: ClaimedRun, *, suspect: bool) -> None:
+    def _begin(
+        self, runs: trio.Nursery, claimed: ClaimedRun, trace: Trace | None, *, suspect: bool
+    ) -> None:
         workflow = self.settings.workflows[claimed.workflow, claimed.version]
-        run = Run(self, claimed, workflow)
+        run = Run(self, claimed, workflow, trace)
         self._runs[claimed.instance_id] = run
         self.slots.begin(alone=suspect)
         if suspect:
@@ -384,7 +397,3 @@ class Worker:
         found.sort(key=lambda one: min(wait.until_ms or math.inf for wait in one[1]), reverse=True)
         for run, waits in found[:excess]:
             run.unload(waits)
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from ... import logs
+from ... import logs, measures
 from ...errors import RequestTimeout, ServerError, Unreachable
 from ...tasks import GRACE, RepeatedEvent, staggered
 from ...threads import addresses
@@ -232,6 +232,8 @@ class Session:
                         self._answered_last = family, address
                         nursery.start_soon(_keep_alive, connection)
                         logs.connected(server=self.server.name)
+                        if self._was_connected:
+                            measures.reconnects(peer="server")
                         self._was_connected = self._trusted = True
                         self._set(connection)
                         await connection.over.wait()

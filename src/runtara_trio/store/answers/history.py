@@ -7,10 +7,13 @@ from ...messages import (
     Done,
     ListOpenSteps,
     ListSteps,
+    ListTraces,
     ListWaits,
     NoteSteps,
+    NoteTraces,
     OpenSteps,
     Steps,
+    Traces,
     Waits,
 )
 from ..tables import Tables
@@ -38,9 +41,20 @@ async def list_waits(tx: Tables, message: ListWaits) -> Waits:
     return await tx.read_waits(message)
 
 
+async def note_traces(tx: Tables, message: NoteTraces) -> Done:
+    await tx.write_traces(message.runs)
+    return Done()
+
+
+async def list_traces(tx: Tables, message: ListTraces) -> Traces:
+    return Traces(traces=await tx.traces(message.instance_ids))
+
+
 ANSWERS: Handlers[Tables] = {
     NoteSteps: note_steps,
     ListSteps: list_steps,
     ListOpenSteps: list_open_steps,
     ListWaits: list_waits,
+    NoteTraces: note_traces,
+    ListTraces: list_traces,
 }

@@ -104,6 +104,7 @@ async def _take(tx: Tables, rooms: queues.Rooms, taken: list[queues.Takeable]) -
             parent_id=None if one.row.run is None else one.row.run.parent_id,
             children=one.row.run is not None and one.row.run.children > 0,
             queue=one.lane.queue,
+            waited_ms=one.waited_ms if one.begins else None,
             limited=one.instance_id in placed,
         )
         for one, dead in taken

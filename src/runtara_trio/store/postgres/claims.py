@@ -135,8 +135,8 @@ _LOCK_READY = (
 )
 _READ_READY = (
     f"SELECT {rows.COLUMNS}{rows.RUN_COLUMNS}, r.workflow, r.version, i.input, i.attempt,"
-    " r.recoveries, i.started_at IS NOT NULL, b.started_at IS NULL, r.queue, r.key"
-    f"{rows.OF_INSTANCE.format(runs=rows.OF_RUN)}"
+    " r.recoveries, i.started_at IS NOT NULL, b.started_at IS NULL, r.queue, r.key,"
+    f" {NOW_US} - r.ready_us{rows.OF_INSTANCE.format(runs=rows.OF_RUN)}"
 )
 
 _TAKE = f"""
@@ -228,6 +228,7 @@ class PostgresClaims:
         if new:
             self.runs_changed = True
             await self._insert_attributes([run for run in runs if run.instance_id in new])
+            self._insert_traces([run for run in runs if run.instance_id in new])
         if new and parent is not None:
             self._later(
                 "UPDATE runtara_trio_runs SET children = children + $2::bigint"
@@ -267,6 +268,16 @@ class PostgresClaims:
                 "INSERT INTO runtara_trio_attributes (instance_id, name, value)"
                 " SELECT * FROM unnest($1::text[], $2::text[], $3::text[])",
                 *(list(column) for column in zip(*values, strict=True)),
+            )
+
+    def _insert_traces(self, runs: Sequence[NewRun]) -> None:
+        traces = {run.instance_id: run.trace for run in runs if run.trace is not None}
+        if traces:
+            self._later(
+                "INSERT INTO runtara_trio_traces (instance_id, started)"
+                " SELECT * FROM unnest($1::text[], $2::text[])",
+                list(traces),
+                list(traces.values()),
             )
 
     # ---- claiming

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...messages import ListSteps, StepNote, Steps
+from ...messages import ListSteps, StepNote, Steps, Trace
 from ..noted import row_of_note, steps_of
 from .owner import Owner
 from .schedules import PostgresSchedules
@@ -127,6 +127,29 @@ class PostgresHistory(PostgresSchedules):
                 " AND (outcome IS NULL OR outcome = 'unloaded')",
                 list(instance_ids),
             )
+
+    async def write_traces(self, runs: Sequence[tuple[str, int, str]]) -> None:
+        if self._has_runs:
+            last = {instance: one for instance, *one in runs}
+            self._later(
+                "INSERT INTO runtara_trio_traces (instance_id, run)"
+                " SELECT l.instance_id, t.context FROM unnest($1::text[], $2::bigint[], $3::text[])"
+                " AS t (instance_id, epoch, context)"
+                " JOIN runtara_trio_leases l USING (instance_id, epoch)"
+                " ON CONFLICT (instance_id) DO UPDATE SET run = excluded.run",
+                list(last),
+                *(list(column) for column in zip(*last.values(), strict=True)),
+            )
+
+    async def traces(self, instance_ids: Sequence[str]) -> dict[str, Trace]:
+        if not self._has_runs:
+            return {}
+        rows = await self._run(
+            "SELECT instance_id, started, run FROM runtara_trio_traces"
+            " WHERE instance_id = ANY ($1::text[])",
+            list(instance_ids),
+        )
+        return {instance: Trace(started=started, run=run) for instance, started, run in rows}
 
     async def open_steps(self, instance_id: str, limit: int) -> Steps:
         if not self._has_runs:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from ... import measures
 from . import settings
 from .connection import Connection
 from .hosts import CONNECT_TIMEOUT, Hosts
@@ -29,6 +30,7 @@ class Pool:
         """What keeps it from connecting, since it last could."""
         self.losses = 0
         """How many connections were lost."""
+        self._unreplaced = 0
         self._closed = False
 
     @asynccontextmanager
@@ -41,7 +43,9 @@ class Pool:
             finally:
                 if connection.broken or self._closed:
                     connection.close()
-                    self.losses += not self._closed
+                    if not self._closed:
+                        self.losses += 1
+                        self.note_loss()
                 else:
                     self._idle.append(connection)
 
@@ -53,7 +57,12 @@ class Pool:
                 return connection
             connection.close()
             self.losses += 1
+            self.note_loss()
         return None
+
+    def note_loss(self) -> None:
+        """A connection was lost: the next one is in its place."""
+        self._unreplaced += 1
 
     async def open(self, more: str = "") -> Connection:
         """A connection of the caller's own, to be closed by it; ``more`` settings for it."""
@@ -70,6 +79,9 @@ class Pool:
         except BaseException:
             connection.close()
             raise
+        if self._unreplaced:
+            self._unreplaced -= 1
+            measures.reconnects(peer="postgres")
         return connection
 
     async def _check_sessions(self, connection: Connection) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import outcome
 import trio
 
+from ... import measures
 from ...messages import (
     Checkpoint,
     CheckpointReply,
@@ -94,6 +95,7 @@ class Queue:
                     if is_lost(exc):
                         if connection is not None:
                             connection.close()
+                            self._pool.note_loss()
                         self._put_back(jobs, exc)
                         await trio.sleep(wait)
                         wait = min(2 * wait, limits.RETRY_BATCH)
@@ -132,6 +134,12 @@ class Queue:
         return batch
 
     async def _send(self, connection: Connection, jobs: Sequence[Job]) -> None:
+        begun = trio.current_time()
+        await self._answer_all(connection, jobs)
+        measures.store_batch(len(jobs))
+        measures.store_commit(trio.current_time() - begun)
+
+    async def _answer_all(self, connection: Connection, jobs: Sequence[Job]) -> None:
         version = next(self._versions)
         messages: list[Any] = [job.message for job in jobs]
         for job in jobs:

@@ -48,10 +48,14 @@ SELECT DISTINCT queue, tenant_id, key FROM runtara_trio_runs
 WHERE key <> '' AND instance_id = ANY ($1::text[])
 """
 
-_COUNT = "SELECT " + ", ".join(
-    f"(SELECT count(*) FROM (SELECT 1 FROM runtara_trio_runs WHERE {which} AND queue = $1"
-    f" LIMIT {COUNTED}) AS counted)"
-    for which in ("state = 'ready'", "state = 'behind'", "place", "wants")
+_COUNT = (
+    "SELECT "
+    + "".join(
+        f"(SELECT count(*) FROM (SELECT 1 FROM runtara_trio_runs WHERE {which} AND queue = $1"
+        f" LIMIT {COUNTED}) AS counted), "
+        for which in ("state = 'ready'", "state = 'behind'", "place", "wants")
+    )
+    + "(SELECT min(ready_us) FROM runtara_trio_runs WHERE state = 'ready' AND queue || '' = $1)"
 )
 
 
@@ -191,6 +195,6 @@ class PostgresQueues(PostgresChildren):
         names = {*stored, *(kind.queue for kind in await self.ready_kinds())}
         infos: list[QueueInfo] = []
         for name in sorted(names):
-            ((ready, behind, working, wanting),) = await self._run(_COUNT, name)
-            infos.append(queue_info_of(name, stored.get(name), ready, behind, working, wanting))
+            (counts,) = await self._run(_COUNT, name)
+            infos.append(queue_info_of(name, stored.get(name), *counts))
         return infos

@@ -144,7 +144,18 @@ CREATE TABLE IF NOT EXISTS runtara_trio_audit (
 CREATE INDEX IF NOT EXISTS runtara_trio_audit_of ON runtara_trio_audit (instance_id, id)
     WHERE instance_id IS NOT NULL;
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY, _PEOPLE)
+_TRACES = """
+CREATE TABLE IF NOT EXISTS runtara_trio_traces (
+    instance_id {id} PRIMARY KEY REFERENCES instances ON DELETE CASCADE,
+    started TEXT,
+    run TEXT
+);
+CREATE INDEX IF NOT EXISTS runtara_trio_oldest ON runtara_trio_runs ((queue || ''), ready_us)
+    WHERE state = 'ready';
+"""
+"""The index is of an expression: no plan of a claim must choose it, which would read all that is
+ready."""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY, _PEOPLE, _TRACES)
 """The tables of workflows, which have a version of their own: 0.1 refuses a newer one of the
 others. The number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)

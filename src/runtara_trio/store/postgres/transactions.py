@@ -11,6 +11,7 @@ from typing import Any
 import outcome
 import trio
 
+from ... import measures
 from ...backend import dispatch
 from ...errors import SdkError, StoreError
 from ...ids import wake_id
@@ -132,6 +133,7 @@ class Transactions:
             if not self._preparing.has_runs:  # somebody may have made them since
                 await self._preparing.find_runs(connection, make=message.makes)
             tx = self._tables(connection, again=again)
+            begun = trio.current_time()
             try:
                 with trio.fail_after(limits.ANSWER):
                     connection.begin()
@@ -153,6 +155,8 @@ class Transactions:
                     raise _Unsure from exc
                 raise
             self._committed(tx)
+            measures.store_batch()
+            measures.store_commit(trio.current_time() - begun)
             return reply
 
     def _tables(self, connection: Connection, *, again: bool = False) -> PostgresTables:

@@ -111,6 +111,11 @@ class SqliteClaims:
                 0 if parent is None else parent.depth,
             ),
         )
+        if run.trace is not None:
+            self.db.execute(
+                "INSERT INTO runtara_trio_traces (instance_id, started) VALUES (?, ?)",
+                (run.instance_id, run.trace),
+            )
         for name, value in run.attributes.items():
             self.db.execute(
                 "INSERT INTO runtara_trio_attributes (instance_id, name, value) VALUES (?, ?, ?)",
@@ -235,9 +240,9 @@ class SqliteClaims:
         for instance in instance_ids:
             row = self.db.execute(
                 f"{LOCK}, r.workflow, r.version, i.input, i.attempt, r.recoveries,"
-                f" i.started_at IS NOT NULL, b.started_at IS NULL, r.queue, r.key{OF_INSTANCE}"
-                " WHERE i.instance_id = ?",
-                (instance,),
+                f" i.started_at IS NOT NULL, b.started_at IS NULL, r.queue, r.key,"
+                f" ? - r.ready_us{OF_INSTANCE} WHERE i.instance_id = ?",
+                (self._now_us, instance),
             ).fetchone()
             found.append(ready_of(instance, row))
         return found

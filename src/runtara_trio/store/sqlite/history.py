@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...messages import ListSteps, StepNote, Steps
+import msgspec
+
+from ...messages import ListSteps, StepNote, Steps, Trace
 from ..noted import row_of_note, steps_of
 from .schedules import SqliteSchedules
 
@@ -93,6 +95,22 @@ class SqliteHistory(SqliteSchedules):
             " WHERE instance_id = ? AND (outcome IS NULL OR outcome = 'unloaded')",
             [(instance,) for instance in instance_ids],
         )
+
+    async def write_traces(self, runs: Sequence[tuple[str, int, str]]) -> None:
+        self.db.executemany(
+            "INSERT INTO runtara_trio_traces (instance_id, run) SELECT instance_id, ?3"
+            " FROM runtara_trio_leases WHERE instance_id = ?1 AND epoch = ?2"
+            " ON CONFLICT (instance_id) DO UPDATE SET run = excluded.run",
+            runs,
+        )
+
+    async def traces(self, instance_ids: Sequence[str]) -> dict[str, Trace]:
+        rows = self.db.execute(
+            "SELECT t.instance_id, t.started, t.run FROM json_each(?) j"
+            " JOIN runtara_trio_traces t ON t.instance_id = j.value",
+            (msgspec.json.encode(instance_ids).decode(),),
+        )
+        return {instance: Trace(started=started, run=run) for instance, started, run in rows}
 
     async def open_steps(self, instance_id: str, limit: int) -> Steps:
         found = self.db.execute(f"{_OPEN} LIMIT ?", (instance_id, limit + 1)).fetchall()

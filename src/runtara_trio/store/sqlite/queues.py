@@ -172,4 +172,8 @@ class SqliteQueues(SqliteChildren):
             ).fetchone()[0]
             for which in ("state = 'ready'", "state = 'behind'", "place = 1", "wants = 1")
         ]
-        return queue_info_of(name, stored, *counts)
+        (ready_us,) = self.db.execute(
+            "SELECT min(ready_us) FROM runtara_trio_runs WHERE state = 'ready' AND queue || '' = ?",
+            (name,),
+        ).fetchone()
+        return queue_info_of(name, stored, *[*counts, ready_us])

@@ -147,7 +147,18 @@ CREATE {temp} TABLE IF NOT EXISTS runtara_trio_audit (
 CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_audit_of ON runtara_trio_audit
     (instance_id, id) WHERE instance_id IS NOT NULL
 """
-RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY, _PEOPLE)
+_TRACES = """
+CREATE {temp} TABLE IF NOT EXISTS runtara_trio_traces (
+    instance_id TEXT PRIMARY KEY {references},
+    started TEXT,
+    run TEXT
+);
+CREATE INDEX IF NOT EXISTS {schema}.runtara_trio_oldest ON runtara_trio_runs
+    (queue || '', ready_us) WHERE state = 'ready'
+"""
+"""The index is of an expression: no plan of a claim must choose it, which would read all that is
+ready."""
+RUN_STEPS = (_RUN_TABLES, _CHILDREN, _QUEUES, _FILTERS, _SCHEDULES, _HISTORY, _PEOPLE, _TRACES)
 """The tables of workflows; the number of a step is the version that it makes."""
 RUNS_VERSION = len(RUN_STEPS)
 RUN_NAMES = (
@@ -160,4 +171,5 @@ RUN_NAMES = (
     "runtara_trio_schedules",
     "runtara_trio_steps",
     "runtara_trio_audit",
+    "runtara_trio_traces",
 )

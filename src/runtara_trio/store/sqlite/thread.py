@@ -23,7 +23,7 @@ from typing import Protocol
 import outcome
 import trio
 
-from ... import logs
+from ... import logs, measures
 from ...errors import StoreError
 from ...tasks import RepeatedEvent
 from .database import Job
@@ -178,6 +178,7 @@ class DatabaseThread:
                 break
             job = self._queue.get()
         if jobs:
+            begun = time.monotonic()
             try:
                 self._run_batch(jobs)
             except BaseException as exc:  # a mistake of ours: those who wait must hear of it
@@ -185,6 +186,8 @@ class DatabaseThread:
                 for failed in jobs:
                     failed.result = outcome.Error(exc)
             self._batch_ended = self._timer = time.monotonic()
+            measures.store_batch(len(jobs))
+            measures.store_commit(self._batch_ended - begun)
             self.post(self._deliver, jobs)
             self._tell()
         return job is not None

@@ -1,0 +1,68 @@
+"""Whether the program has an OpenTelemetry SDK, and the trace of the calling task.
+
+Who has an SDK has imported OpenTelemetry's API and set a provider. So nothing is imported here
+that is not there, and the API's own providers, which do nothing, cost nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from .. import logs, measures
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+
+def tracer() -> Tracer | None:
+    """A tracer of the program's SDK; None: it has none."""
+    trace = _of_sdk("trace", "get_tracer_provider")
+    return None if trace is None else trace.get_tracer("runtara_trio")
+
+
+def metered() -> AbstractContextManager[None]:
+    """Tell the program's SDK what is measured, if it has one."""
+    provider = _of_sdk("metrics", "get_meter_provider")
+    if provider is None:
+        return nullcontext()
+    from .meter import Metered
+
+    return measures.told_to(Metered(provider))
+
+
+def text() -> str | None:
+    """The context of the calling task, to be given to another process; None: there is no trace."""
+    if sys.modules.get("opentelemetry.trace") is None:
+        return None
+    from .spans import text_of_current
+
+    return text_of_current()
+
+
+def _of_sdk(part: str, get: str) -> Any:
+    """The provider, unless it is one of the API's own, which do nothing."""
+    module = sys.modules.get(f"opentelemetry.{part}")
+    if module is None:
+        return None
+    provider = getattr(module, get)()
+    own = type(provider).__module__.startswith(f"opentelemetry.{part}")
+    return None if own else provider
+
+
+def _ids() -> Mapping[str, str]:
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return {}
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {
+        "trace_id": trace.format_trace_id(context.trace_id),
+        "span_id": trace.format_span_id(context.span_id),
+    }
+
+
+logs.span_ids = _ids
