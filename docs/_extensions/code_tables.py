@@ -4,6 +4,7 @@
 ``signals``    what a store does with an operator's signal: ``store/answers/rules.py``
 ``logs``       the events that are logged: ``logs.py``
 ``layers``     the layers of the package: ``layers.py``
+``measures``   what is measured: ``measures.py``
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 from runtara_trio.engine.outcome import TABLE
 from runtara_trio.layers import LAYERS
 from runtara_trio.logs import EVENTS, FIELDS
+from runtara_trio.measures import MEASURES
 from runtara_trio.store.answers.rules import SIGNALS, Action, Standing
 from runtara_trio.types import SignalType
 
@@ -76,12 +78,21 @@ def log_fields() -> Rows:
         yield (f"`{field}`", meaning)
 
 
+def measures() -> Rows:
+    yield ("metric", "kind", "unit", "by", "what")
+    for one in MEASURES:
+        by = ", ".join(f"`{name}`" for name in one.attributes)
+        unit = one.unit.strip("{}")
+        yield (f"`{one.name}`", one.kind.name.lower(), unit, by, one.text)
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
     "outcomes": outcomes,
     "signals": signals,
     "logs": logs,
     "log-fields": log_fields,
     "layers": layers,
+    "measures": measures,
 }
 
 

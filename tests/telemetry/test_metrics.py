@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import urllib.request
 from pathlib import Path
 
+import httpx
 import psycopg
 import trio
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,7 +23,9 @@ from runtara_trio import (
     open_worker,
     workflow,
 )
+from runtara_trio.console import app
 from runtara_trio.measures import MEASURES
+from runtara_trio.telemetry.prometheus import Scraped
 
 from ..helpers.places import Shared, postgres_place
 from ..helpers.support import block, idle_pids, start, start_args, url_of
@@ -176,6 +180,20 @@ def scraped(port: int) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+async def test_the_dashboard_asks_for_what_there_is() -> None:
+    dashboard = (Path(__file__).parents[2] / "examples" / "grafana.json").read_text()
+    asked = set(re.findall(r"\bruntara_\w+", dashboard))
+    page = Scraped().page().decode()
+    async with open_backend(":memory:") as backend:
+        console = app(backend, authorize=lambda scope: ("ann", "viewer"), allowed_hosts=None)
+        transport = httpx.ASGITransport(console)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as browser:
+            page += (await browser.get("/metrics")).text
+    there = {family.name for family in text_string_to_metric_families(page)}
+    assert len(asked) > 10
+    assert {re.sub("_(total|bucket)$", "", name) for name in asked} <= there
 
 
 def test_every_name_is_of_one_kind() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .. import words
 from ..errors import ConfigError
 from ..types import Queue, Rate
 from . import tables
@@ -24,13 +25,17 @@ def list_command(store: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    table = tables.listing("queue", "allows", "working", "ready", "behind", "wanting", "note")
+    now = words.now()
+    table = tables.listing(
+        "queue", "allows", "working", "ready", "oldest", "behind", "wanting", "note"
+    )
     for one in found:
         table.add_row(
             tables.plain(one.queue.name),
             _allows(one.queue),
             str(one.working) if one.queue.has_places else "",
             str(one.ready),
+            "" if one.ready_since is None else words.age(now, one.ready_since),
             str(one.behind),
             str(one.wanting),
             "paused" if one.paused else "",

@@ -55,6 +55,7 @@ async def _read(operator: Operator) -> bytes:
         loaded.labels(*of).set(worker.loaded)
         since = worker.oldest_boundary
         oldest.labels(*of).set(0 if since is None else (now - since).total_seconds())
+    all_queues = await operator.list_queues()
     for name, what in (
         ("ready", "Runs that a worker may take, up to 10,000."),
         ("behind", "Runs that wait for the turn of their key, up to 10,000."),
@@ -62,6 +63,17 @@ async def _read(operator: Operator) -> bytes:
         ("wanting", "Runs that want a place to go on."),
     ):
         gauge = Gauge(f"runtara_queue_{name}", what, ["queue"], registry=registry)
-        for one_queue in await operator.list_queues():
+        for one_queue in all_queues:
             gauge.labels(one_queue.queue.name).set(getattr(one_queue, name))
+    waited = Gauge(
+        "runtara_queue_oldest_seconds",
+        "How long the oldest run that a worker may take is ready.",
+        ["queue"],
+        registry=registry,
+    )
+    for one_queue in all_queues:
+        since = one_queue.ready_since
+        waited.labels(one_queue.queue.name).set(
+            0 if since is None else (now - since).total_seconds()
+        )
     return generate_latest(registry)
