@@ -56,9 +56,10 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease_ms: int = 30_000
     """Milliseconds that a lease lives without renewal; renewed every third of it."""
 
-    history: Literal["steps", "none"] = "steps"
+    history: Literal["steps", "none", "core"] = "steps"
     """What stores keep of the steps of an instance, beside their results: see
-    :meth:`Operator.steps`. A server keeps none."""
+    :meth:`Operator.steps`. A server keeps none. "core": also, on a server too, a pair of custom
+    events for each, ``step_debug_start`` and ``step_debug_end``, which Runtara's own tools show."""
 
     clock: Clock | None = None
     """Where wall time is read; None: the system's clock, or Trio's MockClock in a test."""
@@ -77,8 +78,8 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
                 "skip_cert_verification must be True, False or None, "
                 f"not {self.skip_cert_verification!r}"
             )
-        if self.history not in ("steps", "none"):
-            raise ConfigError(f"history must be 'steps' or 'none', not {self.history!r}")
+        if self.history not in ("steps", "none", "core"):
+            raise ConfigError(f"history must be 'steps', 'none' or 'core', not {self.history!r}")
         for name, least in _MILLISECONDS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):

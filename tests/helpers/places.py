@@ -24,8 +24,10 @@ import psycopg
 import trio
 
 from runtara_trio import Operator, SdkConfig, SharedBackend, open_backend
+from runtara_trio.messages import EventPage
 from runtara_trio.quic.server.connection import Limits
 from runtara_trio.quic.server.server import bind, open_server
+from runtara_trio.types import Event, EventType
 
 from .quic import IDENTITY
 from .support import Program
@@ -235,6 +237,27 @@ class PostgresOperator:
             payload,
         )
 
+    async def events(self, instance_id: str, *, limit: int) -> EventPage:
+        rows = await trio.to_thread.run_sync(
+            _rows,
+            self._url,
+            "SELECT id, event_type::text, subtype, payload, created_at FROM instance_events"
+            " WHERE instance_id = %s ORDER BY id LIMIT %s",
+            (instance_id, limit),
+        )
+        events = tuple(
+            Event(
+                id=id,
+                type=EventType(kind),
+                subtype=subtype,
+                checkpoint_id=None,
+                payload=payload,
+                created_at=at,
+            )
+            for id, kind, subtype, payload, at in rows
+        )
+        return EventPage(events=events, more=False)
+
     async def _signal(self, instance_id: str, kind: str, payload: bytes) -> None:
         await self._do(
             "INSERT INTO pending_signals (instance_id, signal_type, payload)"
@@ -248,6 +271,11 @@ class PostgresOperator:
 
     async def _do(self, statement: str, *values: object) -> None:
         await trio.to_thread.run_sync(_sql, self._url, statement, values)
+
+
+def _rows(url: str, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(statement, values).fetchall()
 
 
 def _sql(url: str, statement: str, values: tuple[object, ...] = ()) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -212,7 +214,7 @@ async def test_without_a_history_the_ends_are_known(place: Place) -> None:
 
 
 def test_a_setting_that_is_unknown() -> None:
-    with pytest.raises(ConfigError, match="history must be 'steps' or 'none', not 'all'"):
+    with pytest.raises(ConfigError, match="history must be 'steps', 'none' or 'core', not 'all'"):
         SdkConfig(history="all")  # type: ignore[arg-type]
 
 
@@ -317,3 +319,68 @@ async def test_a_summary_that_cannot_be_made_fails_no_call(place: Place) -> None
     (found,) = await place.operator.steps("i")
     assert found.summary is not None
     assert found.summary.startswith("at {when:%H} (ValueError: ")
+
+
+# ---- for Runtara's own tools
+
+
+@asynccontextmanager
+async def noted_for_core(place: Place) -> AsyncIterator[tuple[SharedBackend, Any]]:
+    """A backend that writes events of steps, and the operator of its instances."""
+    config = SdkConfig(history="core")
+    async with open_backend(place.url, config=config) as backend:
+        yield backend, Operator(backend) if place.url == ":memory:" else place.operator
+
+
+async def debug_events(operator: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The events of steps in their order: the end of their subtype, and what they say."""
+    return [
+        (one.subtype.removeprefix("step_debug_"), msgspec.json.decode(one.payload))
+        for one in (await operator.events("i", limit=100)).events
+        if one.subtype is not None and one.subtype.startswith("step_debug_")
+    ]
+
+
+@pytest.mark.core
+async def test_events_for_the_tools_of_runtara(place: Place) -> None:
+    async with noted_for_core(place) as (backend, operator):
+        async with block(backend) as sdk, sdk.step("pack"):
+            await fee(10)
+        found = await debug_events(operator)
+        if backend.keeps_history:
+            assert {one.step for one in await operator.steps("i")} >= {"pack"}
+    assert [(kind, event["step_id"]) for kind, event in found] == [
+        ("start", "pack"),
+        ("start", "durable::fee::[10]"),
+        ("end", "durable::fee::[10]"),
+        ("end", "pack"),
+    ]
+    assert [event["scope_id"] for _, event in found] == [None, "pack", "pack", None]
+    assert [event["parent_scope_id"] for _, event in found] == [None] * 4
+    assert [event["step_type"] for _, event in found] == ["step", "call", "call", "step"]
+    assert found[1][1]["step_name"] == "fee"
+    assert found[2][1]["error"] is None
+
+
+@pytest.mark.core
+async def test_the_event_of_a_failure(place: Place) -> None:
+    @durable(max_retries=0)
+    async def broken() -> None:
+        raise ValueError("no such account")
+
+    async with noted_for_core(place) as (backend, operator):
+        with pytest.raises(ValueError, match="account"):
+            async with block(backend):
+                await broken()
+        _, (kind, event) = await debug_events(operator)
+    assert (kind, event["error"]) == ("end", "ValueError: no such account")
+
+
+@pytest.mark.core
+async def test_events_go_out_before_what_the_program_says(place: Place) -> None:
+    async with noted_for_core(place) as (backend, operator):
+        async with block(backend) as sdk:
+            await fee(10)
+            await sdk.completed(b"done")
+        found = await debug_events(operator)
+    assert [kind for kind, _ in found] == ["start", "end"]

@@ -18,6 +18,7 @@ from ..clock import milliseconds
 from ..ids import users_id
 from ..messages import Noted, StepNote
 from ..types import StepKind, StepOutcome
+from .debugging import END, START, DebugEvents
 from .outcome import contains
 from .services import SharedBackend
 from .signals import Cause
@@ -94,7 +95,7 @@ _around: ContextVar[tuple[tuple[History, Open], ...]] = ContextVar(
 class History:
     """The steps of one block that are not noted yet."""
 
-    __slots__ = ("_ended", "_open", "_shared", "_state", "_unsaid", "trace", "worker")
+    __slots__ = ("_ended", "_open", "_shared", "_state", "_unsaid", "debug", "trace", "worker")
 
     def __init__(self, state: State, shared: SharedBackend) -> None:
         self._state = state
@@ -107,6 +108,7 @@ class History:
         """The name of the worker that runs the block."""
         self.trace: RunSpans | None = None
         """None: nobody wants spans."""
+        self.debug = DebugEvents(state, shared) if shared.config.history == "core" else None
 
     @contextmanager
     def step(
@@ -118,7 +120,7 @@ class History:
         """
         if users_id(id) != id:
             yield None
-        elif self.trace is None and not measures.listened():
+        elif self.trace is None and self.debug is None and not measures.listened():
             with self._noted(kind, id, summary) as step:
                 yield step
         else:
@@ -129,9 +131,12 @@ class History:
     def _told(
         self, kind: StepKind, id: str, summary: str | None, name: str
     ) -> Iterator[Open | None]:
-        """The same with a span, and measured."""
+        """The same with a span, events and measured."""
         started = trio.current_time()
-        outcome = StepOutcome.DONE
+        outcome, error = StepOutcome.DONE, None
+        if self.debug is not None:
+            scopes = self._scopes()
+            self.debug.add(START, id, kind, name, scopes)
         with self._step_span(kind, id, summary, name) as span:
             try:
                 with self._noted(kind, id, summary) as step:
@@ -140,8 +145,12 @@ class History:
                     outcome = step.outcome
             except BaseException as exc:
                 outcome = self._outcome_of(kind, exc)
+                error = f"{type(exc).__name__}: {exc}"[:LONGEST_ERROR]
                 raise
             finally:
+                if self.debug is not None:
+                    ms = int((trio.current_time() - started) * 1000)
+                    self.debug.add(END, id, kind, name, scopes, error=error, duration_ms=ms)
                 if span is not None:
                     span.set(outcome=outcome.value)
                 taken = trio.current_time() - started
@@ -171,16 +180,23 @@ class History:
         what = "wait for child" if block is None else "wait for children"
         return self.trace.span(what, waits=True, child_id=child, block=block)
 
+    def _scopes(self) -> tuple[str | None, str | None]:
+        """The step around the calling task, and the one around that."""
+        around = [one for history, one in _around.get() if history is self]
+        return (around[-1].id, around[-1].parent) if around else (None, None)
+
     @contextmanager
     def _noted(self, kind: StepKind, id: str, summary: str | None) -> Iterator[Open | None]:
-        if not self._shared.steps.kept:
+        kept = self._shared.steps.kept
+        if not kept and self.debug is None:
             yield None
             return
         around = _around.get()
         parent = next((one.id for history, one in reversed(around) if history is self), None)
         open_step = Open(id, kind, parent, summary, self.now())
-        self._open[open_step] = self._unsaid[open_step] = None
-        self._shared.steps.add(self)
+        if kept:
+            self._open[open_step] = self._unsaid[open_step] = None
+            self._shared.steps.add(self)
         _around.set((*around, (self, open_step)))
         try:
             yield open_step
@@ -192,7 +208,7 @@ class History:
             _around.set(around)
             self._open.pop(open_step, None)
             self._unsaid.pop(open_step, None)
-            if not open_step.told:
+            if kept and not open_step.told:
                 self._ended.append(open_step.note(self.worker))
                 self._shared.steps.add(self)
 
