@@ -15,6 +15,8 @@ MAX_INSTANCE_ID = 512
 MAX_CHECKPOINT_ID = 1024
 RESERVED = "runtara_trio::"
 DURABLE = "durable::"
+RERUN, FORKED, FORK_OF = "runtara_trio_rerun", "runtara_trio_forked", "runtara_trio_fork_of"
+"""The subtypes of the events that say so."""
 _LONGEST_KIND = 32  # "deadline::" and the like
 
 

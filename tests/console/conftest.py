@@ -11,6 +11,7 @@ import pytest
 
 from runtara_trio import Client, InstanceFailed, SharedBackend, open_client, open_worker
 from runtara_trio.console import app
+from runtara_trio.console.people import everybody
 
 from ..helpers.places import Place
 from . import shop
@@ -54,7 +55,7 @@ async def visiting(application: Any, base: str = BASE) -> AsyncIterator[Visitor]
 @pytest.fixture
 async def visitor(backend: SharedBackend) -> AsyncIterator[Visitor]:
     """Of the console of an open backend."""
-    async with visiting(app(backend)) as opened:
+    async with visiting(app(backend, authorize=everybody)) as opened:
         yield opened
 
 

@@ -155,6 +155,27 @@ def test_what_was_looked_for_is_marked_and_open() -> None:
     assert page.count("<details>") == 1
 
 
+def test_a_large_value_makes_a_small_page() -> None:
+    one = {"name": "n", "of": {"no": 1, "text": "x" * 50}}
+    value: list[Any] = [*[one] * 20_000, {"of": {"text": "a Needle"}}]
+    data = msgspec.json.encode(value)
+    page = payloads.shown(data)
+    assert len(page) < 1_000_000 < len(data)
+    assert "more</li>" in page
+    assert "<mark>Needle</mark>" in payloads.shown(data, "needle")
+    text = ("x" * 100_000 + "Needle").encode()
+    assert "100,006 characters" not in payloads.shown(text)
+    assert "80,006 characters more" in payloads.shown(text)
+    found = payloads.shown(text, "needle")
+    assert "99,500 characters before" in found
+    assert "<mark>Needle</mark>" in found
+
+
+def test_steps_inside_of_each_other_are_shown() -> None:
+    steps = [step("a", 0, 1, parent="b"), step("b", 0, 1, parent="a"), step("c", 0, 1)]
+    assert sorted(row.step.step for row in nested(steps)) == ["a", "b", "c"]
+
+
 @given(st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

@@ -21,6 +21,7 @@ from runtara_trio import (
 )
 from runtara_trio.console import app
 from runtara_trio.console.live import MOST_STREAMS, Views
+from runtara_trio.console.people import everybody
 from runtara_trio.messages import ListInstances
 from runtara_trio.testing import memory_backend
 
@@ -35,6 +36,7 @@ class Browser:
         self._path, _, self._query = path.partition("?")
         self._gone = trio.Event()
         self.status = 0
+        self.ended = False
         self.text = ""
         self.messages = 0
         self._news = trio.Event()
@@ -65,6 +67,7 @@ class Browser:
             return {"type": "http.disconnect"}
 
         await self._app(scope, receive, self._send)
+        self.ended = True
 
     async def _send(self, message: Any) -> None:
         self.status = message.get("status", self.status)
@@ -103,7 +106,7 @@ def views_of(application: Any) -> Views:
 async def test_a_status_that_changes_is_sent(
     backend: SharedBackend, client: Client, operator: Operator
 ) -> None:
-    application = app(backend)
+    application = app(backend, authorize=everybody)
     async with open_worker(backend, shop.WORKFLOWS):
         await client.start(shop.order, 5, id="one")
         async with browsing(application, "/", "/instance?id=one", "/waiting") as browsers:
@@ -144,7 +147,7 @@ async def test_many_that_look_at_the_same_cost_what_one_does(clock: MockClock, c
     async with memory_backend() as memory:
         counting = Counting(memory)
         async with open_backend(counting) as backend:
-            application = app(backend)
+            application = app(backend, authorize=everybody)
             async with browsing(application, *["/"] * count):
                 await trio.sleep(10.5)
                 assert len(views_of(application)) == 1
@@ -164,9 +167,39 @@ async def test_who_may_see_different_things_shares_nothing(clock: MockClock) -> 
             assert len(views_of(application)) == 3
 
 
+async def test_a_stream_ends_once_its_browser_may_not_look_any_more(clock: MockClock) -> None:
+    people = ["ann"]
+    async with memory_backend() as backend:
+
+        async def authorize(scope: Any) -> tuple[str, str] | None:
+            return (people[0], "viewer") if people else None
+
+        async with trio.open_nursery() as nursery:
+            browser = Browser(app(backend, authorize=authorize), "/workers")
+            nursery.start_soon(browser.run)
+            await browser.until("No worker lives")
+            await trio.sleep(60)
+            assert not browser.ended
+            people.clear()
+            await trio.sleep(60)
+            assert browser.ended
+
+
+async def test_contents_are_not_sent_again(clock: MockClock) -> None:
+    async with memory_backend() as backend, open_client(backend, tenant_id="t") as client:
+        await client.start("order", "a long text", id="one")
+        async with browsing(app(backend, authorize=everybody), "/instance?id=one") as (browser,):
+            await browser.until("a long text")
+            await client.get("one").pause()
+            await browser.until("pause")
+            await trio.sleep(5)
+    assert browser.messages > 1
+    assert browser.text.count("a long text") == 1
+
+
 async def test_ten_thousand_browsers_that_went_away_leave_nothing(clock: MockClock) -> None:
     async with memory_backend() as backend:
-        application = app(backend)
+        application = app(backend, authorize=everybody)
         for _ in range(10):
             async with browsing(application, *["/workers"] * 1000) as browsers:
                 await browsers[-1].until("No worker lives")
@@ -179,7 +212,7 @@ async def test_ten_thousand_browsers_that_went_away_leave_nothing(clock: MockClo
 
 async def test_the_first_of_those_that_share_a_view_goes(clock: MockClock) -> None:
     async with memory_backend() as backend:
-        async with browsing(app(backend), "/", "/") as (first, second):
+        async with browsing(app(backend, authorize=everybody), "/", "/") as (first, second):
             await first.until("No instance yet")
             first.leave()
             seen = second.messages
@@ -189,7 +222,7 @@ async def test_the_first_of_those_that_share_a_view_goes(clock: MockClock) -> No
 
 async def test_a_browser_that_takes_nothing_is_left(clock: MockClock) -> None:
     async with memory_backend() as backend:
-        application = app(backend)
+        application = app(backend, authorize=everybody)
         async with browsing(application, "/"):
             stuck = Browser(application, "/")
 
@@ -204,7 +237,7 @@ async def test_a_browser_that_takes_nothing_is_left(clock: MockClock) -> None:
 
 async def test_no_more_streams_than_there_may_be(clock: MockClock) -> None:
     async with memory_backend() as backend:
-        application = app(backend)
+        application = app(backend, authorize=everybody)
         async with browsing(application, *["/workers"] * (MOST_STREAMS + 1)) as browsers:
             await browsers[0].until("No worker lives")
             assert sorted(one.status for one in browsers)[-2:] == [200, 503]
@@ -213,7 +246,7 @@ async def test_no_more_streams_than_there_may_be(clock: MockClock) -> None:
 async def test_an_instance_that_is_removed_while_somebody_looks(clock: MockClock) -> None:
     async with memory_backend() as backend, open_client(backend, tenant_id="t") as client:
         await client.start("unknown", id="one")
-        async with browsing(app(backend), "/instance?id=one") as (browser,):
+        async with browsing(app(backend, authorize=everybody), "/instance?id=one") as (browser,):
             await browser.until("no live worker knows unknown 1")
             operator = Operator(backend)
             await operator.cancel("one")
@@ -236,7 +269,7 @@ async def test_a_store_that_is_away_is_said_and_comes_back(clock: MockClock) -> 
 
         inner = Away(memory)
         async with open_backend(inner) as backend:
-            async with browsing(app(backend), "/") as (browser,):
+            async with browsing(app(backend, authorize=everybody), "/") as (browser,):
                 await browser.until("No instance yet")
                 inner.away = True
                 await browser.until("the disk is &lt;full&gt;")

@@ -11,12 +11,16 @@ from runtara_trio import (
     Client,
     Operator,
     Queue,
+    RuntaraSdk,
     Schedule,
     SharedBackend,
     open_backend,
+    open_runtara,
     open_worker,
+    workflow,
 )
 from runtara_trio.console import app
+from runtara_trio.console.people import everybody
 
 from . import shop
 from .conftest import Visitor, visiting
@@ -31,7 +35,7 @@ async def test_pages_of_an_empty_store(visitor: Visitor, operator: Operator, pat
 
 
 async def test_a_store_that_is_not_there(url: str) -> None:
-    async with open_backend(url) as backend, visiting(app(backend)) as visitor:
+    async with open_backend(url) as backend, visiting(app(backend, authorize=everybody)) as visitor:
         assert "there is no store at" in await visitor.get("/", 503)
 
 
@@ -140,6 +144,60 @@ async def test_actions_on_those_that_were_chosen_and_on_all_that_match(
     assert "0 of 1 done; 1 not, as" in said
     assert "1 removed" in await seeded.act(act="bulk", what="prune", id="done")
     assert await operator.count(id_prefix="done") == 0
+
+
+async def test_all_that_match_are_those_that_an_action_is_about(
+    seeded: Visitor, operator: Operator
+) -> None:
+    form = {"act": "bulk", "all": "1", "query": "workflow=order&status=completed&status=suspended"}
+    said = await seeded.act(400, **{**form, "query": "status=completed"}, what="cancel")
+    assert "cancel is for those that are pending, running, suspended" in said
+    data = {"token": await seeded.token(), **form, "what": "prune"}
+    assert "Prune 1 instance?" in (await seeded.http.post("/act", data=data)).text
+    assert "1 removed" in await seeded.act(**form, what="prune")
+    assert await operator.count(workflow="order") == 1
+
+
+async def test_those_of_many_that_refused_have_no_row(
+    backend: SharedBackend, operator: Operator, client: Client
+) -> None:
+    by_ann = Operator(backend, who="ann")
+    for id in ("a", "b"):
+        await client.start(shop.order, 5, id=id)
+    await operator.cancel("a")
+    assert await by_ann.rerun_many(id_prefix="a") == 1
+    await operator.cancel("a")
+    assert await by_ann.cancel_many(workflow="order") == 1
+    done = [(one.what, one.instance_id) for one in (await operator.audit()).records]
+    assert done == [("cancel", "b"), ("rerun", "a")]
+
+
+async def test_a_line_that_somebody_has_typed_ends_as_it_should(
+    seeded: Visitor, backend: SharedBackend, client: Client
+) -> None:
+    @workflow
+    async def notes(sdk: RuntaraSdk) -> str:
+        asked = await sdk.wait_for_signal("asked")
+        return asked.decode() + (await sdk.receive("told")).decode()
+
+    async with open_worker(backend, [notes]):
+        instance = await client.start(notes, id="notes")
+        for name, kind in (("asked", "signal"), ("told", "message")):
+            await seeded.act(act="send", id="notes", name=name, kind=kind, payload="a\r\nb")
+        assert await instance.result(timeout=60) == "a\nba\nb"
+
+
+async def test_more_events_than_a_page_has(visitor: Visitor, backend: SharedBackend) -> None:
+    async with open_runtara(backend, instance_id="one", tenant_id="t") as sdk:
+        for number in range(250):
+            await sdk.custom_event(f"event-{number:03}")
+    page = await visitor.get("/instance?id=one")
+    assert "event-150" in page
+    assert "event-249" not in page
+    (link,) = re.findall(r'href="([^"]*events=[^"]*)"', page)
+    page = await visitor.get(link.replace("&amp;", "&"))
+    assert "event-249" in page
+    assert "first events" in page
 
 
 async def test_queues_and_schedules_are_changed(

@@ -10,7 +10,7 @@ import pytest
 
 from runtara_trio import Client, ConfigError, Operator, Queue, SharedBackend, open_worker
 from runtara_trio.console import app
-from runtara_trio.console.people import Person, Role, Tokens, TrustedProxy, first_of
+from runtara_trio.console.people import Person, Role, Tokens, TrustedProxy, everybody, first_of
 
 from . import shop
 from .conftest import BASE, Visitor, visiting
@@ -46,6 +46,8 @@ async def test_markup_in_every_field_is_text(
         failed = await client.start(shop.failing, id="<img src=x onerror=alert(1)>")
         with pytest.raises(Exception, match="such"):
             await failed.result(timeout=60)
+        await client.start(shop.order, 5, id="<b>order")
+        await shop.until_waiting(operator, "<b>order")
         for path in ("/workers", "/queues", "/", "/waiting", "/schedules"):
             assert not has_markup(await visitor.get(path))
     for path, query in (
@@ -60,6 +62,15 @@ async def test_markup_in_every_field_is_text(
         page = await visitor.get(path, params=query)
         assert not has_markup(page)
         assert 'href="javascript:' not in page
+    for path, query in (
+        ("/step", {"id": "<b>order", "step": "approval", "find": NASTY}),
+        ("/step", {"id": "<b>order", "step": "durable::charge::[5]", "find": "</mark>"}),
+        ("/chunk", {"id": "<b>order", "number": "0"}),
+    ):
+        assert not has_markup(await visitor.get(path, params=query))
+    exported = await visitor.http.get("/export", params={"id": NASTY})
+    assert exported.headers["content-type"] == "application/json"
+    assert exported.headers["content-disposition"].startswith("attachment")
     for path in ("/instance", "/step", "/chunk", "/export"):
         answer = await visitor.http.get(path, params={"id": "x" + NASTY, "step": NASTY})
         assert answer.status_code in (400, 404)
@@ -120,7 +131,9 @@ async def test_the_token_of_another_browser_is_none_of_ours(
 
 
 async def test_a_name_that_somebody_else_has_given_this_machine(backend: SharedBackend) -> None:
-    async with visiting(app(backend, allowed_hosts=["console.example"])) as visitor:
+    async with visiting(
+        app(backend, authorize=everybody, allowed_hosts=["console.example"])
+    ) as visitor:
         for host, status in (
             ("evil.example", 421),
             ("localhost.evil.example", 421),
@@ -131,17 +144,17 @@ async def test_a_name_that_somebody_else_has_given_this_machine(backend: SharedB
         ):
             answer = await visitor.http.get("/static/console.css", headers={"host": host})
             assert answer.status_code == status, host
-    async with visiting(app(backend, allowed_hosts=None)) as visitor:
+    async with visiting(app(backend, authorize=everybody, allowed_hosts=None)) as visitor:
         answer = await visitor.http.get("/static/console.css", headers={"host": "any.example"})
         assert answer.status_code == 200
 
 
 async def test_it_goes_back_to_its_own_pages_alone(seeded: Visitor) -> None:
     for back in ("https://evil.example/", "//evil.example", "/\\evil.example", "/\r\nx: y", "x"):
-        data = {**CANCEL, "what": "pause", "token": await seeded.token(), "back": back}
-        answer = await seeded.http.post("/act", data=data, follow_redirects=False)
-        assert answer.status_code in (303, 400)
-        assert answer.headers.get("location", "/?").startswith("/?")
+        for what in ("pause", "resume"):
+            data = {**CANCEL, "what": what, "token": await seeded.token(), "back": back}
+            answer = await seeded.http.post("/act", data=data, follow_redirects=False)
+            assert (answer.status_code, answer.headers["location"][:2]) == (303, "/?")
 
 
 @pytest.mark.parametrize(
@@ -274,12 +287,26 @@ async def test_a_proxy_is_believed_from_its_addresses_alone(backend: SharedBacke
 
 
 async def test_read_only_and_without_payloads(seeded: Visitor, backend: SharedBackend) -> None:
-    async with visiting(app(backend, read_only=True, hide_payloads=True)) as visitor:
+    async with visiting(
+        app(backend, authorize=everybody, read_only=True, hide_payloads=True)
+    ) as visitor:
         page = await visitor.get("/instance?id=done")
         assert "read-only" in page
         assert "/act" not in page
         assert "approved by bo" not in page
         assert (await visitor.http.post("/act", data=CANCEL)).status_code == 403
+
+
+async def test_nobody_is_let_in_by_default(backend: SharedBackend) -> None:
+    with pytest.raises(ConfigError, match="say who may look and act"):
+        app(backend)
+
+
+async def test_cookies_of_a_console_behind_a_proxy(backend: SharedBackend) -> None:
+    for https in (False, True):
+        async with visiting(app(backend, authorize=everybody, https=https)) as visitor:
+            answer = await visitor.http.get("/workers")
+            assert ("secure" in answer.headers["set-cookie"].lower()) is https
 
 
 async def test_an_authorize_of_ones_own(seeded: Visitor, backend: SharedBackend) -> None:

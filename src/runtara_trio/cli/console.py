@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="A name by which browsers ask for it. Addresses and localhost are known.",
 )
+@click.option(
+    "--https",
+    is_flag=True,
+    help="Browsers reach it over https, through a proxy: so go its cookies.",
+)
 @click.option("--read-only", is_flag=True, help="Nobody acts.")
 @click.option("--hide-payloads", is_flag=True, help="Nobody sees arguments, states and results.")
 @click.pass_context
@@ -71,6 +76,7 @@ def console_command(context: click.Context, /, **options: Any) -> None:
                 allowed_hosts=options["hosts"],
                 read_only=options["read_only"],
                 hide_payloads=options["hide_payloads"],
+                https=options["https"],
             )
             base = f"/{options['base_path'].strip('/')}".rstrip("/")
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -97,7 +103,7 @@ def console_command(context: click.Context, /, **options: Any) -> None:
 
 def _who(options: dict[str, Any]) -> tuple[Tokens | None, Authorize | None]:
     """Who may look. Raises ConfigError, UsageError: it would be anybody from anywhere."""
-    from ..console.people import Tokens, TrustedProxy, first_of
+    from ..console.people import Tokens, TrustedProxy, everybody, first_of
 
     file, proxies = options["token_file"], options["proxies"]
     tokens = None if file is None else Tokens.read(file)
@@ -107,7 +113,7 @@ def _who(options: dict[str, Any]) -> tuple[Tokens | None, Authorize | None]:
                 f"on {options['host']} everybody who reaches it could act: give --token-file or"
                 " --trusted-proxy, or listen on 127.0.0.1"
             )
-        return tokens, None
+        return tokens, everybody if tokens is None else None
     proxy = TrustedProxy(proxies, options["user_header"], options["role_header"])
     ways = [proxy.authorize, *([] if tokens is None else [tokens.authorize])]
     return tokens, first_of(*ways)

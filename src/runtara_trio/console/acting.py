@@ -11,6 +11,7 @@ from starlette.requests import Request
 from ..errors import CodecError
 from ..sdk.operator import Operator
 from ..types import InstanceDetails, InstanceStatus, RunState, SignalType
+from .forms import typed
 from .guard import Refused
 from .pages import Console, Plan, text_of
 
@@ -124,7 +125,7 @@ async def plan_fork(console: Console, request: Request, form: FormData) -> Plan:
 async def plan_message(console: Console, request: Request, form: FormData) -> Plan:
     """A signal or a message with a payload that somebody has typed."""
     instance, name = text_of(form, "id"), text_of(form, "name")
-    payload = str(form.get("payload", ""))
+    payload = typed(str(form.get("payload", "")))
     is_signal = form.get("kind") != "message"
 
     async def do(operator: Operator) -> str:

@@ -21,7 +21,7 @@ from ..errors import ConfigError, SdkError
 from . import acting, audit, compare, fleet, instance, listing, metrics, waiting
 from .guard import Guard, Refused, cookie, form_of
 from .pages import Console
-from .people import SESSION, Authorize, Tokens, everybody
+from .people import SESSION, Authorize, Tokens
 from .reach import InThread, OnBackend
 
 Page = Callable[[Console, Request], Awaitable[Response]]
@@ -53,6 +53,7 @@ def app(
     allowed_hosts: Collection[str] | None = (),
     read_only: bool = False,
     hide_payloads: bool = False,
+    https: bool = False,
     codec: Codec = JSON,
 ) -> Starlette:
     """The console as an ASGI application, to be served or mounted.
@@ -61,17 +62,26 @@ def app(
       target: an open backend, for a server on Trio; or a URL, for one on asyncio: the store is
         then opened in a thread of its own.
       authorize: gives of an ASGI scope a (user, role), or None: nobody. It may be a coroutine
-        function. None: whoever reaches the application is an operator, or ``tokens`` say who is.
+        function. None: ``tokens`` say who it is. ``runtara_trio.console.people.everybody`` makes
+        whoever reaches the application an operator.
       tokens: people who log in with a token; see :class:`~runtara_trio.console.people.Tokens`.
       allowed_hosts: the names by which browsers may ask for it, beside addresses and localhost;
         None: any, where a proxy has checked it, or ``authorize`` lets nobody in by the address.
       read_only: nobody acts.
       hide_payloads: nobody sees arguments, states, results and payloads.
+      https: browsers reach it over https, through a proxy that speaks http to it: its cookies
+        are sent over https alone. Not needed where the server itself speaks https.
       codec: encodes the payloads of signals.
 
     Raises:
-      ConfigError: an invalid target.
+      ConfigError: an invalid target, or neither ``authorize`` nor ``tokens``.
     """
+    who = authorize or (None if tokens is None else tokens.authorize)
+    if who is None:
+        raise ConfigError(
+            "say who may look and act: authorize=..., which is given a scope, tokens=..., or"
+            " authorize=everybody, where nobody else reaches it"
+        )
     if isinstance(allowed_hosts, str):
         raise ConfigError(f"allowed_hosts must be a list of names, not {allowed_hosts!r}")
     reach = (
@@ -99,9 +109,10 @@ def app(
             routes.append(Route(f"/{name}", answer, methods=methods))
     guard = Middleware(
         Guard,
-        authorize=authorize or (tokens.authorize if tokens is not None else everybody),
+        authorize=who,
         hosts=None if allowed_hosts is None else {one.lower() for one in allowed_hosts},
         login=tokens is not None,
+        https=https,
         secret=secret,
     )
     application = Starlette(routes=routes, middleware=[guard])

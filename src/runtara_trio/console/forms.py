@@ -101,11 +101,16 @@ _LIMITS = (
 )
 
 
+def typed(text: str) -> str:
+    """What somebody has typed: browsers send a line's end as two characters."""
+    return text.replace("\r\n", "\n")
+
+
 def payload_of(asks: str | None, given: Mapping[str, str]) -> bytes:
     """The payload that somebody has typed. Raises Invalid."""
     wanted = fields(asks)
     if wanted is None:
-        text = given.get(RAW, "")
+        text = typed(given.get(RAW, ""))
         if asks is not None:
             _json(RAW, text)
         return text.encode()
@@ -122,7 +127,7 @@ def payload_of(asks: str | None, given: Mapping[str, str]) -> bytes:
 def _of_field(field: Field, given: Mapping[str, str]) -> Any:
     text = given.get(field.name, "")
     if field.kind == "text":
-        return text.replace("\r\n", "\n")
+        return typed(text)
     if not text.strip():
         raise Invalid(f"{field.label}: give a value")
     if field.kind == "boolean":

@@ -7,6 +7,7 @@ browser runs no script but ours.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import inspect
@@ -59,20 +60,24 @@ class Guard:
         authorize: Authorize,
         hosts: Collection[str] | None,
         login: bool,
+        https: bool,
         secret: bytes,
     ) -> None:
         """``hosts``: names by which it may be asked for, beside addresses and localhost; None: by
-        any. ``login``: there is a page for it."""
+        any. ``login``: there is a page for it. ``https``: browsers speak it to a proxy."""
         self._app = app
         self._authorize = authorize
         self._hosts = hosts
         self._login = login
+        self._https = https
         self._secret = secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._https:
+            scope = {**scope, "scheme": "https"}
         connection = HTTPConnection(scope)
         visit = connection.cookies.get(VISIT, "")
         new_visit = not visit.isalnum()
@@ -102,10 +107,15 @@ class Guard:
             await answer(scope, receive, send_guarded)
             return
         scope["state"]["person"] = person
+        scope["state"]["is_still"] = functools.partial(self._is_still, scope, person)
         if person is None and not _path(scope).startswith(OPEN):
             await self._nobody(scope)(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
+
+    async def _is_still(self, scope: Scope, person: Person | None) -> bool:
+        """Whether the request would be let in again: a session ends, a right is taken away."""
+        return await self._person(scope) == person
 
     async def _person(self, scope: Scope) -> Person | None:
         found = self._authorize(scope)

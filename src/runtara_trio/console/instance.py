@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from .. import exports, words
 from ..errors import ServerError
+from ..ids import FORK_OF, FORKED
 from ..sdk.operator import Operator
 from ..types import (
     CheckpointRecord,
@@ -141,7 +142,9 @@ async def _parts(
     base = request.scope.get("root_path", "")
     workers = await workers_for(console, [details.summary])
     sees = console.sees_payloads(request)
-    events = await console.ask(lambda op: op.events(instance, limit=EVENTS))
+    given = request.query_params.get("events", "0")
+    after = int(given) if given.isdecimal() and len(given) < 19 else 0
+    events = await console.ask(lambda op: op.events(instance, after=after, limit=EVENTS))
     audit = await console.ask(lambda op: op.audit(instance_id=instance, limit=AUDIT))
     parts = {
         "head": console.part(
@@ -155,14 +158,20 @@ async def _parts(
             back=url_with(request),
             last=words.last_checkpoint(details.summary),
         ),
-        "data": console.part(
+        "contents": console.part(
             request,
-            "data.html",
+            "contents.html",
             input=payloads.shown(details.input) if sees else None,
             output=payloads.shown(details.output) if sees else None,
             details=details,
+        ),
+        "data": console.part(
+            request,
+            "data.html",
             events=[_shown_event(one) for one in events.events],
             more=events.more,
+            earlier=url_with(request, events=None) if after else None,
+            later=url_with(request, events=events.events[-1].id) if events.more else None,
             audit=audit.records,
             links=_links(events.events, details),
             id=instance,
@@ -217,9 +226,9 @@ def _links(events: Iterable[Event], details: InstanceDetails) -> list[tuple[str,
     run = details.summary.run
     links = [] if run is None or run.parent_id is None else [("child of", run.parent_id)]
     for one in events:
-        if one.subtype == "runtara_trio_forked":
+        if one.subtype == FORKED:
             links.append(("forked to", words.readable(one.payload)))
-        if one.subtype == "runtara_trio_fork_of":
+        if one.subtype == FORK_OF:
             links.append(("fork of", words.readable(one.payload)))
     return links
 

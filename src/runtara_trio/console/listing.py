@@ -14,8 +14,9 @@ from starlette.responses import Response
 from .. import words
 from ..errors import ConfigError, SdkError
 from ..sdk.filters import attribute_of
+from ..sdk.many import MEANT
 from ..sdk.operator import Operator
-from ..types import FINISHED, InstanceStatus, InstanceSummary, WorkerInfo
+from ..types import InstanceStatus, InstanceSummary, WorkerInfo
 from .guard import Refused
 from .live import Parts
 from .pages import Console, Plan, url_with
@@ -245,11 +246,10 @@ async def _bulk_all(console: Console, name: str, query: QueryParams) -> Plan:
     if not given:
         raise Refused(400, "give a filter first: else all instances of the store would be meant")
     title, follows, _, many = ACTIONS[name]
-    meant = {
-        "prune": FINISHED,
-        "rerun": FINISHED - {InstanceStatus.COMPLETED},
-    }.get(name, frozenset(STATUSES) - FINISHED)
-    given.setdefault("statuses", meant)
+    chosen, meant = given.get("statuses"), MEANT[name]
+    given["statuses"] = meant if chosen is None else meant & chosen
+    if not given["statuses"]:
+        raise Refused(400, f"{name} is for those that are {', '.join(sorted(meant))}")
     count = await console.ask(lambda op: op.count(**given))
 
     async def do(operator: Operator) -> str:

@@ -28,6 +28,8 @@ SPARING = 10
 """A view that took long to make is made again after so many times as long, but after LONGEST."""
 LONGEST = 5.0
 PING = 15.0
+ASK_AGAIN = 15.0
+"""Seconds after which it is asked again whether somebody may look."""
 SEND_TIMEOUT = 10.0
 """Seconds within which a browser must take what it is sent."""
 MOST_STREAMS = 2000
@@ -97,8 +99,17 @@ class Views:
 class Stream:
     """An answer that goes on until the browser is gone."""
 
-    def __init__(self, views: Views, key: Hashable, make: Making, token: str) -> None:
+    def __init__(
+        self,
+        views: Views,
+        key: Hashable,
+        make: Making,
+        token: str,
+        is_still: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """``is_still``: whether the browser may still look."""
         self._views = views
+        self._is_still = is_still
         self._key = key
         self._make = make
         self._token = token
@@ -115,6 +126,8 @@ class Stream:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._until_gone, receive, tasks.cancel_scope)
                 await self._send(send)
+                await send({"type": "http.response.body", "body": b""})
+                tasks.cancel_scope.cancel()
         except* (TimeoutError, OSError):
             pass  # it takes nothing any more
 
@@ -124,11 +137,17 @@ class Stream:
         scope.cancel()
 
     async def _send(self, send: Send) -> None:
+        """Send what changes, as long as the browser may look."""
         sent: dict[str, str] = {}
         number, spoke = 0, anyio.current_time()
+        asked = spoke
         async with self._views.view(self._key, self._make) as view:
             while True:
                 number, parts = await view.newer(number)
+                if anyio.current_time() - asked >= ASK_AGAIN:
+                    if not await self._is_still():
+                        return
+                    asked = anyio.current_time()
                 changed = {name: html for name, html in parts.items() if sent.get(name) != html}
                 if not changed and anyio.current_time() - spoke < PING:
                     continue

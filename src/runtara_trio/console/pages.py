@@ -110,7 +110,8 @@ class Console:
         """A page whose parts change by themselves; or the stream of these parts."""
         key = self.view_key(request)
         if "live" in request.query_params:
-            return Stream(self.views, key, make, request.state.token)  # type: ignore[return-value]
+            state = request.state
+            return Stream(self.views, key, make, state.token, state.is_still)  # type: ignore[return-value]
         parts = {name: Markup(html) for name, html in (await make()).items()}
         return self.page(request, template, title, parts=parts, stream=live_url(request), **more)
 

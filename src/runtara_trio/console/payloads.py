@@ -1,7 +1,11 @@
-"""What instances contain, for people: JSON folded, texts as they are, other bytes as hex."""
+"""What instances contain, for people: JSON folded, texts as they are, other bytes as hex.
+
+However large it is, a page of it is not: what does not fit is counted, and the export has it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,34 +14,39 @@ from markupsafe import Markup, escape
 
 OPEN_BELOW = 2
 """Objects that are nested less deep than this are open."""
-MOST_ITEMS = 500
-"""Items of one object or list that are shown."""
+MOST = 200_000
+"""Characters of one payload that are shown, so many for each item besides what it says."""
+OF_AN_ITEM = 60
 LONGEST_TEXT = 20_000
+AROUND = 500
+"""Characters before the first mark, where that is further behind."""
 MOST_BYTES = 4096
 DEEPEST = 40
 
 
 def shown(data: bytes | None, find: str = "") -> Markup:
-    """Bytes as HTML. ``find``: a text that is marked, and what holds it is open."""
+    """Bytes as HTML. ``find``: a text that is marked; what holds it is open, and comes first where
+    not all is shown."""
     if data is None:
         return Markup('<p class="quiet">not set</p>')
     if not data:
         return Markup('<p class="quiet">empty</p>')
+    drawing = _Drawing(find)
     try:
         value = msgspec.json.decode(data)
+        return Markup(f'<div class="json">{drawing.value(value, 0)}</div>')
     except (msgspec.DecodeError, RecursionError):
-        return _text(data, find)
-    return Markup(f'<div class="json">{_value(value, find.lower(), 0)}</div>')
+        return _text(data, drawing)
 
 
-def _text(data: bytes, find: str) -> Markup:
+def _text(data: bytes, drawing: _Drawing) -> Markup:
     try:
         text = data.decode()
     except UnicodeDecodeError:
         more = f"\n… {len(data) - MOST_BYTES:,} bytes more" if len(data) > MOST_BYTES else ""
         lines = "\n".join(_hex_lines(data[:MOST_BYTES]))
         return Markup("<pre class=hex>{}{}</pre>").format(lines, more)
-    return Markup(f"<pre>{_marked(_short(text), find.lower())}</pre>")
+    return Markup(f"<pre>{drawing.text(text)}</pre>")
 
 
 def _hex_lines(data: bytes) -> Iterator[str]:
@@ -47,46 +56,84 @@ def _hex_lines(data: bytes) -> Iterator[str]:
         yield f"{at:08x}  {part.hex(' '):<47}  {text}"
 
 
-def _short(text: str) -> str:
-    if len(text) <= LONGEST_TEXT:
-        return text
-    return f"{text[:LONGEST_TEXT]}… {len(text) - LONGEST_TEXT:,} characters more"
+class _Drawing:
+    """One payload."""
 
+    def __init__(self, find: str) -> None:
+        self._find = re.compile(f"({re.escape(find)})", re.IGNORECASE) if find else None
+        self._holds: dict[int, bool] = {}
+        """By object or list, whether what is looked for is in it."""
+        self._room = MOST
 
-def _value(value: Any, find: str, depth: int) -> str:
-    if isinstance(value, dict | list) and value:
-        if depth >= DEEPEST:
-            return "<span>…</span>"
-        return _folded(value, find, depth)
-    if isinstance(value, str):
-        return f'<span class="s">"{_marked(_short(value), find)}"</span>'
-    kind = "n" if isinstance(value, int | float) and not isinstance(value, bool) else "w"
-    return f'<span class="{kind}">{_marked(msgspec.json.encode(value).decode(), find)}</span>'
+    def value(self, value: Any, depth: int) -> str:
+        if depth == 0 and self._find is not None:
+            self._look(value, depth)
+        if isinstance(value, dict | list) and value:
+            return "<span>…</span>" if depth >= DEEPEST else self._folded(value, depth)
+        if isinstance(value, str):
+            return f'<span class="s">"{self.text(value)}"</span>'
+        kind = "n" if isinstance(value, int | float) and not isinstance(value, bool) else "w"
+        return f'<span class="{kind}">{self.text(msgspec.json.encode(value).decode())}</span>'
 
+    def text(self, text: str) -> str:
+        """A text, escaped, as much of it as there is room for, with what was looked for marked."""
+        most = max(0, min(LONGEST_TEXT, self._room))
+        before = 0
+        if len(text) > most and self._find is not None:
+            found = self._find.search(text)
+            before = 0 if found is None or found.end() <= most else max(0, found.start() - AROUND)
+        part = text[before : before + most]
+        self._room -= len(part) + OF_AN_ITEM
+        behind = len(text) - before - len(part)
+        head = f"{before:,} characters before …" if before else ""
+        tail = f"… {behind:,} characters more" if behind else ""
+        return f"{head}{self._marked(part)}{tail}"
 
-def _folded(value: dict[str, Any] | list[Any], find: str, depth: int) -> str:
-    is_object = isinstance(value, dict)
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    items = "".join(
-        f"<li><span class=k>{_marked(str(name), find)}</span>: {_value(one, find, depth + 1)}</li>"
-        for name, one in list(pairs)[:MOST_ITEMS]
-    )
-    if len(value) > MOST_ITEMS:
-        items += f"<li>… {len(value) - MOST_ITEMS:,} more</li>"
-    is_open = depth < OPEN_BELOW or (find and "<mark>" in items)
-    what = f"{{{len(value)}}}" if is_object else f"[{len(value)}]"
-    return (
-        f"<details{' open' if is_open else ''}><summary>{what}</summary><ul>{items}</ul></details>"
-    )
+    def _marked(self, text: str) -> str:
+        if self._find is None:
+            return str(escape(text))
+        parts = self._find.split(text)  # every other one is what was found
+        parts[::2] = [str(escape(part)) for part in parts[::2]]
+        parts[1::2] = [f"<mark>{escape(part)}</mark>" for part in parts[1::2]]
+        return "".join(parts)
 
+    def _folded(self, value: dict[str, Any] | list[Any], depth: int) -> str:
+        pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
+        holds = self._holds.get(id(value), False)
+        if holds:
+            pairs.sort(key=lambda pair: not self._is_in(*pair))
+        items: list[str] = []
+        for name, one in pairs:
+            if self._room <= 0:
+                items.append(f"<li>… {len(pairs) - len(items):,} more</li>")
+                break
+            key = self.text(str(name))
+            items.append(f"<li><span class=k>{key}</span>: {self.value(one, depth + 1)}</li>")
+        is_open = depth < OPEN_BELOW or holds
+        what = f"{{{len(value)}}}" if isinstance(value, dict) else f"[{len(value)}]"
+        return (
+            f"<details{' open' if is_open else ''}><summary>{what}</summary>"
+            f"<ul>{''.join(items)}</ul></details>"
+        )
 
-def _marked(text: str, find: str) -> str:
-    """A text, escaped, with what was looked for marked."""
-    if not find or find not in text.lower():
-        return str(escape(text))
-    parts: list[str] = []
-    rest = text
-    while (at := rest.lower().find(find)) >= 0:
-        parts += [str(escape(rest[:at])), f"<mark>{escape(rest[at : at + len(find)])}</mark>"]
-        rest = rest[at + len(find) :]
-    return "".join([*parts, str(escape(rest))])
+    def _look(self, value: Any, depth: int) -> bool:
+        """Note what holds what is looked for."""
+        assert self._find is not None
+        if isinstance(value, dict | list):
+            if depth >= DEEPEST:
+                return False
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            found = [self._look(one, depth + 1) or self._is_in(name, None) for name, one in pairs]
+            self._holds[id(value)] = any(found)
+            return any(found)
+        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        return self._find.search(text) is not None
+
+    def _is_in(self, name: object, value: Any) -> bool:
+        """Whether what is looked for is in a name, or in what has it."""
+        assert self._find is not None
+        if isinstance(name, str) and self._find.search(name):
+            return True
+        if isinstance(value, dict | list):
+            return self._holds.get(id(value), False)
+        return value is not None and self._look(value, 0)

@@ -149,6 +149,8 @@ def nested(steps: Iterable[StepInfo]) -> Iterator[Row]:
         yield Row(step, min(depth, DEEPEST))
         below = inside.pop((step.step, step.run), [])
         waiting += [(one, depth + 1) for one in reversed(below)]
+    for left in inside.values():  # inside of each other: nobody's but a damaged store's
+        yield from (Row(one, 0) for one in left)
 
 
 def _end(step: StepInfo, now: datetime) -> datetime:

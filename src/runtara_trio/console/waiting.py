@@ -65,8 +65,8 @@ async def answer(console: Console, request: Request) -> Response:
 
 async def _asks(console: Console, instance: str, step: str) -> str | None:
     """The JSON schema of what a wait is for."""
-    steps = await console.ask(lambda op: op.steps(instance))
-    mine = [one for one in steps if one.step == step and one.kind is StepKind.SIGNAL]
+    steps = await console.ask(lambda op: op.open_steps([instance]))
+    mine = [one for _, one in steps if one.step == step and one.kind is StepKind.SIGNAL]
     return mine[-1].asks if mine else None
 
 

@@ -47,6 +47,8 @@ class SendSignal(Action[SignalAnswer], frozen=True, kw_only=True):
 class Acted(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     """Of how many instances something became."""
+    instance_ids: tuple[str, ...] = ()
+    """Of which, where a store tells it."""
 
 
 class SendCustomSignal(Action[Done], frozen=True, kw_only=True):

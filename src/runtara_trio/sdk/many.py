@@ -22,6 +22,15 @@ Progress = Callable[[int, int], object]
 
 _UNFINISHED = frozenset(InstanceStatus) - FINISHED - {InstanceStatus.UNKNOWN}
 
+MEANT = {
+    "cancel": _UNFINISHED,
+    "pause": _UNFINISHED,
+    "resume": _UNFINISHED,
+    "rerun": FINISHED - {InstanceStatus.COMPLETED},
+    "prune": FINISHED,
+}
+"""The statuses of those that a verb is about, where nobody names some."""
+
 
 class Many(Asking):
     """Verbs on a filter. Each counts first, works from the newest in batches of one commit each,
@@ -42,7 +51,7 @@ class Many(Asking):
     ) -> int:
         """:meth:`Operator.cancel` all that have not ended."""
         each = self._signal_each(SignalType.CANCEL)
-        return await self._each(each, _UNFINISHED, statuses, tenant_id, progress, filters)
+        return await self._each(each, MEANT["cancel"], statuses, tenant_id, progress, filters)
 
     async def pause_many(
         self,
@@ -54,7 +63,7 @@ class Many(Asking):
     ) -> int:
         """:meth:`Operator.pause` all that have not ended."""
         each = self._signal_each(SignalType.PAUSE)
-        return await self._each(each, _UNFINISHED, statuses, tenant_id, progress, filters)
+        return await self._each(each, MEANT["pause"], statuses, tenant_id, progress, filters)
 
     async def resume_many(
         self,
@@ -66,7 +75,7 @@ class Many(Asking):
     ) -> int:
         """:meth:`Operator.resume` all that have not ended."""
         each = self._signal_each(SignalType.RESUME)
-        return await self._each(each, _UNFINISHED, statuses, tenant_id, progress, filters)
+        return await self._each(each, MEANT["resume"], statuses, tenant_id, progress, filters)
 
     async def rerun_many(
         self,
@@ -82,8 +91,7 @@ class Many(Asking):
         async def each(ids: tuple[str, ...]) -> Acted:
             return await self._request(Rerun(instance_ids=ids, each=True))
 
-        default = FINISHED - {InstanceStatus.COMPLETED}
-        return await self._each(each, default, statuses, tenant_id, progress, filters)
+        return await self._each(each, MEANT["rerun"], statuses, tenant_id, progress, filters)
 
     async def prune_many(
         self,
@@ -102,7 +110,7 @@ class Many(Asking):
             message = Prune(before_ms=before_ms, limit=len(ids), instance_ids=ids)
             return Acted(count=(await self._request(message)).removed)
 
-        return await self._each(each, FINISHED, statuses, tenant_id, progress, filters)
+        return await self._each(each, MEANT["prune"], statuses, tenant_id, progress, filters)
 
     def _signal_each(self, kind: SignalType) -> Callable[[tuple[str, ...]], Awaitable[Acted]]:
         async def each(ids: tuple[str, ...]) -> Acted:

@@ -107,6 +107,8 @@ def waits_of(rows: Iterable[Any], limit: int) -> Waits:
         )
         for _, instance, step, tenant, workflow, asks, first_ms in found[:limit]
     ]
+    # Pages follow each other by the runs that wait now; a wait is as old as its first run.
+    waits.sort(key=lambda one: one.since)
     last = found[limit - 1] if len(found) > limit else None
     following = None if last is None else (int(last[0]), str(last[1]), str(last[2]))
     return Waits(waits=tuple(waits), next=following)

@@ -7,17 +7,15 @@ from contextlib import suppress
 
 from ...backend import Handlers
 from ...errors import SdkError, SignalRefused
+from ...ids import FORK_OF, FORKED, RERUN
 from ...messages import Acted, Done, Fork, Rerun, SignalMany
 from ..structs import Row
 from ..tables import Tables
 from . import children, rules, signals
 
-_RERUN, _FORKED, _FORK_OF = "runtara_trio_rerun", "runtara_trio_forked", "runtara_trio_fork_of"
-"""Subtypes of the events that say so."""
-
 
 async def rerun(tx: Tables, message: Rerun) -> Acted:
-    count = 0
+    done: list[str] = []
     below = {one: await tx.failed_below(one) for one in message.instance_ids}
     # At once, in the order in which everybody locks instances.
     rows = await tx.lock_many(sorted({*below, *itertools.chain(*below.values())}))
@@ -31,13 +29,13 @@ async def rerun(tx: Tables, message: Rerun) -> Acted:
             if message.each:
                 continue
             raise
-        await tx.add_event(instance, "custom", row.status.value.encode(), _RERUN)
+        await tx.add_event(instance, "custom", row.status.value.encode(), RERUN)
         again = [one for one in below[instance] if one in rows and rows[one].status.finished]
         await children.run_again(tx, [*again, instance])
-        count += 1
-    if not count and not message.each:
+        done.append(instance)
+    if not done and not message.each:
         raise rules.unknown(message.asked, message.instance_ids[0])
-    return Acted(count=count)
+    return Acted(count=len(done), instance_ids=tuple(done))
 
 
 async def _check_rerun(tx: Tables, instance: str, row: Row) -> None:
@@ -73,18 +71,18 @@ async def fork(tx: Tables, message: Fork) -> Done:
             f"instance {instance!r} has no checkpoint {message.until!r}; 'checkpoints' shows those "
             "that it has"
         )
-    await tx.add_event(instance, "custom", new.encode(), _FORKED)
-    await tx.add_event(new, "custom", instance.encode(), _FORK_OF)
+    await tx.add_event(instance, "custom", new.encode(), FORKED)
+    await tx.add_event(new, "custom", instance.encode(), FORK_OF)
     return Done()
 
 
 async def signal_many(tx: Tables, message: SignalMany) -> Acted:
-    count = 0
+    done: list[str] = []
     for instance, row in (await tx.lock_many(message.instance_ids)).items():
         with suppress(SignalRefused):
             await signals.signalled(tx, instance, message.type, message.payload, row)
-            count += 1
-    return Acted(count=count)
+            done.append(instance)
+    return Acted(count=len(done), instance_ids=tuple(done))
 
 
 ANSWERS: Handlers[Tables] = {Rerun: rerun, Fork: fork, SignalMany: signal_many}

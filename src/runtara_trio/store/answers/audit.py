@@ -36,10 +36,14 @@ NOTED: dict[type[Action[Any]], Callable[[Any, Any], Noted]] = {
         [message.instance_id],
         "with its children" if message.tree else None,
     ),
-    SignalMany: lambda message, _: (message.type.value, message.instance_ids, "of many"),
+    SignalMany: lambda message, reply: (message.type.value, reply.instance_ids, "of many"),
     SendCustomSignal: lambda message, _: ("signal", [message.instance_id], message.checkpoint_id),
     SendMessage: lambda message, _: ("send", [message.instance_id], message.name),
-    Rerun: lambda message, _: ("rerun", message.instance_ids, "of many" if message.each else None),
+    Rerun: lambda message, reply: (
+        "rerun",
+        reply.instance_ids,
+        "of many" if message.each else None,
+    ),
     Fork: lambda message, _: ("fork", [message.instance_id], f"to {message.new_id}"),
     Prune: lambda message, reply: (
         "prune",

@@ -1,8 +1,9 @@
 """Lists of instances on SQLite: which are meant, and a page of them, the newest first.
 
-Each list is led by one index, that of what says most: what only a run can have, a prefix, statuses
-but for that of most (each by itself), a workflow of a tenant, a workflow, a tenant, a time. The
-rows of a table are in the order of their creation, and so are those of an equal value in an index.
+Each list is led by one index, that of what says most: what only a run can have, a prefix with which
+few ids begin, statuses but for that of most (each by itself), a workflow of a tenant, a workflow, a
+tenant, a time. The rows of a table are in the order of their creation, and so are those of an equal
+value in an index.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from ..structs import Kind, Listed
 from ..values import invalid_cursor, waiting_text
 from . import reading
 from .schema import time_text
+
+BROAD = 2000
+"""Ids that begin with a prefix: from there on it says little."""
 
 
 @dataclass(slots=True)
@@ -59,7 +63,7 @@ def page(
     db: sqlite3.Connection, message: ListInstances, kinds: Sequence[Kind] | None
 ) -> tuple[list[Listed], str | None]:
     """A page, and where the next one begins."""
-    queries = _queries(message, kinds)
+    queries = _queries(db, message, kinds)
     if message.before is not None:
         for query in queries:
             query.add(f"{query.by}.rowid < ?", _rowid(message.before))
@@ -84,43 +88,64 @@ def count(db: sqlite3.Connection, message: CountInstances, kinds: Sequence[Kind]
         most = (message.most,)
     return sum(
         db.execute(counting.format(query.source, query.where), (*query.values, *most)).fetchone()[0]
-        for query in _queries(message, kinds)
+        for query in _queries(db, message, kinds)
     )
 
 
-def _queries(message: ListInstances | CountInstances, kinds: Sequence[Kind] | None) -> list[Query]:
+def _queries(
+    db: sqlite3.Connection, message: ListInstances | CountInstances, kinds: Sequence[Kind] | None
+) -> list[Query]:
     """Queries that together give what is wanted, each instance once."""
     filter, statuses = message.filter, message.statuses
-    if statuses is not None and is_led_by_status(message):
+    broad = filter.id_prefix is not None and _is_broad(db, filter.id_prefix)
+    if statuses is not None and is_led_by_status(message, broad=broad):
         queries = []
         for status in sorted(statuses):
             query = Query("i", _RUNS_OF_INSTANCES if filter.of_runs else "instances i")
             # as the partial index says it, or it is not taken
             query.add("i.status <> 'completed' AND i.status = ?", status.value)
-            _add(query, message, kinds, led_by_status=True)
+            _add(query, message, kinds, led_by_status=True, broad=broad)
             queries.append(query)
         return queries
     if filter.of_runs:
-        query = Query("r", _INSTANCES_OF_RUNS.format(index=_index(message, kinds)))
+        query = Query("r", _INSTANCES_OF_RUNS.format(index=_index(message, kinds, broad=broad)))
     else:
         query = Query("i", "instances i")
         timed = filter.created_after is not None or filter.created_before is not None
-        query.led_by_time = timed and message.tenant_id is None and filter.id_prefix is None
+        few = filter.id_prefix is not None and not broad
+        query.led_by_time = timed and message.tenant_id is None and not few
     if statuses is not None:
         marks = ", ".join("?" * len(statuses))
         query.add(f"+i.status IN ({marks})", *sorted(statuses))
-    _add(query, message, kinds, led_by_status=False)
+    _add(query, message, kinds, led_by_status=False, broad=broad)
     return [query]
 
 
-def _index(message: ListInstances | CountInstances, kinds: Sequence[Kind] | None) -> str:
+def _is_broad(db: sqlite3.Connection, prefix: str) -> bool:
+    """Whether so many ids begin with a prefix that another index is the better one."""
+    found = db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM instances WHERE instance_id >= ? AND instance_id < ?"
+        " LIMIT ?)",
+        (*_ids_of(prefix), BROAD),
+    )
+    return bool(found.fetchone()[0] == BROAD)
+
+
+def _ids_of(prefix: str) -> tuple[str, str]:
+    """What ids with a prefix are not below, and what they are below."""
+    return prefix, prefix + chr(0x10FFFF)
+
+
+def _index(
+    message: ListInstances | CountInstances, kinds: Sequence[Kind] | None, *, broad: bool
+) -> str:
     """Which index of the runs leads."""
     filter = message.filter
     for given, name in (
         (filter.attributes, ""),  # the ids that it gives do
         (filter.parent_id, "runtara_trio_children_of"),
         (filter.waiting_for, ""),  # the same
-        (filter.id_prefix, ""),
+        (filter.id_prefix and not broad, ""),
         (filter.parked, "runtara_trio_parked"),
         (kinds is not None, "runtara_trio_ready"),
         (filter.workflow and message.tenant_id, "runtara_trio_of_tenant"),
@@ -137,10 +162,12 @@ def _add(
     kinds: Sequence[Kind] | None,
     *,
     led_by_status: bool,
+    broad: bool,
 ) -> None:
     filter = message.filter
     ids_lead = bool(filter.attributes) or filter.waiting_for is not None
-    others_lead = led_by_status or filter.id_prefix is not None or ids_lead
+    prefix_leads = filter.id_prefix is not None and not broad
+    others_lead = led_by_status or prefix_leads or ids_lead
     of_tenant = "i.tenant_id = ?"
     if filter.of_runs:
         of_tenant = "r.tenant_id = ?" if filter.workflow and not others_lead else "+r.tenant_id = ?"
@@ -166,9 +193,8 @@ def _add(
             filter.waiting_for,
         )
     if filter.id_prefix is not None:
-        above = filter.id_prefix, filter.id_prefix + chr(0x10FFFF)
-        name = "r" if filter.of_runs else "i"
-        query.add(f"{name}.instance_id >= ? AND {name}.instance_id < ?", *above)
+        name = f"{'+' if broad else ''}{'r' if filter.of_runs else 'i'}.instance_id"
+        query.add(f"{name} >= ? AND {name} < ?", *_ids_of(filter.id_prefix))
     created = "i.created_at" if query.led_by_time else "+i.created_at"
     if filter.created_after is not None:
         query.add(f"{created} >= ?", time_text(int(filter.created_after.timestamp())))
