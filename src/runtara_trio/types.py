@@ -134,6 +134,12 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The instance that it is a child of."""
     waiting_for_children: bool = False
     """It waits for the end of children, while it is not loaded."""
+    waits: bool = False
+    """All of its tasks wait, while it is loaded; known a second later."""
+    wants_place: bool = False
+    """It has waited, and goes on where its queue has a place for it."""
+    children: int = 0
+    """How many children it has had."""
     attributes: Mapping[str, str | int | float | bool] = {}
 
 

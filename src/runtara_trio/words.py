@@ -129,6 +129,8 @@ def note(one: InstanceSummary, now: datetime, workers: Iterable[WorkerInfo] = ()
         parts.append(
             "its process has died: start it to go on" if one.ours else "a runtara-core runs it"
         )
+    elif one.run is not None and one.status is InstanceStatus.RUNNING and one.run.wants_place:
+        parts.append(f"waits for a place of the queue {one.run.queue}")
     if one.status is InstanceStatus.SUSPENDED and one.held:
         parts.append("held: resume lets it go on")
     if one.signal is not None:
@@ -136,6 +138,11 @@ def note(one: InstanceSummary, now: datetime, workers: Iterable[WorkerInfo] = ()
     if one.sleep_until is not None and one.sleep_until > now and not one.status.finished:
         parts.append(f"sleeps for {age(one.sleep_until, now)}")
     return "; ".join(parts)
+
+
+def waits_for_children(run: RunInfo) -> bool:
+    """Of a loaded run that is in no step: whether it waits for what it has started."""
+    return run.waits and run.children > 0 and not run.wants_place
 
 
 def standing(run: RunInfo, now: datetime) -> str:
@@ -177,6 +184,7 @@ def unknown_to(run: RunInfo, tenant_id: str, workers: Iterable[WorkerInfo]) -> s
     return None
 
 
+WAITS_FOR_CHILDREN = "waits for its children"
 _DOING = {
     StepKind.SIGNAL: "waits for the signal",
     StepKind.MESSAGE: "waits for a message",
@@ -222,7 +230,8 @@ def sentence(details: InstanceDetails, now: datetime, workers: Iterable[WorkerIn
         return f"{status}{when}{took}{error}"
     said = note(one, now, workers)
     inner = innermost(details.open_steps)
-    running = [step for step in inner if step.outcome is None]
+    wants_place = one.run is not None and one.run.wants_place  # its wait is over
+    running = [] if wants_place else [step for step in inner if step.outcome is None]
     waits = [step for step in inner if step.outcome is StepOutcome.UNLOADED]
     unanswered = any(
         step.kind is StepKind.SIGNAL and step.step not in details.unread_signals
@@ -230,6 +239,8 @@ def sentence(details: InstanceDetails, now: datetime, workers: Iterable[WorkerIn
     )
     if one.held and running:
         said = " and ".join([*(doing(step, now) for step in running[:3]), *filter(None, [said])])
+    elif one.held and one.run is not None and waits_for_children(one.run):
+        said = " and ".join(filter(None, [WAITS_FOR_CHILDREN, said]))
     elif waits and one.run is not None and one.run.state in (RunState.WAITING, RunState.TIMED):
         said = " or ".join(doing(step, now) for step in waits[:3])
     answered = "; nobody has answered" if unanswered and one.signal is None else ""

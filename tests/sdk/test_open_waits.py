@@ -8,7 +8,9 @@ import trio
 
 from runtara_trio import (
     Client,
+    InstanceDetails,
     Operator,
+    Queue,
     RuntaraSdk,
     SharedBackend,
     StepOutcome,
@@ -16,6 +18,7 @@ from runtara_trio import (
     open_client,
     open_runtara,
     open_worker,
+    words,
     workflow,
 )
 
@@ -146,3 +149,56 @@ async def test_pages(backend: SharedBackend, operator: Operator, client: Client)
     assert tuple(seen) == whole
     steps = await operator.open_steps(["o-1", "o-3", "unknown"])
     assert sorted(instance for instance, _ in steps) == ["o-1", "o-3"]
+
+
+@workflow(queue="nobody")
+async def parcel(sdk: RuntaraSdk) -> None: ...
+
+
+@workflow
+async def shipment(sdk: RuntaraSdk) -> None:
+    await sdk.call(parcel)
+
+
+@workflow(queue="narrow")
+async def naps(sdk: RuntaraSdk, name: str) -> None:
+    await sdk.wait_for_signal("go")
+    await trio.sleep_forever()
+
+
+async def until_said(operator: Operator, id: str, text: str) -> None:
+    """Until an instance is said to stand there."""
+    with trio.fail_after(30):
+        while text not in (said := words.sentence(await operator.show(id), words.now())):
+            await trio.sleep(0.01)
+    assert said == f"running: {text}"
+
+
+async def test_a_loaded_run_that_waits_for_its_children(
+    backend: SharedBackend, operator: Operator, client: Client
+) -> None:
+    async with open_worker(backend, [shipment]):
+        await client.start(shipment, id="one")
+        await until_said(operator, "one", "waits for its children")
+        await operator.cancel("one")
+
+
+def waits(details: InstanceDetails) -> bool:
+    return details.summary.run is not None and details.summary.run.waits
+
+
+async def test_a_run_that_wants_a_place_again(
+    backend: SharedBackend, operator: Operator, client: Client
+) -> None:
+    async with open_worker(backend, [naps], queues=[Queue("narrow", limit=1)], drain_timeout=0):
+        await client.start(naps, "a", id="a")
+        with trio.fail_after(30):
+            while not waits(await operator.show("a")):  # its place is free then
+                await trio.sleep(0.01)
+        await client.start(naps, "b", id="b")
+        await operator.send_signal("b", "go")
+        with trio.fail_after(30):
+            while (await operator.show("b")).summary.status != "running":
+                await trio.sleep(0.01)
+        await operator.send_signal("a", "go")
+        await until_said(operator, "a", "waits for a place of the queue narrow")

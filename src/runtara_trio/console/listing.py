@@ -105,6 +105,10 @@ async def _parts(
     workers = await workers_for(console, page.instances)
     ids = [one.instance_id for one in page.instances if one.held]
     steps = await console.ask(lambda op: op.open_steps(ids)) if ids else ()
+    doing = words.activities(steps, words.now())
+    for one in page.instances:
+        if one.held and one.run is not None and words.waits_for_children(one.run):
+            doing.setdefault(one.instance_id, words.WAITS_FOR_CHILDREN)
     others = {name: value for name, value in given.items() if name != "statuses"}
     key = "chips", repr(sorted(others.items(), key=str))
     counts = await console.kept(key, CHIPS_SECONDS, functools.partial(_counts, console, others))
@@ -128,7 +132,7 @@ async def _parts(
             "list.html",
             rows=page.instances,
             workers=workers,
-            doing=words.activities(steps, words.now()),
+            doing=doing,
             next=following,
             first=None if before is None else url_with(request, before=None),
             query=request.url.query,

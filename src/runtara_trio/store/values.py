@@ -230,6 +230,9 @@ def run_info_of(
     recoveries: int,
     parent_id: str | None,
     waits_children: str | None,
+    waits: object,
+    wants: object,
+    children: int,
     attributes: str | None,
 ) -> RunInfo | None:
     """A run in a list, of columns in this order; None: there is no such row."""
@@ -247,6 +250,9 @@ def run_info_of(
         recoveries=recoveries,
         parent_id=parent_id,
         waiting_for_children=waits_children is not None,
+        waits=bool(waits),
+        wants_place=bool(wants),
+        children=children,
         attributes=msgspec.json.decode(attributes) if attributes else {},
     )
 
