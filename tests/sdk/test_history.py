@@ -149,6 +149,24 @@ async def test_what_a_cancel_ends_was_interrupted(place: Place) -> None:
     assert (ship.outcome, ship.ended_at is None) == (StepOutcome.INTERRUPTED, False)
 
 
+@pytest.mark.parametrize("history", ["steps", "none"])
+async def test_a_transaction_has_its_row_in_its_own_commit(place: Place, history: Any) -> None:
+    def insert(connection: Any) -> int:
+        return 1
+
+    async with (
+        open_backend(place.url, config=SdkConfig(history=history)) as backend,
+        block(backend) as sdk,
+    ):
+        await sdk.transact(insert, id="row")
+        (found,) = await Operator(backend).steps("i")
+        noted = (found.kind, found.outcome, found.started_at is None)
+    if history == "steps":
+        assert noted == (StepKind.TRANSACTION, StepOutcome.DONE, False)
+    else:
+        assert noted == (StepKind.CHECKPOINT, StepOutcome.DONE, True)
+
+
 async def test_every_kind(place: Place) -> None:
     def insert(connection: Any) -> int:
         return 1

@@ -251,6 +251,17 @@ class History:
         self._unsaid.clear()
         return self.take()
 
+    def of(self, step: Open | None) -> StepNote | None:
+        """The note of a step that runs, for what notes its end by itself."""
+        return step.note(self.worker) if step is not None and self._shared.steps.kept else None
+
+    def noted_its_end(self, step: Open | None) -> None:
+        """The end of a step is noted; it need not be said."""
+        if step is not None:
+            step.end(StepOutcome.DONE, self.now())
+            step.told = True
+            self._unsaid.pop(step, None)
+
     def put_back(self, notes: tuple[StepNote, ...]) -> None:
         """They did not go out."""
         if notes:

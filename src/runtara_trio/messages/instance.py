@@ -255,6 +255,8 @@ class Transact(Request[CheckpointReply], frozen=True, kw_only=True):
     """Called in a thread, with a connection of the database's ordinary driver."""
     limit: float
     """Seconds, where nobody else can write meanwhile."""
+    note: StepNote | None = None
+    """Of the step that it is, as it runs; its end is noted with what is saved."""
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):

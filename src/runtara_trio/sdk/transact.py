@@ -76,14 +76,17 @@ async def _once(
         return saved
 
     async with block.boundary.step(checkpoint_id, saves=True):
-        message = Transact(
-            instance_id=block.instance_id,
-            lease=block.state.lease_for_write(),
-            checkpoint_id=checkpoint_id,
-            run=run,
-            limit=limit,
-        )
-        with block.history.step(StepKind.TRANSACTION, checkpoint_id):
+        with block.history.step(StepKind.TRANSACTION, checkpoint_id) as step:
+            message = Transact(
+                instance_id=block.instance_id,
+                lease=block.state.lease_for_write(),
+                checkpoint_id=checkpoint_id,
+                run=run,
+                limit=limit,
+                note=block.history.of(step),
+            )
             reply = await block.requests.save_after_work(message)
+            if not reply.found:
+                block.history.noted_its_end(step)
         block.requests.saved += not reply.found
     return returns.decode(sdk._codec, checkpoint_id, reply.state if reply.found else saved)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from ..messages import AuditPage, OpenSteps, StepNote, Steps, Waits
+from ..messages import AuditPage, OpenSteps, StepNote, Steps, Transact, Waits
 from ..types import AuditRecord, StepInfo, StepKind, StepOutcome, WaitInfo
 
 
@@ -28,6 +29,16 @@ def row_of_note(instance_id: str, lease: int, note: StepNote, holder: str) -> tu
         note.summary,
         note.asks,
     )
+
+
+def row_of_transaction(message: Transact, began: float, holder: str) -> tuple[Any, ...] | None:
+    """The columns of the step that a transaction is, which ends now; None: nobody wants it noted.
+    ``began``: by ``time.monotonic``."""
+    if message.note is None:
+        return None
+    ended = message.note.started_ms + int((time.monotonic() - began) * 1000)
+    note = msgspec.structs.replace(message.note, ended_ms=ended, outcome=StepOutcome.DONE)
+    return row_of_note(message.instance_id, message.lease, note, holder)
 
 
 def steps_of(rows: Iterable[Any], lease: int | None, limit: int) -> Steps:

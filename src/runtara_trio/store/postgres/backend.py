@@ -106,7 +106,7 @@ class PostgresStore:
         if self._closed:
             raise StoreError(f"{self._name}: the store was closed")
         if isinstance(message, Transact):
-            own = PostgresTransacting(message, self._hosts, self._name)
+            own = PostgresTransacting(message, self._hosts, self._name, self._holder())
             return cast(ReplyT, await own.carry_out())
         job = Job(message, self._answered)
         self._open.add(job)

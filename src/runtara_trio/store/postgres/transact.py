@@ -17,8 +17,9 @@ from psycopg.pq import TransactionStatus
 
 from ...messages import CheckpointReply, Transact
 from ..answers import rules
+from ..noted import row_of_transaction
 from ..transacting import Transacting, ended_by_function
-from . import limits
+from . import history, limits
 from .failures import is_lost, translated
 from .hosts import Hosts
 
@@ -41,6 +42,8 @@ _SAVE = (
     " INSERT INTO checkpoints (instance_id, checkpoint_id, state) VALUES ($1, $2, $3)"
 )
 
+_NOTE = history.insert_from(1, "runtara_trio_leases")
+
 _CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 """After which the whole transaction is tried again."""
 
@@ -48,8 +51,11 @@ _CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetect
 class PostgresTransacting(Transacting):
     """A transaction of its own."""
 
-    def __init__(self, message: Transact, hosts: Hosts, name: str) -> None:
+    def __init__(self, message: Transact, hosts: Hosts, name: str, who: str | None) -> None:
+        """``who``: the name of this owner; None: the tables have no room for steps."""
         super().__init__(message)
+        self._who = who
+        self._began_at = time.monotonic()
         self._hosts = hosts
         self._name = name
         self._connection: psycopg.Connection[Any] | None = None
@@ -103,6 +109,10 @@ class PostgresTransacting(Transacting):
             return CheckpointReply(found=True, state=stored)
         cursor = psycopg.RawCursor(connection)
         cursor.execute(_SAVE, (message.instance_id, message.checkpoint_id, state))
+        if self._who is not None:
+            row = row_of_transaction(message, self._began_at, self._who)
+            if row is not None:
+                cursor.execute(_NOTE, history.columns_of([row]))
         self.commits()
         try:
             connection.commit()

@@ -60,7 +60,9 @@ class SqliteStore:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return cast(ReplyT, done)
         if isinstance(message, Transact) and self._path is not None:
-            own = SqliteTransacting(message, self._path, self._clock.now())
+            own = SqliteTransacting(
+                message, self._path, self._clock.now(), self._database.leases.who
+            )
             return cast(ReplyT, await own.carry_out())
         job = Job(message, self._clock.now())
         self._worker.submit(job)

@@ -115,7 +115,9 @@ class Database:
             if isinstance(job.message, Vacuum):
                 self._vacuum(job)
             elif isinstance(job.message, Transact):  # of a store in memory
-                job.result = outcome.capture(in_memory, self._opened().db, job.message, job.now)
+                job.result = outcome.capture(
+                    in_memory, self._opened().db, job.message, job.now, self.leases.who
+                )
 
     def _vacuum(self, job: Job) -> None:
         """Alone, for it is no part of a transaction."""

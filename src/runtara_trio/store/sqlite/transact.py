@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 
 from ...messages import CheckpointReply, Transact
 from ..answers import rules
+from ..noted import row_of_transaction
 from ..transacting import Transacting, ended_by_function
-from . import rows
+from . import history, rows
 from .failures import BUSY_TIMEOUT, translated
 from .schema import time_text
 
@@ -26,10 +28,12 @@ class SqliteTransacting(Transacting):
 
     limited = True
 
-    def __init__(self, message: Transact, path: str, now: float) -> None:
+    def __init__(self, message: Transact, path: str, now: float, who: str) -> None:
+        """``who``: the name of this owner."""
         super().__init__(message)
         self._path = path
         self._now = now
+        self._who = who
         self._db: sqlite3.Connection | None = None
         self._ends = Ends()
 
@@ -44,7 +48,7 @@ class SqliteTransacting(Transacting):
             except sqlite3.Error as exc:
                 raise translated(exc, self._path) from exc
             self.begins()
-            reply = in_transaction(db, self.message, self._ends, self._now)
+            reply = in_transaction(db, self.message, self._ends, self._now, self._who)
             self.commits()
             with self._ends.allowed():
                 db.execute("ROLLBACK" if reply.found else "COMMIT")
@@ -102,10 +106,11 @@ def connected(path: str) -> sqlite3.Connection:
 
 
 def in_transaction(
-    db: sqlite3.Connection, message: Transact, ends: Ends, now: float
+    db: sqlite3.Connection, message: Transact, ends: Ends, now: float, who: str
 ) -> CheckpointReply:
     """Call the function in a transaction that has begun, and save what it returns."""
     instance, checkpoint_id = message.instance_id, message.checkpoint_id
+    began = time.monotonic()
     db.set_authorizer(ends.authorize)
     try:
         state = message.run(db)
@@ -125,16 +130,19 @@ def in_transaction(
     db.execute(
         "UPDATE instances SET checkpoint_id = ? WHERE instance_id = ?", (checkpoint_id, instance)
     )
+    row = row_of_transaction(message, began, who)
+    if row is not None:
+        history.write(db, [row])
     return CheckpointReply(found=False, state=b"")
 
 
-def in_memory(db: sqlite3.Connection, message: Transact, now: float) -> CheckpointReply:
+def in_memory(db: sqlite3.Connection, message: Transact, now: float, who: str) -> CheckpointReply:
     """The same on the store's own connection, which no other thread may use meanwhile."""
     ends = Ends()
     factories = db.row_factory, db.text_factory
     db.execute("BEGIN IMMEDIATE")
     try:
-        reply = in_transaction(db, message, ends, now)
+        reply = in_transaction(db, message, ends, now, who)
         db.execute("ROLLBACK" if reply.found else "COMMIT")
         return reply
     except BaseException:
