@@ -140,6 +140,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """It has waited, and goes on where its queue has a place for it."""
     children: int = 0
     """How many children it has had."""
+    attempt: int = 1
+    """Of its whole function."""
     attributes: Mapping[str, str | int | float | bool] = {}
 
 

@@ -6,6 +6,7 @@ import re
 
 import msgspec
 import pytest
+import trio
 
 from runtara_trio import (
     Client,
@@ -198,6 +199,21 @@ async def test_more_events_than_a_page_has(visitor: Visitor, backend: SharedBack
     page = await visitor.get(link.replace("&amp;", "&"))
     assert "event-249" in page
     assert "first events" in page
+
+
+async def test_the_attempt_of_a_run(
+    visitor: Visitor, backend: SharedBackend, client: Client, operator: Operator
+) -> None:
+    @workflow(max_attempts=3, retry_delay=3600)
+    async def flaky(sdk: RuntaraSdk) -> None:
+        raise OSError("no route")
+
+    async with open_worker(backend, [flaky]):
+        await client.start(flaky, id="one")
+        with trio.fail_after(30):
+            while "attempt 2" not in await visitor.get("/"):
+                await trio.sleep(0.01)
+    assert "timed, attempt 2" in await visitor.get("/instance?id=one")
 
 
 async def test_queues_and_schedules_are_changed(

@@ -225,13 +225,15 @@ async def contexts(backend: SharedBackend, instance_id: str) -> Any:
     return (await backend.request(ListTraces(instance_ids=(instance_id,)))).traces[instance_id]
 
 
-async def test_a_block_that_is_started_again_is_linked(shared: Shared, spans: Spans) -> None:
+async def test_a_block_that_is_started_again_is_linked(
+    shared: Shared, spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(2):
-        async with open_backend(shared.url, create=True) as opened:
+        async with open_backend(shared.url) as opened:
             with trio.CancelScope() as scope:
                 async with block(opened, "one"):
                     with trio.fail_after(30):
-                        while not opened.request or not await noted(opened):
+                        while not await noted(opened):
                             await trio.sleep(0.01)
                     scope.cancel()
                     await trio.lowlevel.checkpoint()
@@ -239,6 +241,7 @@ async def test_a_block_that_is_started_again_is_linked(shared: Shared, spans: Sp
     assert links_of(first) == []
     assert links_of(second) == [first.context.span_id]
     assert about(first)["outcome"] == Outcome.STOPPED.value
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
 
 
 async def noted(backend: SharedBackend) -> bool:

@@ -133,6 +133,7 @@ def facts(*pairs: tuple[str, object]) -> Table:
 def _run_facts(run: RunInfo) -> list[tuple[str, object]]:
     return [
         ("workflow", f"{run.workflow} {run.version}"),
+        ("attempt", run.attempt if run.attempt > 1 else None),
         ("queue", run.queue),
         ("key", run.key),
         ("priority", str(run.priority) if run.priority else None),

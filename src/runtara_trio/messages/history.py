@@ -64,6 +64,7 @@ class Traces(msgspec.Struct, frozen=True, kw_only=True):
 class ListTraces(Request[Traces], frozen=True, kw_only=True):
     verb: ClassVar[str] = "traces"
     writes: ClassVar[bool] = False
+    makes: ClassVar[bool] = True
     instance_ids: tuple[str, ...]
 
 

@@ -233,6 +233,7 @@ def run_info_of(
     waits: object,
     wants: object,
     children: int,
+    attempt: int,
     attributes: str | None,
 ) -> RunInfo | None:
     """A run in a list, of columns in this order; None: there is no such row."""
@@ -253,6 +254,7 @@ def run_info_of(
         waits=bool(waits),
         wants_place=bool(wants),
         children=children,
+        attempt=attempt,
         attributes=msgspec.json.decode(attributes) if attributes else {},
     )
 

@@ -24,7 +24,7 @@ _LISTED = (
 _RUN = (
     ", r.workflow, r.version, r.queue, r.key, r.priority, r.state, r.due_ms, r.waiting_for,"
     " r.recoveries, r.parent_id, r.waits_children,"
-    " r.waits, r.wants, r.children,"
+    " r.waits, r.wants, r.children, i.attempt,"
     " (SELECT json_object_agg(a.name, a.value::json)::text FROM runtara_trio_attributes a"
     " WHERE a.instance_id = i.instance_id)"
 )

@@ -19,7 +19,7 @@ _LISTED = (
     " i.started_at, i.finished_at, i.sleep_until, l.owner, s.signal_type,"
     " b.started_at = i.started_at, r.workflow, r.version, r.queue, r.key, r.priority, r.state,"
     " r.due_ms, r.waiting_for, r.recoveries, r.parent_id, r.waits_children,"
-    " r.waits, r.wants, r.children,"
+    " r.waits, r.wants, r.children, i.attempt,"
     " (SELECT json_group_object(a.name, json(a.value)) FROM runtara_trio_attributes a"
     " WHERE a.instance_id = i.instance_id) FROM instances i"
     " LEFT JOIN runtara_trio_runs r ON r.instance_id = i.instance_id"
