@@ -336,7 +336,7 @@ class TestResultsThatCannotBe:
                 await h()
 
     async def test_too_large(self, memory: SharedBackend, monkeypatch: Any) -> None:
-        monkeypatch.setattr("runtara_trio.codec.MAX_STATE", 1000)
+        monkeypatch.setattr("runtara_trio.codec.codec.MAX_STATE", 1000)
 
         @durable
         async def f() -> bytes:

@@ -49,18 +49,21 @@ class Arguments:
             return tuple(decode(codec, name, data, _tuple_of(wanted)))
         except CodecError as exc:
             given = len(decode(codec, name, data, list[Any]))
-            if given < len(wanted) and given >= self._fewest:
-                found = decode(codec, name, data, _tuple_of(wanted[:given]))
-                return (*found, *(one.default for one in self._parameters[given:]))
             try:
                 self._check_number(given)
             except TypeError as wrong:
                 raise CodecError(str(wrong)) from exc
+            if given == len(wanted):
+                raise CodecError(f"{self._named(str(exc))}: {exc}") from exc
+        try:
+            found = decode(codec, name, data, _tuple_of(wanted[:given]))
+        except CodecError as exc:
             raise CodecError(f"{self._named(str(exc))}: {exc}") from exc
+        return (*found, *(one.default for one in self._parameters[given:]))
 
     def _named(self, text: str) -> str:
-        """Which argument an error is about, where it says so: msgspec names the place."""
-        place = re.search(r"\$\[(\d+)\]", text)
+        """Which argument an error is about, where it says so: decoders name the place."""
+        place = re.search(r"(?:\$|at )\[(\d+)\]", text)
         if place is None or int(place[1]) >= len(self._parameters):
             return f"an argument of the workflow {self._name}"
         return f"the argument {self._parameters[int(place[1])].name} of the workflow {self._name}"

@@ -16,6 +16,9 @@ from typing import Any
 
 import msgspec
 
+from ..codec.foreign import is_validated
+from ..codec.json import as_json
+
 TypeAt = tuple[int, type]
 """The place of a value, and its type."""
 
@@ -60,13 +63,15 @@ def _walk(value: Any, places: Iterator[int]) -> Iterator[TypeAt]:
 
 
 def _json(value: Any) -> tuple[bytes, str]:
-    return msgspec.json.encode(value, order="deterministic"), type(value).__qualname__
+    return as_json(value), type(value).__qualname__
 
 
 def _fields(value: Any) -> Iterable[str]:
-    """The fields of a struct, a dataclass or an attrs class; of others: no fields."""
+    """The fields of a struct, a dataclass, a model or an attrs class; of others: no fields."""
     if isinstance(value, msgspec.Struct):
         return value.__struct_fields__
     if dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
+    if is_validated(type(value)):
+        return list(type(value).model_fields)
     return [field.name for field in getattr(type(value), "__attrs_attrs__", ())]

@@ -16,9 +16,7 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from ..codec import check_finite
+from ..codec.json import as_json
 from ..errors import ConfigError, message_of
 from ..ids import DURABLE, check_text, escape, escape_slashes, shortened
 from .key_types import TypeAt, types_in
@@ -167,10 +165,7 @@ class Keys:
 
     def _json(self, name: str, value: object) -> str:
         try:
-            text = msgspec.json.encode(value, order="deterministic")
-            if b"null" in text:
-                check_finite(value)
-            return text.decode()
+            return as_json(value).decode()
         except Exception as exc:
             raise TypeError(
                 f"argument {name!r} of the durable function {self._name}, a "

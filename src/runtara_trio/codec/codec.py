@@ -1,28 +1,11 @@
-"""How values become bytes: a small protocol, and JSON by msgspec behind it.
-
-Never pickle: stored bytes outlive the code that wrote them, and are read by others. A
-codec that compresses or encrypts wraps :data:`JSON` in a few lines::
-
-    class Compressed:
-        def encode(self, value):
-            return zlib.compress(JSON.encode(value))
-
-        def decode(self, data, type):
-            return JSON.decode(zlib.decompress(data), type)
-"""
+"""The protocol of codecs, and what every encoding and decoding is checked by."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-import msgspec.inspect
-
-from .errors import CodecError, ConfigError, message_of
-from .ids import check_text
+from ..errors import CodecError, ConfigError, message_of
+from ..ids import check_text
 
 T = TypeVar("T")
 
@@ -43,85 +26,6 @@ class Codec(Protocol):
 
     def decode(self, data: bytes, type: type[T], /) -> T:
         """The value of ``type`` in ``data``. May raise anything, likewise."""
-
-
-class JsonCodec:
-    """JSON by msgspec: structs, dataclasses, TypedDicts, datetimes, unions and so on.
-
-    ``bytes`` are stored as they are, and handed back as they are where ``bytes`` is the
-    type asked for. JSON has no NaN and no infinity: they are refused.
-    """
-
-    def encode(self, value: Any, /) -> bytes:
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return bytes(value)
-        data = msgspec.json.encode(value)
-        if b"null" in data:  # what msgspec writes for a number that is not finite, too
-            check_finite(value)
-        return data
-
-    def schema(self, type: Any, /) -> str:
-        """The JSON schema of what is decoded to a type."""
-        return msgspec.json.encode(msgspec.json.schema(type)).decode()
-
-    def decode(self, data: bytes, type: type[T], /) -> T:
-        if type is bytes:
-            return data  # type: ignore[return-value]
-        return msgspec.json.decode(data, type=type)
-
-    def check(self, type: Any, /) -> None:
-        """Whether a type can be decoded at all. Raises TypeError."""
-        for part in _parts(msgspec.inspect.type_info(type)):
-            if isinstance(part, msgspec.inspect.CustomType):
-                raise TypeError(
-                    f"{part.cls.__name__} is not a struct, a dataclass or other known type"
-                )
-
-
-def check_finite(value: Any) -> None:
-    """Raises ValueError where a value holds NaN or an infinity; it names the place."""
-    try:
-        plain = msgspec.to_builtins(value)
-    except TypeError:  # of msgspec.Raw, which is JSON already
-        return
-    try:
-        json.dumps(plain, allow_nan=False)
-    except ValueError as exc:
-        found = next(_not_finite(plain, ""), None)
-        if found is not None:
-            place, number = found
-            raise ValueError(
-                f"{place or 'it'} is {number}, and JSON has only finite numbers; save None, a "
-                "text or a Decimal instead"
-            ) from exc
-
-
-def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            yield place, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _not_finite(item, f"{place}[{key!r}]")
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield from _not_finite(item, f"{place}[{number}]")
-
-
-def _parts(info: Any) -> Iterator[Any]:
-    """A type and the types that it is made of; fields of classes are left out."""
-    yield info
-    for name in ("types", "item_types"):
-        for part in getattr(info, name, ()):
-            yield from _parts(part)
-    for name in ("type", "item_type", "key_type", "value_type"):
-        part = getattr(info, name, None)
-        if isinstance(part, msgspec.inspect.Type):
-            yield from _parts(part)
-
-
-JSON: Codec = JsonCodec()
-"""The default codec."""
 
 
 def encode(codec: Codec, name: str, value: Any) -> bytes:
