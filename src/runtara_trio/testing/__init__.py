@@ -17,6 +17,7 @@ every       check_every_boundary: which cases there are, and what must be the sa
 running     one program in one case, started again until it has ended
 faults      the backend of a process that fails at one boundary
 world       the effects that outlive a crash
+plugin      fixtures for pytest
 simulation  simulate: workers and clients on one store, and what goes wrong
 """
 
