@@ -17,7 +17,7 @@ nox.options.reuse_existing_virtualenvs = True
 PROJECT = nox.project.load_toml("pyproject.toml")
 CORE_VERSION = "1.4.1"
 WIRE = Path("src/runtara_trio/wire")
-EXTRAS = ("postgres", "console", "otel", "prometheus")
+EXTRAS = ("postgres", "console", "otel", "prometheus", "pydantic-ai")
 SUPPORTED = ["3.11", "3.12", "3.13"]
 SQLITE_CRATE = "0.12.0"
 """The libsqlite3-sys that carries the source of the SQLite in store/sqlite/file.py's OLDEST."""

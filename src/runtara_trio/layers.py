@@ -27,6 +27,7 @@ LAYERS = (
     Layer(("exports", "words"), "what both say of an instance"),
     Layer(("demo",), "a user's program, killed and counted"),
     Layer(("blocking", "aio"), "clients for programs that do not run on Trio"),
+    Layer(("contrib",), "adapters to other libraries"),
     Layer(("client", "worker"), "who starts runs of workflows, and who runs them"),
     Layer(("sdk",), "what users call: open_runtara, RuntaraSdk, durable, workflow, Operator"),
     Layer(("opening",), "from a URL to an open backend"),

@@ -37,6 +37,7 @@ def test_all_are_here() -> None:
         "sqlalchemy_step.py",
         "fastapi_shop.py",
         "django_shop.py",
+        "refunds.py",
     }
 
 

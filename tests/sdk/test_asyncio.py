@@ -363,3 +363,20 @@ def test_without_trio() -> None:
             pytest.raises(SdkError, match=r"start the program with trio\.run"),
         ):
             loop.run_until_complete(program())
+
+
+@needs_trio_asyncio
+async def test_a_library_that_has_imported_asyncio_before(memory: SharedBackend) -> None:
+    """It has the names of asyncio as they were before trio-asyncio was there, as AnyIO has."""
+    from _asyncio import get_running_loop
+
+    async def asks() -> list[bool]:
+        loop = get_running_loop()
+        called: asyncio.Future[bool] = loop.create_future()
+        loop.call_later(0.001, lambda: called.set_result(get_running_loop() is loop))
+        return [await called, get_running_loop() is loop is asyncio.get_running_loop()]
+
+    async with block(memory) as sdk:
+        assert await sdk.asyncio(asks) == [True, True]
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            get_running_loop()

@@ -85,19 +85,28 @@ class AsyncioLoop:
         return asyncio.Task(self._guarded(coroutine), loop=loop, **options)
 
     def _guard_callbacks(self, loop: Any) -> None:
-        """See :meth:`_guarded`: what a library has called by the loop can end the program too."""
+        """See :meth:`_guarded`: what a library has called by the loop can end the program too. Each
+        step of a task is such a call."""
         for name, position in _CALLERS.items():
-            setattr(loop, name, self._guarding(getattr(loop, name), position))
+            setattr(loop, name, self._guarding(loop, getattr(loop, name), position))
 
-    def _guarding(self, caller: Callable[..., Any], position: int) -> Callable[..., Any]:
+    def _guarding(self, loop: Any, caller: Callable[..., Any], position: int) -> Callable[..., Any]:
+        # Of C: trio-asyncio patches the names in asyncio, and who has imported get_running_loop
+        # from there before that, as AnyIO has, asks these.
+        from _asyncio import _get_running_loop, _set_running_loop
+
         def call(*args: Any, **options: Any) -> Any:
             before, callback, after = args[:position], args[position], args[position + 1 :]
 
             def guarded(*values: Any) -> None:
+                around = _get_running_loop()
+                _set_running_loop(loop)
                 try:
                     callback(*values)
                 except _ENDS as exc:
                     self._block.stop(f"stopped by {type(exc).__name__}", exc)
+                finally:
+                    _set_running_loop(around)
 
             return caller(*before, guarded, *after, **options)
 
