@@ -180,9 +180,10 @@ MOUNTED = """
 import os
 from fastapi import FastAPI
 from runtara_trio.console import app as console
+from runtara_trio.console.people import everybody
 
 api = FastAPI()
-api.mount("/ops", console(os.environ["STORE"]))
+api.mount("/ops", console(os.environ["STORE"], authorize=everybody))
 
 @api.get("/mine")
 async def mine() -> str:
@@ -226,6 +227,7 @@ def test_mounted_in_an_application_on_asyncio(filled: str, tmp_path: Path) -> No
 def test_what_cannot_be_mounted(url: str) -> None:
     from runtara_trio import ConfigError
     from runtara_trio.console import app
+    from runtara_trio.console.people import everybody
 
     with pytest.raises(ConfigError, match="alone with it"):
         app(":memory:")
@@ -233,7 +235,10 @@ def test_what_cannot_be_mounted(url: str) -> None:
     async def on_trio() -> None:
         from ..console.conftest import visiting
 
-        async with open_worker(url, shop.WORKFLOWS), visiting(app(url)) as visitor:
+        async with (
+            open_worker(url, shop.WORKFLOWS),
+            visiting(app(url, authorize=everybody)) as visitor,
+        ):
             assert "open backend" in await visitor.get("/", 400)
 
     trio.run(on_trio)

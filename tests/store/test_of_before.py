@@ -17,6 +17,7 @@ import pytest
 from runtara_trio import InstanceFinished, InstanceStatus, Operator, durable, open_backend
 from runtara_trio import open_runtara as open_block
 from runtara_trio.console import app
+from runtara_trio.console.people import everybody
 
 from ..console.conftest import visiting
 
@@ -97,7 +98,10 @@ async def test_a_store_of_before_goes_on(url_of_before: str) -> None:
 
 
 async def test_the_console_shows_a_store_of_before(url_of_before: str) -> None:
-    async with open_backend(url_of_before) as backend, visiting(app(backend)) as visitor:
+    async with (
+        open_backend(url_of_before) as backend,
+        visiting(app(backend, authorize=everybody)) as visitor,
+    ):
         page = await visitor.get("/")
         assert "/instance?id=killed" in page
         page = await visitor.get("/instance?id=killed")

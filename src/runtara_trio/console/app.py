@@ -76,17 +76,17 @@ def app(
     Raises:
       ConfigError: an invalid target, or neither ``authorize`` nor ``tokens``.
     """
+    if isinstance(allowed_hosts, str):
+        raise ConfigError(f"allowed_hosts must be a list of names, not {allowed_hosts!r}")
+    reach = (
+        OnBackend(target, codec) if isinstance(target, SharedBackend) else InThread(target, codec)
+    )
     who = authorize or (None if tokens is None else tokens.authorize)
     if who is None:
         raise ConfigError(
             "say who may look and act: authorize=..., which is given a scope, tokens=..., or"
             " authorize=everybody, where nobody else reaches it"
         )
-    if isinstance(allowed_hosts, str):
-        raise ConfigError(f"allowed_hosts must be a list of names, not {allowed_hosts!r}")
-    reach = (
-        OnBackend(target, codec) if isinstance(target, SharedBackend) else InThread(target, codec)
-    )
     secret = secrets.token_bytes(32)
     console = Console(
         reach,
