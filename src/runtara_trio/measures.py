@@ -5,6 +5,7 @@ A sink takes what is told, in OpenTelemetry's way or in Prometheus'. It may be t
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,8 +39,10 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     bounds: tuple[float, ...]
 
     def __call__(self, value: float = 1, **attributes: str) -> None:
+        """It never raises: what is measured happens in the middle of decisions."""
         for sink, _ in _sinks:
-            sink.record(self, value, attributes)
+            with contextlib.suppress(Exception):
+                sink.record(self, value, attributes)
 
 
 class Sink(Protocol):

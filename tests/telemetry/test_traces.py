@@ -14,10 +14,12 @@ import pytest
 import trio
 import trio.testing
 from opentelemetry import propagate, trace
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from runtara_trio import (
+    InstanceFailed,
     Outcome,
     RuntaraSdk,
     SharedBackend,
@@ -32,7 +34,7 @@ from runtara_trio import (
 
 from ..helpers.places import Shared
 from ..helpers.support import block, start
-from .conftest import Spans, links_of
+from .conftest import Metrics, Spans, links_of
 
 WEEK = 7 * 24 * 3600
 
@@ -333,6 +335,49 @@ async def test_contexts_of_another_program_are_not_believed(spans: Spans) -> Non
             for number in range(4):
                 assert await client.get(f"{number}", label).result() == "a label"
     assert all(one.parent is None for one in spans.named("run label"))
+
+
+class Broken(SpanProcessor, TextMapPropagator):
+    """Raises whatever it is asked."""
+
+    fields = frozenset()  # type: ignore[assignment]
+
+    def _raise(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError("broken")
+
+    on_start = on_end = extract = inject = _raise
+
+
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise TypeError("no text")
+
+
+async def test_what_is_broken_disturbs_no_run(
+    spans: Spans, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans.provider.add_span_processor(Broken())
+    monkeypatch.setattr(propagate, "inject", Broken().inject)
+    monkeypatch.setattr(propagate, "extract", Broken().extract)
+
+    @workflow
+    async def quiet(sdk: RuntaraSdk) -> str:
+        await sdk.sleep(0.01, "nap")
+        return await sdk.call(ship)
+
+    @workflow
+    async def fails(sdk: RuntaraSdk) -> None:
+        raise Silent
+
+    async with (
+        open_backend(":memory:") as opened,
+        open_worker(opened, [quiet, ship, fails], queues=["default", "shipping"]),
+        open_client(opened, tenant_id="t") as client,
+    ):
+        with trio.fail_after(30):
+            assert await (await client.start(quiet)).result() == "on its way"
+            with pytest.raises(InstanceFailed):
+                await (await client.start(fails)).result()
 
 
 def test_nothing_is_imported_that_the_program_has_not() -> None:

@@ -15,7 +15,8 @@ import trio
 
 from .. import measures
 from ..clock import milliseconds
-from ..ids import users_id
+from ..errors import message_of
+from ..ids import storable, users_id
 from ..messages import Noted, StepNote
 from ..types import StepKind, StepOutcome
 from .debugging import END, START, DebugEvents
@@ -145,7 +146,9 @@ class History:
                     outcome = step.outcome
             except BaseException as exc:
                 outcome = self._outcome_of(kind, exc)
-                error = f"{type(exc).__name__}: {exc}"[:LONGEST_ERROR]
+                if outcome is StepOutcome.FAILED:
+                    text = f"{type(exc).__name__}: {message_of(exc)}"
+                    error = storable(text, LONGEST_ERROR)
                 raise
             finally:
                 if self.debug is not None:

@@ -6,12 +6,15 @@ part.
 
 A run is a child of the context in which its instance was started, and linked to the run before it
 and to its parent's.
+
+Nothing that a processor or a propagator of the program's raises disturbs a run: a span is missing
+then, and no more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -55,9 +58,11 @@ class Span:
 
     def _begin(self) -> None:
         around = self._run.moved(self._around)
-        self._span = self._run.tracer.start_span(
-            self._name, around, self._kind, self._attributes, self._links
-        )
+        self._span: trace.Span = trace.INVALID_SPAN
+        with suppress(Exception):
+            self._span = self._run.tracer.start_span(
+                self._name, around, self._kind, self._attributes, self._links
+            )
         self.context = trace.set_span_in_context(self._span, around)
 
     @property
@@ -66,8 +71,9 @@ class Span:
 
     def put_away(self) -> None:
         """End it: it waits on."""
-        self._span.set_attribute("runtara.waits_on", True)
-        self._span.end()
+        with suppress(Exception):
+            self._span.set_attribute("runtara.waits_on", True)
+            self._span.end()
 
     def begin_anew(self) -> None:
         """Begin the next part of one that was put away, in the same trace."""
@@ -77,16 +83,19 @@ class Span:
         self._begin()
 
     def set(self, **attributes: Any) -> None:
-        if self._span.is_recording():
-            self._span.set_attributes(_named(attributes))
+        with suppress(Exception):
+            if self._span.is_recording():
+                self._span.set_attributes(_named(attributes))
 
     def end(self, error: Exception | None = None) -> None:
         """``error``: what it failed with. One that was put away for good has ended."""
-        if self._span.is_recording():
-            if error is not None:
-                self._span.record_exception(error)
-                self._span.set_status(StatusCode.ERROR, type(error).__name__)
-            self._span.end()
+        with suppress(Exception):
+            if self._span.is_recording():
+                if error is not None:
+                    self._span.set_status(StatusCode.ERROR, type(error).__name__)
+                    with suppress(Exception):  # its own text may fail
+                        self._span.record_exception(error)
+                self._span.end()
 
 
 class RunSpans:
@@ -117,7 +126,8 @@ class RunSpans:
         # A worker's own context is that of whoever opened it.
         around = Context() if claimed else contexts.get_current()
         if started:
-            around = propagate.extract(started, around)
+            with suppress(Exception):
+                around = propagate.extract(started, around)
         own = contexts.set_value(_RUN, self, around)
         links = [link for text in (known.run, started.get(_SPAN)) if (link := _link(text))]
         kind = SpanKind.CONSUMER if claimed else SpanKind.INTERNAL
@@ -206,7 +216,8 @@ def text_of_current() -> str | None:
     """The context of the calling task, and the span of the run that it is of."""
     here = contexts.get_current()
     carrier: dict[str, str] = {}
-    propagate.inject(carrier, here)
+    with suppress(Exception):
+        propagate.inject(carrier, here)
     run = here.get(_RUN)
     if isinstance(run, RunSpans):
         carrier[_SPAN] = run.text
