@@ -78,7 +78,7 @@ async def test_a_replay_asks_neither_the_model_nor_a_tool(memory: SharedBackend)
         assert result.output == "4 and 3"
     assert sorted(done) == ["model", "model", "price of boat", "price of oar"]
     steps = [one.step for one in await Operator(memory).steps("i")]
-    assert steps[0] == "durable::clerk__model.request::0"
+    assert steps[0] == "durable::clerk__model.request::0.0"
     assert len(steps) == 4
 
 
@@ -91,6 +91,46 @@ async def test_two_runs_in_one_block_are_two(memory: SharedBackend) -> None:
     assert done == ["price of a", "price of a"]
     assert (first.run_id, second.run_id, third.run_id) == ("i:0", "i:1", "i:2")
     assert third.all_messages()[: len(second.all_messages())] == second.all_messages()
+
+
+async def test_what_overlaps_ends_in_another_order_in_a_replay(memory: SharedBackend) -> None:
+    """Two runs at once, each with two calls of one tool at once: each gets its own answers."""
+    slow = ["a", "d"]
+    stops = True
+
+    async def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        first = messages[0].parts[-1]
+        names = str(first.content)
+        if len(messages) == 1:
+            await asyncio.sleep(0.05 if names[0] in slow else 0)
+            return ModelResponse(parts=[ToolCallPart("spell", {"name": one}) for one in names])
+        last = [str(part.content) for part in messages[-1].parts]
+        return ModelResponse(parts=[TextPart(" ".join(last))])
+
+    tools: FunctionToolset[None] = FunctionToolset(id="words")
+
+    @tools.tool_plain
+    async def spell(name: str) -> str:
+        done.append(name)
+        await asyncio.sleep(0.05 if name in slow else 0)
+        if stops and len(done) == 4:
+            raise KeyboardInterrupt
+        return f"<{name}>"
+
+    agent = Agent(
+        FunctionModel(model), name="clerk", toolsets=[tools], capabilities=[RuntaraDurability()]
+    )
+
+    async def both() -> list[str]:
+        return [one.output for one in await asyncio.gather(agent.run("ab"), agent.run("cd"))]
+
+    with pytest.raises(KeyboardInterrupt):
+        async with block(memory) as sdk:
+            await sdk.asyncio(both)
+    stops, slow = False, ["b", "c"]
+    async with block(memory) as sdk:
+        assert await sdk.asyncio(both) == ["<a> <b>", "<c> <d>"]
+    assert len(done) < 8  # something was saved
 
 
 async def test_a_crash_in_the_middle_of_a_tool(shared: Shared) -> None:
@@ -218,7 +258,7 @@ async def test_signals_while_a_model_answers(memory: SharedBackend, verb: str) -
         return
     assert (sdk.outcome, done) == (Outcome.PAUSED, ["asked", "answered"])
     (step,) = await Operator(memory).steps("i")
-    assert step.step == "durable::clerk__model.request::0"
+    assert step.step == "durable::clerk__model.request::0.0"
 
 
 async def test_a_request_that_fails_is_tried_again(memory: SharedBackend) -> None:

@@ -17,11 +17,13 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
 import trio
 from pydantic_ai.agent import EventStreamHandler
+from pydantic_ai.capabilities.abstract import WrapRunHandler
 from pydantic_ai.durable_exec import (
     JSON_CODEC,
     BaseDurabilityCapability,
@@ -32,7 +34,8 @@ from pydantic_ai.durable_exec import (
     RoleBasedOperationConfig,
 )
 from pydantic_ai.models import Model
-from pydantic_ai.tools import AgentDepsT
+from pydantic_ai.run import AgentRunResult
+from pydantic_ai.tools import AgentDepsT, RunContext
 
 from ..clock import Seconds
 from ..errors import SdkError
@@ -121,6 +124,15 @@ class RuntaraDurability(BaseDurabilityCapability[AgentDepsT]):
         sdk = _sdk()
         return None if sdk is None else f"{sdk.instance_id}:{_next(sdk, 'run')}"
 
+    async def wrap_run(
+        self, ctx: RunContext[AgentDepsT], *, handler: WrapRunHandler
+    ) -> AgentRunResult[Any]:
+        token = _run.set((ctx.run_id or "").rpartition(":")[2])
+        try:
+            return await super().wrap_run(ctx, handler=handler)
+        finally:
+            _run.reset(token)
+
     async def get_run_start_time(self, run_id: str) -> datetime | None:
         sdk = _sdk()
         if sdk is None:
@@ -130,8 +142,12 @@ class RuntaraDurability(BaseDurabilityCapability[AgentDepsT]):
             return datetime.now(UTC).isoformat()
 
         return datetime.fromisoformat(
-            await _step(sdk, f"{self.name}__run_start_time", now, _options(None))
+            await _step(sdk, f"{self.name}__run_start_time", "", now, _options(None))
         )
+
+
+_run: ContextVar[str] = ContextVar("runtara_trio_run_of_agent", default="")
+"""The number of the run that the calling task is of, or the id that somebody has given it."""
 
 
 class _Steps(JournalCallableOperationBackend[StepOptions]):
@@ -148,7 +164,19 @@ class _Steps(JournalCallableOperationBackend[StepOptions]):
     ) -> object:
         sdk = _sdk()
         assert sdk is not None
-        return await _step(sdk, name, body, config)
+        return await _step(sdk, name, _identity(cache_key), body, config)
+
+
+def _identity(given: tuple[object, ...]) -> str:
+    """Of which run of an agent something is, and of which call of a tool.
+
+    Runs and calls may overlap, and end in another order in a replay: what they do is numbered in
+    each by itself. The ids of calls are in the saved answers of the model.
+    """
+    call = None
+    for one in given:  # the context of a tool, or an event
+        call = call or getattr(one, "tool_call_id", None)
+    return ".".join([*filter(None, [_run.get(), call]), ""])
 
 
 def _sdk() -> RuntaraSdk | None:
@@ -169,13 +197,17 @@ def _next(sdk: RuntaraSdk, name: str) -> int:
 
 
 async def _step(
-    sdk: RuntaraSdk, name: str, body: Callable[[], Awaitable[Any]], options: StepOptions
+    sdk: RuntaraSdk,
+    name: str,
+    identity: str,
+    body: Callable[[], Awaitable[Any]],
+    options: StepOptions,
 ) -> Any:
-    """Run a body as the durable call of this name and its number."""
-    number = _next(sdk, name)
+    """Run a body as the durable call of this name: of what it is, and the number there."""
+    key = f"{identity}{_next(sdk, f'{name}/{identity}')}"
 
-    @durable(name=name, key="{number}", flavor="asyncio", **options)
-    async def step(number: int) -> Any:
+    @durable(name=name, key="{key}", flavor="asyncio", **options)
+    async def step(key: str) -> Any:
         return await body()
 
     async def call() -> Any:
@@ -184,6 +216,6 @@ async def _step(
             # This task is of asyncio's loop, which the scope of the block is not around: it is
             # cancelled with the call of sdk.asyncio.
             await trio.sleep_forever()
-        return await step(number)
+        return await step(key)
 
     return await on_trio(call)
