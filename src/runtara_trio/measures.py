@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
@@ -54,6 +55,7 @@ class Sink(Protocol):
 
 _sinks: tuple[tuple[Sink, int], ...] = ()
 """Each with the number of blocks that it is open for."""
+_changing = threading.Lock()
 
 
 def listened() -> bool:
@@ -73,9 +75,10 @@ def told_to(sink: Sink) -> Iterator[None]:
 
 def _change(sink: Sink, by: int) -> None:
     global _sinks
-    counts = dict(_sinks)
-    counts[sink] = counts.get(sink, 0) + by
-    _sinks = tuple((one, count) for one, count in counts.items() if count)
+    with _changing:  # clients of other threads open backends, too
+        counts = dict(_sinks)
+        counts[sink] = counts.get(sink, 0) + by
+        _sinks = tuple((one, count) for one, count in counts.items() if count)
 
 
 MEASURES: list[Measure] = []

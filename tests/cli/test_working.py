@@ -140,6 +140,11 @@ def test_health(shop: dict[str, str]) -> None:
         assert ask(port, "/readyz") == 200
         assert ask(port, "/livez") == 200
         assert ask(port, "/") == 404
+        for method in ("CONNECT", "POST", "OPTIONS"):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as strange:
+                strange.sendall(f"{method} /livez HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert strange.recv(100) == b""
+        assert ask(port, "/livez") == 200
 
 
 def ask(port: int, path: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ from runtara_trio import (
     Operator,
     Outcome,
     RuntaraSdk,
+    SdkError,
     SharedBackend,
     current_sdk,
+    durable,
     open_backend,
     open_client,
     open_worker,
@@ -131,6 +134,76 @@ async def test_what_overlaps_ends_in_another_order_in_a_replay(memory: SharedBac
     async with block(memory) as sdk:
         assert await sdk.asyncio(both) == ["<a> <b>", "<c> <d>"]
     assert len(done) < 8  # something was saved
+
+
+def echo() -> Agent[None, Any]:
+    """An agent that answers with what it was asked."""
+
+    async def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        asked = str(messages[0].parts[-1].content)
+        done.append(asked)
+        await asyncio.sleep(0.02 if asked == "slow" else 0)
+        return ModelResponse(parts=[TextPart(f"answer to {asked}")])
+
+    return Agent(FunctionModel(model), name="clerk", capabilities=[RuntaraDurability()])
+
+
+async def test_agents_in_durable_calls_are_numbered_in_each(memory: SharedBackend) -> None:
+    """A replay does not run the first call, and the second one is as it was."""
+    agent, crashes = echo(), True
+
+    @durable
+    async def ask(question: str) -> str:
+        answer: str = (await current_sdk().asyncio(agent.run, question)).output
+        if crashes and question == "b":
+            raise KeyboardInterrupt
+        return answer
+
+    with pytest.raises(KeyboardInterrupt):
+        async with block(memory):
+            await ask("a")
+            await ask("b")
+    crashes = False
+    async with block(memory):
+        assert [await ask("a"), await ask("b")] == ["answer to a", "answer to b"]
+    assert done == ["a", "b"]
+
+
+async def test_a_retry_of_a_durable_call_has_what_its_agent_answered(memory: SharedBackend) -> None:
+    agent = echo()
+
+    @durable(max_retries=1, delay=0.001)
+    async def ask(question: str) -> str:
+        answer: str = (await current_sdk().asyncio(agent.run, question)).output
+        if len(tries) < 1:
+            tries.append(answer)
+            raise OSError("no route")
+        return answer
+
+    tries: list[str] = []
+    async with block(memory):
+        assert await ask("a") == "answer to a"
+    assert done == ["a"]
+
+
+async def test_runs_at_one_place_in_two_tasks_are_refused(memory: SharedBackend) -> None:
+    """Which of them is the first is not fixed; in places of their own they are told apart."""
+    agent = echo()
+    answers: dict[str, str] = {}
+
+    async def ask(sdk: RuntaraSdk, question: str, place: str | None) -> None:
+        with nullcontext() if place is None else sdk.scope(place):
+            answers[question] = (await sdk.asyncio(agent.run, question)).output
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with block(memory, "refused") as sdk, trio.open_nursery() as nursery:
+            for question in ("slow", "fast"):
+                nursery.start_soon(ask, sdk, question, None)
+    assert caught.group_contains(SdkError, match="two tasks run the agent 'clerk' at one place")
+    async with block(memory) as sdk, trio.open_nursery() as nursery:
+        for question in ("slow", "fast"):
+            nursery.start_soon(ask, sdk, question, question)
+    assert answers == {"slow": "answer to slow", "fast": "answer to fast"}
 
 
 async def test_a_crash_in_the_middle_of_a_tool(shared: Shared) -> None:

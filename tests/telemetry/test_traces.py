@@ -271,6 +271,30 @@ async def outer(sdk: RuntaraSdk) -> None:
         nursery.start_soon(sdk.sleep, 100, "a while")
 
 
+async def test_no_span_is_open_before_a_late_retry(
+    spans: Spans, autojump_clock: trio.testing.MockClock
+) -> None:
+    tries: list[int] = []
+
+    @durable(delay=3600)
+    async def flaky() -> int:
+        tries.append(1)
+        if len(tries) < 2:
+            raise OSError("no route")
+        return len(tries)
+
+    async def look() -> None:
+        await trio.sleep(90)
+        assert not +spans.open
+
+    async with open_backend(":memory:") as opened, trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        async with block(opened, "one"):
+            assert await flaky() == 2
+    assert [about(one).get("waits_on") for one in spans.named("call flaky")] == [True, None]
+    assert about(spans.one("wait for retry"))["waits_on"] is True
+
+
 @pytest.mark.parametrize("worker", [True, False])
 async def test_no_span_is_open_for_a_week(
     spans: Spans, worker: bool, autojump_clock: trio.testing.MockClock

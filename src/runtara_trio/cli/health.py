@@ -15,7 +15,7 @@ import h11
 import msgspec
 import trio
 
-from .. import measures
+from .. import logs, measures
 from ..errors import ConfigError, SdkError
 from ..worker.settings import WorkerHealth
 from ..worker.worker import Worker
@@ -57,8 +57,11 @@ async def serve(listeners: list[trio.SocketListener], answer: Answer) -> None:
     """Answer there. Runs until cancelled."""
 
     async def handle(stream: trio.SocketStream) -> None:
-        with trio.move_on_after(LONGEST):
-            await _handle(answer, stream)
+        try:
+            with trio.move_on_after(LONGEST):
+                await _handle(answer, stream)
+        except Exception as exc:  # of one request: the worker must not end with it
+            logs.service_failed(exc_info=exc, task="health", error=str(exc))
 
     if listeners:
         await trio.serve_listeners(handle, listeners)
@@ -73,7 +76,10 @@ async def _handle(answer: Answer, stream: trio.SocketStream) -> None:
                 connection.receive_data(await stream.receive_some())
             elif isinstance(event, h11.Request):
                 path = event.target.decode("ascii", "replace").partition("?")[0]
-                status, kind, body = answer(path)
+                if event.method in (b"GET", b"HEAD"):
+                    status, kind, body = answer(path)
+                else:  # a CONNECT would be another protocol from there on
+                    return
                 headers = [
                     ("Content-Type", kind),
                     ("Content-Length", str(len(body))),

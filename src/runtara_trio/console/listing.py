@@ -56,7 +56,10 @@ def filters_of(query: QueryParams | FormData) -> dict[str, Any]:
             given[name] = _moment(name, text)
     attributes = [str(one) for one in query.getlist("attribute") if str(one).strip()]
     if attributes:
-        given["attributes"] = dict(attribute_of(one.strip()) for one in attributes)
+        pairs = [attribute_of(one.strip()) for one in attributes]
+        given["attributes"] = dict(pairs)
+        if len(given["attributes"]) < len(pairs):
+            raise ConfigError("an attribute is given twice; give each name once")
     if statuses := [str(one) for one in query.getlist("status") if one]:
         try:
             given["statuses"] = {InstanceStatus(one) for one in statuses}

@@ -39,6 +39,7 @@ from pydantic_ai.tools import AgentDepsT, RunContext
 
 from ..clock import Seconds
 from ..errors import SdkError
+from ..sdk.asyncio_bridge import calling_task
 from ..sdk.current import current_sdk
 from ..sdk.durable import durable
 from ..sdk.retry import RetryOn
@@ -122,12 +123,22 @@ class RuntaraDurability(BaseDurabilityCapability[AgentDepsT]):
 
     def get_default_run_id(self) -> str | None:
         sdk = _sdk()
-        return None if sdk is None else f"{sdk.instance_id}:{_next(sdk, 'run')}"
+        if sdk is None:
+            return None
+        path, number = sdk._path, _next(sdk, f"run of {self.name}")
+        here = f"{sdk.instance_id}:{path.prefix}{path.within}"
+        caller = calling_task.get()
+        if caller is not None and not _next(sdk, f"runs of {self.name}", caller) and number:
+            raise SdkError(
+                f"two tasks run the agent {self.name!r} at one place: which is first is not the "
+                "same in every run: put each in a sdk.scope of its own, or in sdk.map or sdk.gather"
+            )
+        return f"{here}{number}"
 
     async def wrap_run(
         self, ctx: RunContext[AgentDepsT], *, handler: WrapRunHandler
     ) -> AgentRunResult[Any]:
-        token = _run.set((ctx.run_id or "").rpartition(":")[2])
+        token = _run.set((ctx.run_id or "").rpartition(":")[2].rpartition("/")[2])
         try:
             return await super().wrap_run(ctx, handler=handler)
         finally:
@@ -191,9 +202,11 @@ def _options(given: StepOptions | None) -> StepOptions:
     return {"max_retries": 0, **(given or {})}
 
 
-def _next(sdk: RuntaraSdk, name: str) -> int:
-    """How often something of this name came before in this run of the program."""
-    return sdk._block.counts.next(("pydantic-ai", sdk._path.prefix, name))
+def _next(sdk: RuntaraSdk, name: str, of: object = None) -> int:
+    """How often something of this name came before at this place: in this run of the program, or
+    in this attempt at a durable call."""
+    path = sdk._path
+    return path.numbers.next(("pydantic-ai", path.prefix, name, of))
 
 
 async def _step(
@@ -204,7 +217,7 @@ async def _step(
     options: StepOptions,
 ) -> Any:
     """Run a body as the durable call of this name: of what it is, and the number there."""
-    key = f"{identity}{_next(sdk, f'{name}/{identity}')}"
+    key = f"{sdk._path.within}{identity}{_next(sdk, f'{name}/{identity}')}"
 
     @durable(name=name, key="{key}", flavor="asyncio", **options)
     async def step(key: str) -> Any:

@@ -130,6 +130,8 @@ class Block(Watched):
         )
         measures.run_started(workflow=self.state.workflow)
         if self.shared.tracing is not None:
+            if self.waits.root is None:  # where it is a worker's, that has said so
+                self.waits.begin(None)
             self.history.trace = self.shared.tracing.begin(
                 f"run {self.state.workflow}".strip(),
                 self.instance_id,
@@ -159,8 +161,6 @@ class Block(Watched):
         if self.history.trace is None:
             yield
             return
-        if self.waits.root is None:  # where it is a worker's, that has said so
-            self.waits.begin(None)
         with self.history.trace.current():
             yield
 

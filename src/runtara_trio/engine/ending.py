@@ -147,14 +147,14 @@ class Ending:
         if self._inbox.holds.is_on:
             await self._shared.uninterrupted(self._end_hold)
         boundary.close()
-        for close in self.first:
-            await self._shared.uninterrupted(close)
-        if self._history.debug is not None:
-            await self._shared.uninterrupted(self._history.debug.close, self._timeout)
-        self._inbox.hints.give_all()
-        if state.signals.paused and not boundary.settled:
-            logs.grace_over(instance_id=state.instance_id)
         try:
+            for close in self.first:
+                await self._shared.uninterrupted(close)
+            if self._history.debug is not None:
+                await self._shared.uninterrupted(self._history.debug.close, self._timeout)
+            self._inbox.hints.give_all()
+            if state.signals.paused and not boundary.settled:
+                logs.grace_over(instance_id=state.instance_id)
             if state.registered:
                 self.outcome = await self._recorded(error, around_cancelled)
                 logs.ended(instance_id=state.instance_id, outcome=self.outcome.value)

@@ -176,6 +176,12 @@ class History:
         """Around an attempt, from 1."""
         return nullcontext() if self.trace is None else self.trace.span("attempt", attempt=number)
 
+    def retry_span(self, number: int) -> AbstractContextManager[object]:
+        """Around a long wait before a retry, from 1."""
+        if self.trace is None:
+            return nullcontext()
+        return self.trace.span("wait for retry", waits=True, attempt=number)
+
     def wait_span(self, child: str | None, block: str | None) -> AbstractContextManager[object]:
         """Around a wait for a child, or for a block of children; neither: it has no span."""
         if self.trace is None or (child is None and block is None):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import outcome
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     import trio_asyncio
 
 T = TypeVar("T")
+
+calling_task: ContextVar[trio.lowlevel.Task | None] = ContextVar(
+    "runtara_trio_calling_task", default=None
+)
+"""Of asyncio's code, the task of Trio that has called it."""
 
 CLOSE_WITHIN = 5.0
 """Seconds that tasks which a library has left behind get to end."""
@@ -47,6 +53,7 @@ class AsyncioLoop:
                 f"{getattr(function, '__name__', function)} returned a {type(made).__name__}, "
                 "not a coroutine; only an async function needs asyncio"
             )
+        calling_task.set(trio.lowlevel.current_task())
         result = await loop.run_aio_coroutine(_captured(made))
         return result.unwrap()
 

@@ -216,7 +216,8 @@ async def _wait(
     """Wait before a retry. A boundary; a long one is a durable sleep."""
     seconds = how.wait(number) if delay is None else delay
     if how.longest_wait(number) >= LONG_WAIT:
-        await waiting.sleep(block, seconds, retry_id(checkpoint_id, number), b"")
+        with block.history.retry_span(number):
+            await waiting.sleep(block, seconds, retry_id(checkpoint_id, number), b"")
     else:
         with block.boundary.waiting():
             async with block.waits.one(Wait(), short=True):

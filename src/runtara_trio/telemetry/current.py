@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import logs, measures
@@ -19,27 +19,34 @@ if TYPE_CHECKING:
 
 def tracer() -> Tracer | None:
     """A tracer of the program's SDK; None: it has none."""
-    trace = _of_sdk("trace", "get_tracer_provider")
-    return None if trace is None else trace.get_tracer("runtara_trio")
+    with suppress(Exception):  # a provider of the program's that fails: nothing is traced
+        trace = _of_sdk("trace", "get_tracer_provider")
+        if trace is not None:
+            made: Tracer = trace.get_tracer("runtara_trio")
+            return made
+    return None
 
 
 def metered() -> AbstractContextManager[None]:
     """Tell the program's SDK what is measured, if it has one."""
-    provider = _of_sdk("metrics", "get_meter_provider")
-    if provider is None:
-        return nullcontext()
-    from .meter import Metered
+    with suppress(Exception):
+        provider = _of_sdk("metrics", "get_meter_provider")
+        if provider is not None:
+            from .meter import Metered
 
-    return measures.told_to(Metered(provider))
+            return measures.told_to(Metered(provider))
+    return nullcontext()
 
 
 def text() -> str | None:
     """The context of the calling task, to be given to another process; None: there is no trace."""
-    if sys.modules.get("opentelemetry.trace") is None:
+    if tracer() is None:
         return None
-    from .spans import text_of_current
+    with suppress(Exception):
+        from .spans import text_of_current
 
-    return text_of_current()
+        return text_of_current()
+    return None
 
 
 def _of_sdk(part: str, get: str) -> Any:
@@ -54,15 +61,14 @@ def _of_sdk(part: str, get: str) -> Any:
 
 def _ids() -> Mapping[str, str]:
     trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return {}
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
-        return {}
-    return {
-        "trace_id": trace.format_trace_id(context.trace_id),
-        "span_id": trace.format_span_id(context.span_id),
-    }
+    with suppress(Exception):
+        context = None if trace is None else trace.get_current_span().get_span_context()
+        if trace is not None and context is not None and context.is_valid:
+            return {
+                "trace_id": trace.format_trace_id(context.trace_id),
+                "span_id": trace.format_span_id(context.span_id),
+            }
+    return {}
 
 
 logs.span_ids = _ids

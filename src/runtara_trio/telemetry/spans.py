@@ -28,6 +28,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from ..messages import Trace
 
 _RUN = contexts.create_key("runtara_trio_run")
+_OURS = contexts.create_key("runtara_trio_span")
+"""In a context: the innermost span of ours, as a :class:`Span` and as the SDK's."""
 _SPAN = "runtara_span"
 """The key of a run's own span beside the context in which something was started."""
 
@@ -59,15 +61,13 @@ class Span:
     def _begin(self) -> None:
         around = self._run.moved(self._around)
         self._span: trace.Span = trace.INVALID_SPAN
+        self.context = around
         with suppress(Exception):
             self._span = self._run.tracer.start_span(
                 self._name, around, self._kind, self._attributes, self._links
             )
-        self.context = trace.set_span_in_context(self._span, around)
-
-    @property
-    def id(self) -> int:
-        return self._span.get_span_context().span_id
+            mine = contexts.set_value(_OURS, (self, self._span), around)
+            self.context = trace.set_span_in_context(self._span, mine)
 
     def put_away(self) -> None:
         """End it: it waits on."""
@@ -119,8 +119,6 @@ class RunSpans:
         """In the order in which they began: one that is around others comes first."""
         self._waits: dict[Span, float] = {}
         """Those that wait, and since when by Trio's clock."""
-        self._moved: dict[int, Span] = {}
-        """By the ids of spans that were put away, what goes on for them."""
         self._is_away = False
         started = _carrier(known.started)
         # A worker's own context is that of whoever opened it.
@@ -172,14 +170,16 @@ class RunSpans:
             self._waits.pop(span, None)
             self._come_back()
             self._open.pop(span, None)
-            self._moved = {id: one for id, one in self._moved.items() if one is not span}
             span.end(error)
             error = None
 
     def moved(self, around: Context) -> Context:
         """What goes on for a context whose span was put away."""
-        found = self._moved.get(trace.get_current_span(around).get_span_context().span_id)
-        return around if found is None else found.context
+        ours = around.get(_OURS)
+        if isinstance(ours, tuple) and trace.get_current_span(around) is ours[1]:
+            found: Context = ours[0].context
+            return found
+        return around
 
     def put_away(self, before: float) -> bool:
         """End the spans of what waits since then. Whether that is all there was to end."""
@@ -192,7 +192,6 @@ class RunSpans:
         if max(self._waits.values()) <= before and not self._is_away and self._all_wait():
             self._is_away = True
             for one in reversed(self._open):
-                self._moved[one.id] = one
                 one.put_away()
         return self._is_away
 
@@ -226,7 +225,8 @@ def text_of_current() -> str | None:
 
 def _text(context: Context) -> str:
     carrier: dict[str, str] = {}
-    _PLAIN.inject(carrier, context)
+    with suppress(Exception):
+        _PLAIN.inject(carrier, context)
     return carrier.get("traceparent", "")
 
 

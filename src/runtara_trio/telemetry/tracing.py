@@ -71,8 +71,8 @@ class Tracing:
             **attributes,
         )
         run.on_wait = lambda: self._waits(run)
-        if self._kept:
-            self._unsaid.append((instance_id, lease, run.text))
+        if self._kept and (text := run.text):
+            self._unsaid.append((instance_id, lease, text))
             self._begun.set()
         return run
 
@@ -86,7 +86,11 @@ class Tracing:
             while not self._unsaid:
                 await self._begun.wait()
             unsaid, self._unsaid = self._unsaid, []
-            await self._request(NoteTraces(runs=tuple(unsaid)))
+            try:
+                await self._request(NoteTraces(runs=tuple(unsaid)))
+            except SdkError:
+                self._unsaid[:0] = unsaid
+                raise
 
     async def watch_waits(self) -> None:
         """End the spans of what waits for long. Runs until cancelled."""
