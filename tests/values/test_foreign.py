@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import attrs
 import msgspec
 import numpy as np
+import numpy.typing
 import pydantic
 import pydantic.dataclasses
 import pytest
@@ -201,8 +202,109 @@ def test_arrays_come_back_equal(value: Any) -> None:
 class Unknown: ...
 
 
+class Creds(pydantic.BaseModel):
+    user: str
+    password: pydantic.SecretStr
+
+
+class Holder(pydantic.BaseModel):
+    of: list[Creds] = []
+
+
+class Excluded(pydantic.BaseModel):
+    shown: int = 0
+    kept: int = pydantic.Field(0, exclude=True)
+
+
+class Told(pydantic.BaseModel):
+    """A secret that is saved, as the program has said how."""
+
+    password: pydantic.SecretStr
+
+    @pydantic.field_serializer("password")
+    def _plain(self, value: pydantic.SecretStr) -> str:
+        return value.get_secret_value()
+
+
+class Event(pydantic.BaseModel):
+    kind: str = pydantic.Field(alias="type")
+    type: str = pydantic.Field(alias="event_type")
+
+
+@pydantic.dataclasses.dataclass
+class WithBytes:
+    data: bytes
+
+
+class Camel(msgspec.Struct, rename="camel"):
+    of_what: Card | Cash
+    how_many: int = 0
+
+
+class First(msgspec.Struct, tag=True):
+    x: Card | int
+
+
+class Second(msgspec.Struct, tag=True):
+    x: Card | int
+
+
+class Closed(msgspec.Struct, forbid_unknown_fields=True):
+    a: Card | int = 0
+
+
+class Open(msgspec.Struct, forbid_unknown_fields=True):
+    b: Card | int = 0
+
+
+@attrs.define
+class Private:
+    _hidden: Card | int
+
+
+class Keys(TypedDict, total=False):
+    a: Card | int
+
+
+MORE_EQUAL: list[tuple[Any, Any]] = [
+    (Told, Told(password=pydantic.SecretStr("x"))),
+    (Event, Event(type="K", event_type="T")),
+    (list[Event], [Event(type="K", event_type="T")]),
+    (WithBytes, WithBytes(b"hello")),
+    (Card | bytes, b"hello"),
+    (Card | WithBytes, WithBytes(b"hello")),
+    (Camel, Camel(Card(number="1"), 7)),
+    (First | Second, Second(5)),
+    (Closed | Open, Open(5)),
+    (Keys, {"a": 5}),
+    (Keys, {}),
+    (np.typing.NDArray[np.float64], None),
+    (Path | None, Path("a")),
+    (Path | Money, Path("a")),
+    (str | Card, "a"),
+    (Card | str, "a"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "value"), MORE_EQUAL, ids=str)
+def test_more_that_comes_back_equal(wanted: Any, value: Any) -> None:
+    if value is None:
+        value = np.array([1.5])
+    JSON.check(wanted)  # type: ignore[attr-defined]
+    found = decode(JSON, "it", encode(JSON, "it", [value]), list[wanted])[0]
+    assert np.array_equal(found, value) if isinstance(value, np.ndarray) else found == value
+    assert type(found) is type(value)
+
+
 @pytest.mark.parametrize(
-    "wanted", [Unknown, list[Unknown], Unknown | None, Card | Unknown, complex, range]
+    "wanted",
+    [
+        *(Unknown, list[Unknown], Unknown | None, Card | Unknown, complex, range),
+        *(Creds, list[Creds], Holder, Excluded, Card | Excluded, Private),
+        *(Path | str, str | Path, Path | dt.datetime, np.bool_ | str, np.float64 | float),
+        *(np.complex64, np.bytes_, np.timedelta64),
+    ],
+    ids=str,
 )
 def test_what_is_refused_before_the_work(wanted: Any) -> None:
     with pytest.raises(TypeError):
@@ -210,7 +312,12 @@ def test_what_is_refused_before_the_work(wanted: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [Unknown(), np.complex64(1), np.array([Unknown()]), np.float64(math.nan), Money]
+    "value",
+    [
+        *(Unknown(), np.complex64(1), np.array([Unknown()]), np.float64(math.nan), Money),
+        *(Excluded(kept=1), Holder(), np.ma.MaskedArray([1], mask=[True])),
+    ],
+    ids=str,
 )
 def test_what_has_no_bytes(value: Any) -> None:
     with pytest.raises(CodecError):
@@ -229,6 +336,10 @@ def test_what_has_no_bytes(value: Any) -> None:
         (Parcel, b'{"to":{"town":"x"}}', "what"),
         (list[Checked], b'[{"cents":1},{"cents":0}]', r"at \[1\]: .*greater than 0"),
         (Card | Cash, b'{"kind":"cheque"}', "kind"),
+        (np.int64, b"1.5", "1.5 is no int64"),
+        (np.bool_, b'"false"', "'false' is no bool"),
+        (np.float64, b"null", "None is no float64"),
+        (Camel, b"{}", "of_what"),
         (dict[str, Card | int], b"[]", "Expected `object`, got `array`"),
         (tuple[Card | int, int], b"[1]", "it has 1 items, not 2"),
     ],

@@ -16,6 +16,7 @@ from .codec import Codec
 T = TypeVar("T")
 
 
+_TYPE = type
 _ENCODE = msgspec.json.Encoder(enc_hook=foreign.to_json).encode
 _ENCODE_IN_ORDER = msgspec.json.Encoder(enc_hook=foreign.to_json, order="deterministic").encode
 
@@ -45,11 +46,12 @@ class JsonCodec:
             return data  # type: ignore[return-value]
         wanted: Any = type
         try:
-            decoder = _decoder(wanted)
+            # Two unions of one set are equal, and are not read in one order.
+            decoder = _decoder(wanted, "" if type.__class__ is _TYPE else repr(wanted))
         except TypeError as exc:
             if "unhashable" not in str(exc):
                 raise
-            decoder = _decoder.__wrapped__(wanted)
+            decoder = _decoder.__wrapped__(wanted, "")
         value: T = decoder(data)
         return value
 
@@ -60,8 +62,9 @@ class JsonCodec:
 
 
 @functools.lru_cache(maxsize=1024)
-def _decoder(kind: Any) -> Callable[[bytes], Any]:
-    """What decodes a type. Raises TypeError: nothing does."""
+def _decoder(kind: Any, shown: str) -> Callable[[bytes], Any]:
+    """What decodes a type, which is ``shown`` so where it has parts. Raises TypeError: nothing
+    does."""
     try:
         if reading.check(kind):
             return msgspec.json.Decoder(kind, dec_hook=foreign.from_json).decode

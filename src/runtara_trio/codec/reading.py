@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import enum
 import functools
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Union
+from collections.abc import Callable, Iterator
+from datetime import date, time, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, NamedTuple, Union
+from uuid import UUID
 
 import msgspec
 import msgspec.inspect
@@ -58,7 +62,9 @@ def check(kind: Any) -> bool:
     for part, is_inside in _parts(info, set()):
         cls = getattr(part, "cls", None)
         if isinstance(part, msgspec.inspect.CustomType):
-            if not is_inside and not foreign.is_known(cls):
+            if foreign.is_model(cls):
+                foreign.check_model(cls)
+            elif not is_inside and not foreign.is_known(cls):
                 name = getattr(cls, "__name__", cls)
                 raise TypeError(f"{name} is not a struct, a dataclass or other known type")
         elif foreign.is_validated(cls):
@@ -75,24 +81,27 @@ class _Readers:
     """Those of one type and its parts; a class may be inside of itself."""
 
     def __init__(self) -> None:
-        self._of: dict[Any, Reader | None] = {}
+        self._of: dict[int, tuple[Any, Reader | None]] = {}
+        """By identity: two unions of one set are equal, and not the same."""
 
     def of(self, kind: Any) -> Reader:
-        if kind in self._of:
+        if id(kind) in self._of:
             return lambda value: self._made(kind)(value)
-        self._of[kind] = None
-        made = self._of[kind] = self._make(kind)
+        self._of[id(kind)] = kind, None
+        made = self._make(kind)
+        self._of[id(kind)] = kind, made
         return made
 
     def _made(self, kind: Any) -> Reader:
-        found = self._of[kind]
+        _, found = self._of[id(kind)]
         assert found is not None
         return found
 
     def _make(self, kind: Any) -> Reader:
         if check(kind):
             return functools.partial(convert, kind)
-        if foreign.is_validated(kind):
+        if foreign.is_model(kind):
+            foreign.check_model(kind)
             return functools.partial(foreign.validated, kind)
         origin, args = typing.get_origin(kind), typing.get_args(kind)
         if origin is Annotated:
@@ -112,12 +121,17 @@ class _Readers:
         return self._object(kind)
 
     def _union(self, kind: Any, members: tuple[Any, ...]) -> Reader:
-        pydantic = sys.modules.get("pydantic")
-        if pydantic is not None and any(map(foreign.is_validated, members)):
-            try:
-                return functools.partial(foreign.validated, pydantic.TypeAdapter(kind))
-            except pydantic.PydanticSchemaGenerationError:
-                pass  # a struct is in it, too
+        models = [one for one in members if foreign.is_model(one)]
+        textual = [one for one in members if foreign.is_textual(one)]
+        if textual and any(not _is_told(one) for one in members if one is not textual[0]):
+            raise TypeError(
+                f"which of {kind} a text or a number is cannot be told: give one of them"
+            )
+        if models and all(one in _PYDANTICS or foreign.is_model(one) for one in members):
+            for one in models:
+                foreign.check_model(one)
+            adapter = sys.modules["pydantic"].TypeAdapter(kind)
+            return lambda value: foreign.validated(adapter, value, *models)
         readers = [self.of(one) for one in members]
 
         def read(value: Any) -> Any:
@@ -156,30 +170,83 @@ class _Readers:
         return read
 
     def _object(self, kind: Any) -> Reader:
-        fields = [(name, self.of(of)) for name, of in _fields(kind).items()]
+        fields = [(one, self.of(one.type)) for one in _fields(kind)]
+        known = {one.key for one, _ in fields}
+        config = getattr(kind, "__struct_config__", None)
+        tag_field, tag = ("", None) if config is None else (config.tag_field, config.tag)
+        forbids = config is not None and config.forbid_unknown_fields
 
         def read(value: Any) -> Any:
             given = dict(_pairs(value))
+            if tag is not None and given.pop(tag_field, None) != tag:
+                raise ValueError(f"it is no {kind.__name__}")
+            unknown = given.keys() - known
+            if forbids and unknown:
+                raise ValueError(f"it has an unknown field {min(unknown)!r}")
+            missing = [one.key for one, _ in fields if one.required and one.key not in given]
+            if missing:
+                raise ValueError(f"it has no field {missing[0]!r}")
             values = {
-                name: _at(f".{name}", item, given[name]) for name, item in fields if name in given
+                one.name: _at(f".{one.key}", item, given[one.key])
+                for one, item in fields
+                if one.key in given
             }
-            return kind(**values)  # which says what is missing
+            try:
+                return kind(**values)
+            except ValueError as exc:  # of a validator
+                raise ValueError(foreign.told(exc)) from exc
 
         return read
 
 
-def _fields(kind: Any) -> Mapping[str, Any]:
-    """The fields of a class, by name. Raises TypeError: it has none that could be read."""
-    known = (
-        hasattr(kind, "__struct_fields__")
-        or dataclasses.is_dataclass(kind)
-        or hasattr(kind, "__attrs_attrs__")
-        or hasattr(kind, "__total__")
-    )
-    if not known:
-        name = getattr(kind, "__name__", kind)
-        raise TypeError(f"{name} is not a struct, a dataclass or other known type")
-    return typing.get_type_hints(kind, include_extras=True)
+class _Field(NamedTuple):
+    name: str
+    """As its class takes it."""
+    key: str
+    """In JSON."""
+    type: Any
+    required: bool
+
+
+_PYDANTICS = (type(None), str, int, float, bool)
+"""What pydantic tells from a model as msgspec does."""
+
+
+_TEXTUAL = (str, bytes, int, float, bool, date, time, timedelta, Decimal, UUID, enum.Enum)
+
+
+def _is_told(kind: Any) -> bool:
+    """Whether its JSON is no text and no number."""
+    if kind is Any or typing.get_origin(kind) is typing.Literal:
+        return False
+    return not (isinstance(kind, type) and (issubclass(kind, _TEXTUAL) or foreign.is_textual(kind)))
+
+
+def _fields(kind: Any) -> list[_Field]:
+    """The fields of a class. Raises TypeError: it has none that could be read."""
+    hints = typing.get_type_hints(kind, include_extras=True) if isinstance(kind, type) else {}
+    config = getattr(kind, "__struct_config__", None)
+    if config is not None and not config.array_like:
+        pairs = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+        return [_Field(name, key, hints[name], required=False) for name, key in pairs]
+    if dataclasses.is_dataclass(kind) and all(one.init for one in dataclasses.fields(kind)):
+        names = [one.name for one in dataclasses.fields(kind)]
+        return [_Field(name, name, hints[name], required=False) for name in names]
+    attributes = getattr(kind, "__attrs_attrs__", None)
+    # What begins with an underscore msgspec does not save.
+    if attributes is not None and all(one.init and one.name[0] != "_" for one in attributes):
+        return [_Field(one.alias, one.name, hints[one.name], required=False) for one in attributes]
+    if typing.is_typeddict(kind):
+        needed = kind.__required_keys__
+        return [_Field(name, name, _bare(of), name in needed) for name, of in hints.items()]
+    name = getattr(kind, "__name__", kind)
+    raise TypeError(f"{name} is not a struct, a dataclass or other type that can be read by parts")
+
+
+def _bare(kind: Any) -> Any:
+    """The type of a key of a TypedDict."""
+    marked = typing.get_origin(kind) in (typing.Required, typing.NotRequired)
+    return typing.get_args(kind)[0] if marked else kind
 
 
 def _items(value: Any) -> Iterator[tuple[int, Any]]:
