@@ -157,10 +157,11 @@ def test_what_was_looked_for_is_marked_and_open() -> None:
 
 def test_a_large_value_makes_a_small_page() -> None:
     one = {"name": "n", "of": {"no": 1, "text": "x" * 50}}
-    value: list[Any] = [*[one] * 20_000, {"of": {"text": "a Needle"}}]
+    value: list[Any] = [*[one] * 9_000, {"of": {"text": "a Needle"}}]
     data = msgspec.json.encode(value)
     page = payloads.shown(data)
-    assert len(page) < 1_000_000 < len(data)
+    assert len(page) < 500_000 < len(data)
+    assert "<pre>[" in payloads.shown(msgspec.json.encode(value * 2))
     assert "more</li>" in page
     assert "<mark>Needle</mark>" in payloads.shown(data, "needle")
     text = ("x" * 100_000 + "Needle").encode()

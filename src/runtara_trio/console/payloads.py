@@ -17,6 +17,8 @@ OPEN_BELOW = 2
 MOST = 200_000
 """Characters of one payload that are shown, so many for each item besides what it says."""
 OF_AN_ITEM = 60
+LARGEST = 2**20
+"""Bytes of JSON that are folded; what is larger is a text, for the event loop waits for it."""
 LONGEST_TEXT = 20_000
 AROUND = 500
 """Characters before the first mark, where that is further behind."""
@@ -32,6 +34,8 @@ def shown(data: bytes | None, find: str = "") -> Markup:
     if not data:
         return Markup('<p class="quiet">empty</p>')
     drawing = _Drawing(find)
+    if len(data) > LARGEST:
+        return _text(data, drawing)
     try:
         value = msgspec.json.decode(data)
         return Markup(f'<div class="json">{drawing.value(value, 0)}</div>')

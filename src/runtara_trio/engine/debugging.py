@@ -20,19 +20,23 @@ from ..types import EventType, StepKind
 from .services import SharedBackend
 from .state import State
 
+MOST = 2000
+"""Events that wait to be sent: where steps come faster than they are written, some are left out."""
+
 START, END = "step_debug_start", "step_debug_end"
 
 
 class DebugEvents:
     """Those of one run."""
 
-    __slots__ = ("_queued", "_sending", "_shared", "_state")
+    __slots__ = ("_left_out", "_queued", "_sending", "_shared", "_state")
 
     def __init__(self, state: State, shared: SharedBackend) -> None:
         self._state = state
         self._shared = shared
         self._queued: deque[RecordEvent] = deque()
         self._sending = trio.Lock()
+        self._left_out = 0
 
     def add(
         self,
@@ -45,6 +49,9 @@ class DebugEvents:
     ) -> None:
         """A step begins or ends; ``scopes``: what is around it, and around that."""
         if not self._state.is_writable:
+            return
+        if len(self._queued) >= MOST:
+            self._left_out += 1
             return
         payload = {
             "step_id": id,
@@ -81,3 +88,7 @@ class DebugEvents:
         """Send what is left, before the outcome; within ``timeout`` seconds."""
         with trio.move_on_after(timeout):
             await self.send()
+        left_out, self._left_out = self._left_out + len(self._queued), 0
+        self._queued.clear()
+        if left_out:
+            logs.request_failed(task=START, error=f"{left_out} events of steps were left out")
