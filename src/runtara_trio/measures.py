@@ -136,9 +136,11 @@ claim_latency = _measure(
 slot_wait = _measure(
     Kind.HISTOGRAM, "slot.wait", "s", "How long runs that had waited waited for a slot"
 )
-slots_total = _measure(Kind.GAUGE, "slots.total", "{slot}", "Slots of the worker")
-slots_used = _measure(Kind.GAUGE, "slots.used", "{slot}", "Slots in use")
-runs_loaded = _measure(Kind.GAUGE, "runs.loaded", "{run}", "Runs in the memory of the worker")
+slots_total = _measure(Kind.GAUGE, "slots.total", "{slot}", "Slots of a worker", "worker")
+slots_used = _measure(Kind.GAUGE, "slots.used", "{slot}", "Slots in use", "worker")
+runs_loaded = _measure(
+    Kind.GAUGE, "runs.loaded", "{run}", "Runs in the memory of a worker", "worker"
+)
 queue_depth = _measure(
     Kind.GAUGE, "queue.depth", "{run}", "Runs that a worker may take, up to 10,000", "queue"
 )

@@ -23,7 +23,7 @@ from runtara_trio import (
 )
 
 from ..helpers.places import Place, Shared, postgres_place
-from ..helpers.support import sql
+from ..helpers.support import sql, start
 
 
 @pytest.fixture
@@ -124,8 +124,14 @@ async def test_what_is_no_function(memory: SharedBackend) -> None:
             await sdk.transact(insert, "x", limit=0)
 
 
+async def test_a_limit_in_the_middle_of_a_statement(url: str) -> None:
+    """Python's sqlite3 crashes where one thread closes what another one executes on."""
+    async with start("limits.py", url, 200) as program:
+        assert await program.line() == "all were undone"
+
+
 async def test_a_limit_on_a_file(store_file: SharedBackend) -> None:
-    """The connection is interrupted, rolled back and closed; what comes late reaches nothing."""
+    """The connection is interrupted and rolled back; what comes late is not written."""
     late: list[BaseException] = []
     over = trio.Event()
     token = trio.lowlevel.current_trio_token()

@@ -65,7 +65,7 @@ async def test_runs_and_steps(shared: Shared, metrics: Metrics) -> None:
         open_client(opened, tenant_id="t") as client,
     ):
         handles = await client.start_many(order, [Start(args=(5,)), Start(args=(0,))])
-        async with open_worker(opened, [order, naps]):
+        async with open_worker(opened, [order, naps], name="till"):
             handles.append(await client.start(naps))
             with trio.fail_after(30):
                 for handle in handles:
@@ -83,7 +83,7 @@ async def test_runs_and_steps(shared: Shared, metrics: Metrics) -> None:
     assert found["claim.latency", "default"] == 3
     assert found["claim.duration",] >= 1
     assert found["slot.wait",] >= 1
-    assert found["slots.total",] == 100
+    assert found["slots.total", "till"] == 100
     assert found["queue.depth", "default"] >= 0
     assert found["store.batch",] == found["store.commit.duration",] >= 3
 
@@ -155,10 +155,20 @@ async def test_the_page_of_a_worker(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ("-m", "runtara_trio", "worker", "--store", url, "--metrics-port", str(port))
+    command = (
+        "-m",
+        "runtara_trio",
+        "worker",
+        "--store",
+        url,
+        "--metrics-port",
+        str(port),
+        "--name",
+        "till",
+    )
     async with open_client(url, tenant_id="t") as client:
         handle = await client.start("order", 5)
-        async with start_args(*command, "shop", cwd=tmp_path) as worker:
+        async with start_args(*command, "--name", "till", "shop", cwd=tmp_path) as worker:
             await worker.line("worker")
             with trio.fail_after(30):
                 assert await handle.result(int) == 20
@@ -168,7 +178,7 @@ async def test_the_page_of_a_worker(tmp_path: Path) -> None:
                         break
     assert found["runtara_run_finished_total", "completed", "order"] == 1
     assert found["runtara_step_duration_seconds_count", "call", "done"] == 1
-    assert found["runtara_slots_total",] == 100
+    assert found["runtara_slots_total", "till"] == 100
     assert found["runtara_queue_depth", "default"] == 0
 
 

@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from runtara_trio import (
     InstanceFailed,
+    Operator,
     Outcome,
     RuntaraSdk,
     SharedBackend,
@@ -329,6 +330,28 @@ async def test_no_span_is_open_for_a_week(
     around = spans.one("step").parent
     assert around is not None
     assert around.span_id == spans.named(run)[-1].context.span_id
+
+
+async def test_no_span_is_open_while_a_pause_holds(
+    spans: Spans, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def hold() -> None:
+        operator = Operator(opened)
+        await trio.sleep(5)
+        await operator.pause("one")
+        await trio.sleep(100)
+        assert not +spans.open
+        await operator.resume("one")
+
+    async with open_backend(":memory:") as opened, trio.open_nursery() as nursery:
+        nursery.start_soon(hold)
+        async with block(opened, "one", on_pause="hold") as sdk:
+            await sdk.sleep(10, "nap")
+            async with sdk.step("after"):
+                pass
+    first, second = spans.named("run")
+    assert links_of(second) == [first.context.span_id]
+    assert about(second)["outcome"] == Outcome.COMPLETED.value
 
 
 async def test_logs_carry_the_span(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:

@@ -139,6 +139,7 @@ class Block(Watched):
                 trace,
                 claimed=bool(self.state.workflow),
                 all_wait=lambda: self.waits.all() is not None,
+                is_held=lambda: self.inbox.holds.is_on,
                 tenant_id=self.tenant_id,
                 workflow=self.state.workflow,
                 worker=self.history.worker,
@@ -188,3 +189,5 @@ class Block(Watched):
 
     def _begin_hold(self) -> None:
         self.inbox.holds.begin()
+        if self.history.trace is not None:
+            self.history.trace.hold()

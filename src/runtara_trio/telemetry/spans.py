@@ -109,12 +109,15 @@ class RunSpans:
         *,
         claimed: bool,
         all_wait: Callable[[], bool],
+        is_held: Callable[[], bool],
         **attributes: Any,
     ) -> None:
-        """``claimed``: by a worker; ``all_wait``: whether all tasks of the run wait."""
+        """``claimed``: by a worker; ``all_wait``: whether all tasks of the run wait; ``is_held``:
+        whether a pause holds it."""
         self.tracer = tracer
         self.on_wait: Callable[[], object] = lambda: None
         self._all_wait = all_wait
+        self._is_held = is_held
         self._open: dict[Span, None] = {}
         """In the order in which they began: one that is around others comes first."""
         self._waits: dict[Span, float] = {}
@@ -189,15 +192,20 @@ class RunSpans:
             if since <= before and one in self._open:
                 del self._open[one]
                 one.put_away()
-        if max(self._waits.values()) <= before and not self._is_away and self._all_wait():
+        if max(self._waits.values()) <= before and self._all_wait():
+            self.hold()
+        return self._is_away
+
+    def hold(self) -> None:
+        """A pause holds the run, for as long as it may take."""
+        if not self._is_away:
             self._is_away = True
             for one in reversed(self._open):
                 one.put_away()
-        return self._is_away
 
     def _come_back(self) -> None:
         """Something goes on: so do the spans around it."""
-        if self._is_away:
+        if self._is_away and not self._is_held():
             self._is_away = False
             for one in self._open:
                 one.begin_anew()

@@ -57,6 +57,7 @@ class Tracing:
         *,
         claimed: bool,
         all_wait: Callable[[], bool],
+        is_held: Callable[[], bool],
         **attributes: Any,
     ) -> RunSpans:
         """A run begins; see :class:`RunSpans`."""
@@ -66,6 +67,7 @@ class Tracing:
             known or Trace(),
             claimed=claimed,
             all_wait=all_wait,
+            is_held=is_held,
             instance_id=instance_id,
             lease=lease,
             **attributes,

@@ -126,9 +126,10 @@ class Telling:
         worker = self._worker
         while True:
             health = worker.health()
-            measures.slots_total(health.slots)
-            measures.slots_used(health.working)
-            measures.runs_loaded(health.loaded)
+            name = worker.settings.name
+            measures.slots_total(health.slots, worker=name)
+            measures.slots_used(health.working, worker=name)
+            measures.runs_loaded(health.loaded, worker=name)
             try:
                 await self._sample_queues()
             except SdkError as exc:

@@ -69,8 +69,8 @@ class SqliteTransacting(Transacting):
             # Before the ROLLBACK: what comes behind that would be committed by itself.
             db.execute("PRAGMA query_only = ON")
             db.execute("ROLLBACK")
-        with contextlib.suppress(sqlite3.Error):
-            db.close()
+        # It is closed where the function ends, and not here: Python's sqlite3 crashes where one
+        # thread closes a connection on which another one executes something.
 
 
 class Ends:
