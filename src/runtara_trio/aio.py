@@ -124,7 +124,17 @@ class InstanceHandle(_Front, Generic[T]):
     @overload
     async def result(self, type: type[AsT], *, timeout: Seconds | None = None) -> AsT: ...
     async def result(self, type: Any = None, *, timeout: Seconds | None = None) -> Any:
-        """See :meth:`runtara_trio.InstanceHandle.result`. Past its timeout: TimeoutError."""
+        """Wait for the end, and return what the workflow returned.
+
+        Args:
+          type: what it is decoded to. None: what the workflow says, or the codec makes of it.
+          timeout: seconds, or a ``timedelta``; None: as long as it takes.
+
+        Raises:
+          TimeoutError: not within the timeout.
+          InstanceFailed: it failed, or was cancelled.
+          CodecError: the result is not of the type.
+        """
         return await self._call(self._inner.result, type, timeout=timeout)
 
     status = _awaitable(handle_on_trio.InstanceHandle.status)
@@ -159,7 +169,13 @@ class Client(_Front):
     async def start(  # type: ignore[misc]  # a workflow of any arguments
         self, workflow: Any, *args: Any, **options: Any
     ) -> InstanceHandle[Any]:
-        """See :meth:`runtara_trio.Client.start`."""
+        """Start a run: a pending instance, which a worker takes. When this returns, it is on disk.
+
+        Args:
+          workflow: a :class:`runtara_trio.Workflow`, or the name of one.
+          args: its arguments.
+          options: those of :meth:`runtara_trio.Client.start`, which says what is raised.
+        """
         handle = await self._call(self._inner.start, workflow, *args, **options)
         return InstanceHandle(self._portal, handle)
 
@@ -184,7 +200,13 @@ class Client(_Front):
     async def start_many(  # type: ignore[misc]
         self, workflow: Any, starts: Iterable[Start[Any]], **options: Any
     ) -> list[InstanceHandle[Any]]:
-        """See :meth:`runtara_trio.Client.start_many`."""
+        """Start many runs, in batches of one commit each. Handles in the order of the starts.
+
+        Args:
+          workflow: a :class:`runtara_trio.Workflow`, or the name of one.
+          starts: a :class:`runtara_trio.Start` for each, with its arguments and options.
+          options: ``if_exists`` and ``version``, as of :meth:`runtara_trio.Client.start`.
+        """
         given = list(starts)  # here: what makes them is of this thread
         handles = await self._call(self._inner.start_many, workflow, given, **options)
         return [InstanceHandle(self._portal, one) for one in handles]
@@ -194,7 +216,12 @@ class Client(_Front):
     @overload
     def get(self, id: str, workflow: Workflow[*Ts, T]) -> InstanceHandle[T]: ...
     def get(self, id: str, workflow: Any = None) -> InstanceHandle[Any]:
-        """See :meth:`runtara_trio.Client.get`. It does not ask the store."""
+        """A handle to an instance that exists or will. It does not ask the store.
+
+        Args:
+          id: the instance's id.
+          workflow: what types its result. None: the codec alone.
+        """
         return InstanceHandle(self._portal, self._inner.get(id, workflow))
 
     list = _awaitable(on_trio.Client.list)

@@ -34,6 +34,7 @@ class SystemClock:
     """The computer's wall clock."""
 
     def now(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
         return time.time()
 
 

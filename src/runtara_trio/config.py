@@ -91,6 +91,9 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     def from_env(cls, environ: Mapping[str, str] | None = None) -> SdkConfig:
         """Read the ``RUNTARA_…`` variables; RUNTARA_SERVER_ADDR goes before a store.
 
+        Args:
+          environ: where they are read. None: in ``os.environ``.
+
         Raises:
           ConfigError: RUNTARA_INSTANCE_ID or RUNTARA_TENANT_ID is missing, or a value is
             wrong; the text names the variable.
@@ -115,12 +118,23 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def localhost(cls, instance_id: str, tenant_id: str) -> SdkConfig:
-        """A runtara-core on this machine, its certificate not verified."""
+        """A runtara-core on this machine, its certificate not verified.
+
+        Args:
+          instance_id: the instance.
+          tenant_id: the tenant it belongs to.
+        """
         return cls(instance_id=instance_id, tenant_id=tenant_id, skip_cert_verification=True)
 
     @classmethod
     def embedded(cls, store: str, instance_id: str, tenant_id: str) -> SdkConfig:
-        """An embedded store, such as ``sqlite:///orders.db``."""
+        """An embedded store.
+
+        Args:
+          store: its URL, such as ``sqlite:///orders.db``.
+          instance_id: the instance.
+          tenant_id: the tenant it belongs to.
+        """
         return cls(instance_id=instance_id, tenant_id=tenant_id, store=store)
 
     @property

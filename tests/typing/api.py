@@ -224,7 +224,7 @@ async def workers(backend: SharedBackend) -> None:
         assert_type(worker.health().slots, int)
     async with open_client("postgresql://db/shop", tenant_id="shop") as client:
         assert_type(client, Client)
-    await run_worker("sqlite:///shop.db", [order, letter])
+    await run_worker("sqlite:///shop.db", [order, letter], slots=5, queues=["mail"])
 
 
 def book(connection: sqlite3.Connection, account: str, cents: int) -> int:

@@ -184,8 +184,16 @@ class Client(Fleet):
     ) -> list[InstanceHandle[Any]]:
         """Start many runs, in batches of one commit each. Handles in the order of the starts.
 
-        All are checked before the first batch is written. See :meth:`start`; InstanceExists
-        leaves the batches before it written.
+        All are checked before the first batch is written.
+
+        Args:
+          workflow: a :class:`Workflow`, or the name of one.
+          starts: a :class:`Start` for each, with its arguments and options.
+          if_exists: as of :meth:`start`.
+          version: as of :meth:`start`.
+
+        Raises:
+          What :meth:`start` raises. InstanceExists leaves the batches before it written.
         """
         check_start(workflow, if_exists)
         runs = [made(workflow, one, version=version, codec=self._codec) for one in starts]
@@ -207,7 +215,12 @@ class Client(Fleet):
     @overload
     def get(self, id: str, workflow: Workflow[*Ts, T]) -> InstanceHandle[T]: ...
     def get(self, id: str, workflow: AnyWorkflow | None = None) -> InstanceHandle[Any]:
-        """A handle to an instance that exists or will; ``workflow``: what types its result."""
+        """A handle to an instance that exists or will. It does not ask the store.
+
+        Args:
+          id: the instance's id.
+          workflow: what types its result. None: the codec alone.
+        """
         return self._handle(check_instance_id(id), workflow)
 
     async def list(
@@ -218,7 +231,17 @@ class Client(Fleet):
         limit: int = 100,
         **filters: Unpack[Filters],
     ) -> InstancePage:
-        """The tenant's instances, the newest first; see :meth:`Operator.list`."""
+        """The tenant's instances, the newest first.
+
+        Args:
+          statuses: of these; None: of any.
+          before: the ``next`` of the page before. None: from the newest.
+          limit: of the page, 1 to 100,000.
+          filters: see :class:`~runtara_trio.sdk.filters.Filters`.
+
+        Raises:
+          ConfigError: what :meth:`Operator.list` refuses.
+        """
         return await self._operator.list(
             statuses=statuses, tenant_id=self.tenant_id, before=before, limit=limit, **filters
         )
@@ -226,7 +249,12 @@ class Client(Fleet):
     async def count(
         self, *, statuses: Iterable[InstanceStatus] | None = None, **filters: Unpack[Filters]
     ) -> int:
-        """How many instances a :meth:`list` of the same would have."""
+        """How many instances a :meth:`list` of the same would have.
+
+        Args:
+          statuses: of these; None: of any.
+          filters: see :class:`~runtara_trio.sdk.filters.Filters`.
+        """
         return await self._operator.count(statuses=statuses, tenant_id=self.tenant_id, **filters)
 
     def _handle(self, id: str, workflow: AnyWorkflow | None) -> InstanceHandle[Any]:

@@ -89,7 +89,12 @@ class InstanceHandle(Generic[T]):
         return await self._operator.show(self.id)
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> EventPage:
-        """Its history, oldest first: what follows the event with the id ``after``."""
+        """Its history, oldest first.
+
+        Args:
+          after: the id of an event; the page is what follows it. 0: from the first.
+          limit: of the page, 1 to 100,000.
+        """
         await self._check()
         return await self._operator.events(self.id, after=after, limit=limit)
 
@@ -99,26 +104,55 @@ class InstanceHandle(Generic[T]):
         return await self._operator.cancel(self.id)
 
     async def pause(self, *, tree: bool = False) -> SignalAnswer:
-        """Suspend it at its next boundary, until a resume; ``tree``: its children, too, and
-        theirs. Raises SignalRefused."""
+        """Suspend it at its next boundary, until a resume.
+
+        Args:
+          tree: its children, too, and theirs; else they go on.
+
+        Raises:
+          SignalRefused: unknown, finished, or a cancel stands.
+        """
         await self._check()
         return await self._operator.pause(self.id, tree=tree)
 
     async def resume(self, *, tree: bool = False) -> SignalAnswer:
-        """Put it back into its queue, or take back a pause; ``tree``: its children, too, and
-        theirs. Raises SignalRefused."""
+        """Put it back into its queue, or take back a pause.
+
+        Args:
+          tree: its children, too, and theirs.
+
+        Raises:
+          SignalRefused: unknown, finished, or a cancel stands.
+        """
         await self._check()
         return await self._operator.resume(self.id, tree=tree)
 
     async def signal(
         self, checkpoint_id: str, payload: Any = b"", *, replace: bool = False
     ) -> None:
-        """Send a payload to whoever waits for it; see :meth:`Operator.send_signal`."""
+        """Send a payload to whoever waits, now or later, for this id of the instance.
+
+        Args:
+          checkpoint_id: the id that it waits for, path included.
+          payload: bytes, a text, or a value; see :meth:`Operator.send_signal`.
+          replace: instead of a signal that nobody has taken yet.
+
+        Raises:
+          SignalRefused: unknown or finished; the id has or had a different signal.
+        """
         await self._check()
         await self._operator.send_signal(self.id, checkpoint_id, payload, replace=replace)
 
     async def send_message(self, name: str, payload: Any = b"") -> None:
-        """Send a message to whoever receives under ``name``; see :meth:`Operator.send_message`."""
+        """Send a message to the instance. Any number may wait, in the order of their sending.
+
+        Args:
+          name: under which it receives.
+          payload: bytes, a text, or a value; see :meth:`Operator.send_signal`.
+
+        Raises:
+          SignalRefused: unknown or finished.
+        """
         await self._check()
         await self._operator.send_message(self.id, name, payload)
 

@@ -67,11 +67,22 @@ def start_in(  # type: ignore[misc]  # a workflow of any arguments
 
     Args:
       connection: of ``sqlite3``, or of ``psycopg``; in a transaction, or one begins.
+      workflow: a :class:`Workflow`, or the name of one.
+      args: its arguments.
       tenant_id: the tenant it belongs to.
+      codec: encodes the arguments; that of the workers.
+      id: the instance's id. None: a random one that sorts by its time (UUIDv7).
+      if_exists: "attach", or "fail", as of :meth:`Client.start`.
+      queue: None: the workflow's; by name, ``default``.
+      priority: 0 to 9; the higher first, among the runs of one key of one tenant.
+      delay: seconds, or a ``timedelta``, before it is ready.
+      at: when it is ready instead: an aware ``datetime``.
+      key: runs of a key take turns with those of others.
+      attributes: up to 20 texts, numbers or bools, by name.
       version: None: the workflow's; by name, 1.
 
-    The other arguments, and what is raised, are those of :meth:`Client.start`; StoreError: the
-    tables are missing.
+    Raises:
+      StoreError: the tables are missing. Else what :meth:`Client.start` raises.
     """
     start: Start[Any] = Start(
         args=args,

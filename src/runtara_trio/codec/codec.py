@@ -22,7 +22,7 @@ class Codec(Protocol):
     """
 
     def encode(self, value: Any, /) -> bytes:
-        """The bytes to store. May raise anything; the SDK turns it into CodecError."""
+        """The bytes to store of a value. May raise anything; the SDK turns it into CodecError."""
 
     def decode(self, data: bytes, type: type[T], /) -> T:
         """The value of ``type`` in ``data``. May raise anything, likewise."""

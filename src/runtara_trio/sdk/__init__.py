@@ -17,7 +17,11 @@ paths           where in the tree of ids a task works
 waiting         durable sleeps, waits for signals, deadlines
 asyncio_bridge  coroutines of asyncio libraries
 results         CheckpointResult
-operator        Operator, for whoever runs the instances
+operator        Operator, for whoever runs the instances: its questions
+steering        what it does to one instance
+many            what it does to all that a filter finds
+removing        what it removes
+fleet           what it and a client do with workers, queues and schedules
 filters         which instances a list or a count is about
 current         current_sdk
 """

@@ -180,6 +180,8 @@ class Starting(Facts):
         """Run one child and return its result; see :meth:`open_children`.
 
         Args:
+          workflow: a :class:`Workflow`, or the name of one.
+          args: its arguments.
           name: its part of the id. None: by the order of calls; see :meth:`open_children`.
           options: of :meth:`Children.start`.
 
@@ -225,6 +227,8 @@ class Starting(Facts):
         is saved with it: a replay starts none, also where it was pruned since.
 
         Args:
+          workflow: a :class:`Workflow`, or the name of one.
+          args: its arguments.
           id: None: by the path of the calling task.
           name: its part of the path. None: by the order of calls; see :meth:`open_children`.
           options: of :meth:`Children.start`.

@@ -49,12 +49,23 @@ class Fleet(Asking):
         await self._request(SetQueues(queues=(checked_queue(queue),)))
 
     async def pause_queue(self, name: str) -> None:
-        """Have no worker claim from a queue; runs that have begun go on."""
+        """Have no worker claim from a queue; runs that have begun go on.
+
+        Args:
+          name: of the queue.
+        """
         name = check_name_of("queue", name)
         await self._request(PauseQueue(name=name, paused=True))
 
     async def resume_queue(self, name: str) -> None:
-        """Have workers claim from a queue again. Raises SdkError: it is unknown."""
+        """Have workers claim from a queue again.
+
+        Args:
+          name: of the queue.
+
+        Raises:
+          SdkError: it is unknown.
+        """
         name = check_name_of("queue", name)
         await self._request(PauseQueue(name=name, paused=False))
 
@@ -81,23 +92,47 @@ class Fleet(Asking):
         return tuple(one for one in found if self._only_of in (None, one.tenant_id))
 
     async def pause_schedule(self, name: str) -> None:
-        """Run no slot of a schedule, until it is resumed. Raises SdkError: it is unknown."""
+        """Run no slot of a schedule, until it is resumed.
+
+        Args:
+          name: of the schedule.
+
+        Raises:
+          SdkError: it is unknown.
+        """
         await self._schedule(name)
         await self._request(PauseSchedule(name=name, paused=True))
 
     async def resume_schedule(self, name: str) -> None:
-        """Run the slots of a schedule again, from the next one on. Raises SdkError: unknown."""
+        """Run the slots of a schedule again, from the next one on.
+
+        Args:
+          name: of the schedule.
+
+        Raises:
+          SdkError: it is unknown.
+        """
         next_ms = next_slot(await self._schedule(name), int(self._now() * 1000))
         await self._request(PauseSchedule(name=name, paused=False, next_ms=next_ms))
 
     async def remove_schedule(self, name: str) -> None:
         """Forget a schedule; what it has started stays. A worker that declares it stores it again
-        at its next start. Raises SdkError: it is unknown."""
+        at its next start.
+
+        Args:
+          name: of the schedule.
+
+        Raises:
+          SdkError: it is unknown.
+        """
         await self._schedule(name)
         await self._request(RemoveSchedule(name=name))
 
     async def trigger_schedule(self, name: str) -> str:
         """Start a run of a schedule now, beside its slots. The id of the instance.
+
+        Args:
+          name: of the schedule.
 
         Raises:
           SdkError: it is unknown.
@@ -119,6 +154,7 @@ class Fleet(Asking):
         those that were started before are left. In batches of one commit each.
 
         Args:
+          name: of the schedule.
           begin, end: aware.
           progress: called after each batch with the number so far.
 
@@ -149,7 +185,15 @@ class Fleet(Asking):
         return count
 
     async def next_slots(self, name: str, count: int = 10) -> tuple[datetime, ...]:
-        """The next slots of a schedule, in its time zone. Raises SdkError: it is unknown."""
+        """The next slots of a schedule, in its time zone.
+
+        Args:
+          name: of the schedule.
+          count: how many; fewer where it ends.
+
+        Raises:
+          SdkError: it is unknown.
+        """
         schedule = await self._schedule(name)
         after = max(int(self._now() * 1000), schedule.next_ms - 1)
         found = slots(schedule, after)

@@ -42,7 +42,14 @@ class ManualSignals:
         """Acknowledge the pending signal, if it is of this type.
 
         A cancel is recorded as cancelled at this moment; with a pause the block is
-        recorded as suspended when it ends. ``acknowledged=False`` leaves it pending.
+        recorded as suspended when it ends.
+
+        Args:
+          signal_type: its type, or the signal itself.
+          acknowledged: False leaves it pending.
+
+        Raises:
+          ConfigError: an unknown type.
         """
         try:
             kind = SignalType(signal_type.type if isinstance(signal_type, Signal) else signal_type)

@@ -38,6 +38,8 @@ class DurableNursery:
         """Start ``function(*args)`` as a child task.
 
         Args:
+          function: an async function.
+          args: its arguments.
           name: its part of the path. None: by the order of calls, which the task that
             opened the nursery fixes; from any other task a name is required.
 
@@ -50,7 +52,13 @@ class DurableNursery:
     async def start(
         self, function: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None
     ) -> Any:
-        """Start a child and wait for its ``task_status.started(value)``; returns the value."""
+        """Start a child and wait for its ``task_status.started(value)``; returns the value.
+
+        Args:
+          function: what is called, with ``task_status`` besides its arguments.
+          args: its arguments.
+          name: its part of the path, as of :meth:`start_soon`.
+        """
         path = self._child(name)
 
         async def run(*, task_status: trio.TaskStatus[Any]) -> None:
@@ -229,6 +237,7 @@ class Parallel(Facts):
         leaves as from a nursery, in a group.
 
         Args:
+          functions: async functions without arguments; at least one.
           name: its part of the path. None: by the order of calls; see :meth:`open_nursery`.
         """
         return await first_of(self._block, self._path, functions, name)

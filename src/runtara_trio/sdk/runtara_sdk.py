@@ -128,7 +128,11 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
     @overload
     async def get_checkpoint(self, checkpoint_id: str, type: type[T]) -> T | None: ...
     async def get_checkpoint(self, checkpoint_id: str, type: type[Any] = bytes) -> Any:
-        """What is saved under the id, as a ``type``; None where nothing is.
+        """What is saved under an id; None where nothing is.
+
+        Args:
+          checkpoint_id: the id, below the path of the calling task.
+          type: what it is decoded to; bytes as they are.
 
         Raises:
           CodecError: it is not a ``type``.
@@ -324,6 +328,10 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
 
         All such calls of a block share one loop, opened at first use. A cancelled scope
         cancels the asyncio task.
+
+        Args:
+          function: the coroutine function.
+          args, kwargs: its arguments.
 
         Raises:
           ConfigError: trio-asyncio cannot be imported.

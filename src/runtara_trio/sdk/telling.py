@@ -36,14 +36,25 @@ class Telling(Facts):
         await self._event(EventType.HEARTBEAT, None, b"")
 
     async def custom_event(self, subtype: str, payload: Any = b"") -> None:
-        """Add an event of your own to the instance's history."""
+        """Add an event of your own to the instance's history.
+
+        Args:
+          subtype: its name.
+          payload: bytes as they are, anything else by the codec.
+        """
         data = encode(self._codec, f"payload of event {subtype!r}", payload)
         await self._event(EventType.CUSTOM, check_subtype(subtype), data)
 
     async def record_retry_attempt(
         self, checkpoint_id: str, attempt_number: int, error_message: str | None = None
     ) -> None:
-        """Record that a step is tried again; ``attempt_number`` counts from 1."""
+        """Record that a step is tried again.
+
+        Args:
+          checkpoint_id: of the step, below the path of the calling task.
+          attempt_number: counts from 1.
+          error_message: why; None: not known.
+        """
         if (
             isinstance(attempt_number, bool)
             or not isinstance(attempt_number, int)
@@ -94,6 +105,9 @@ class Telling(Facts):
 
         Every writing call after it is an error, and the instance is free for others.
 
+        Args:
+          output: bytes as they are, anything else by the codec.
+
         Raises:
           OutcomeNotRecorded: the backend did not take it in time.
         """
@@ -102,12 +116,20 @@ class Telling(Facts):
         )
 
     async def failed(self, error: str) -> None:
-        """Record the instance as failed, now; otherwise like :meth:`completed`."""
+        """Record the instance as failed, now; otherwise like :meth:`completed`.
+
+        Args:
+          error: why, as people read it.
+        """
         text = check_text("error", error).encode()
         await self._block.ending.say(InstanceStatus.FAILED, encode(JSON, "error", text))
 
     async def suspended(self, reason: str = "") -> None:
-        """Record the instance as suspended, now; a later start goes on with it."""
+        """Record the instance as suspended, now; a later start goes on with it.
+
+        Args:
+          reason: why, as people read it.
+        """
         text = check_text("reason", reason).encode()
         await self._block.ending.say(InstanceStatus.SUSPENDED, encode(JSON, "reason", text))
 
@@ -118,7 +140,11 @@ class Telling(Facts):
         return await self.get_instance_status(self.instance_id)
 
     async def get_instance_status(self, instance_id: str) -> InstanceInfo:
-        """What the backend says of any instance; status UNKNOWN where it does not exist."""
+        """What the backend says of any instance; status UNKNOWN where it does not exist.
+
+        Args:
+          instance_id: which one.
+        """
         return await self._block.requests.request(
             GetStatus(instance_id=check_instance_id(instance_id))
         )

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import TypedDict, Unpack
 
 import trio
 
@@ -28,6 +28,22 @@ from ..tasks import open_service_nursery
 from ..types import Queue
 from .settings import Settings, workflows_of
 from .worker import Worker
+
+
+class WorkerOptions(TypedDict, total=False):
+    """What :func:`open_worker` takes by name."""
+
+    queues: Iterable[str | Queue] | None
+    slots: int
+    max_loaded: int
+    schedules: Iterable[Schedule]
+    name: str | None
+    versions: Mapping[str, Sequence[int]] | None
+    tenant_ids: Iterable[str] | None
+    drain_timeout: Seconds
+    max_recoveries: int
+    stop_signals: Iterable[int]
+    codec: Codec
 
 
 def open_worker(
@@ -96,8 +112,16 @@ def open_worker(
     return _opened(target, settings)
 
 
-async def run_worker(target: Target, workflows: Iterable[AnyWorkflow], **options: Any) -> None:
-    """:func:`open_worker` with a body that waits: until a stop signal, or a cancel."""
+async def run_worker(
+    target: Target, workflows: Iterable[AnyWorkflow], **options: Unpack[WorkerOptions]
+) -> None:
+    """:func:`open_worker` with a body that waits: until a stop signal, or a cancel.
+
+    Args:
+      target: a URL of a store, an :class:`SdkConfig`, or an open backend.
+      workflows: what it runs.
+      options: those of :func:`open_worker`, which says what is raised.
+    """
     async with open_worker(target, workflows, **options):
         await trio.sleep_forever()
 

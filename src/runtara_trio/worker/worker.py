@@ -157,7 +157,8 @@ class Worker:
             self._ended.set()
 
     def drain(self, cause: str = "as asked") -> None:
-        """Claim nothing more; each run stops at its next boundary, and is another worker's."""
+        """Claim nothing more; each run stops at its next boundary, and is another worker's.
+        The log has the ``cause``."""
         if self.draining:
             return
         self.draining = True
