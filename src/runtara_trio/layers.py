@@ -30,7 +30,7 @@ LAYERS = (
     Layer(("contrib",), "adapters to other libraries"),
     Layer(("client", "worker"), "who starts runs of workflows, and who runs them"),
     Layer(("sdk",), "what users call: open_runtara, RuntaraSdk, durable, workflow, Operator"),
-    Layer(("opening",), "from a URL to an open backend"),
+    Layer(("opening", "migrating"), "from a URL to an open backend, and to its tables"),
     Layer(("engine",), "what decides: signals to scopes, boundaries, outcomes, services"),
     Layer(("telemetry",), "traces and metrics for OpenTelemetry and Prometheus"),
     Layer(("quic.client", "quic.server"), "a client of a runtara-core, and our server"),

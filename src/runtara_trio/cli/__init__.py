@@ -7,6 +7,7 @@ steering   signal, cancel, pause, resume, prune
 running    run: a block around somebody's function
 working    worker, workers
 starting   start, result
+migrating  migrate
 health     worker --health-port
 serving    serve: its options
 server     serve: the server

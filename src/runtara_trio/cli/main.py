@@ -14,6 +14,7 @@ import click
 from . import (
     console,
     history,
+    migrating,
     people,
     queues,
     reading,
@@ -98,5 +99,6 @@ for command in (
     starting.result,
     serving.serve_command,
     console.console_command,
+    migrating.migrate_command,
 ):
     main.add_command(command)

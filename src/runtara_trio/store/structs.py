@@ -228,3 +228,21 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     checkpoints: int
     events: int
+
+
+class TableVersions(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the tables of a store are."""
+
+    core: bool = False
+    """runtara-core's are there."""
+    ours: bool = False
+    """Ours for instances are there."""
+    workflows: int = 0
+    """The version of those of workflows; 0: they are not there."""
+    newest: int
+    """Their version that this runtara-trio needs."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing is missing."""
+        return self.core and self.ours and self.workflows == self.newest

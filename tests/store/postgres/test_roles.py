@@ -7,11 +7,26 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from runtara_trio import Operator, StoreError, open_backend, open_runtara
+from runtara_trio import (
+    Operator,
+    RuntaraSdk,
+    StoreError,
+    open_backend,
+    open_client,
+    open_runtara,
+    open_worker,
+    workflow,
+)
+from runtara_trio.migrating import migrate, table_versions
 
 from ...docs.test_docs import DOCS
 from ...helpers.documents import blocks
 from ...helpers.postgres import Server
+
+
+@workflow
+async def job(sdk: RuntaraSdk) -> str:
+    return "done"
 
 
 @pytest.fixture
@@ -88,3 +103,30 @@ async def test_a_search_path_of_the_role(own: Server) -> None:
     bare = own.url.replace("postgres:@", "shop_app:@")
     async with open_backend(bare) as backend:
         assert len((await Operator(backend).list()).instances) == 1
+
+
+async def test_the_owner_migrates_for_the_others(own: Server) -> None:
+    run_block(own, "three_roles.sql")
+    with pytest.raises(StoreError, match="needs rights"):
+        await migrate(url_of(own, "shop_app"))
+    assert not (await table_versions(url_of(own, "shop_ops"))).core
+    await migrate(url_of(own, "shop_owner"))
+    assert (await table_versions(url_of(own, "shop_ops"))).is_current
+    await migrate(url_of(own, "shop_app"))  # there is nothing to make
+    async with (
+        open_client(url_of(own, "shop_app"), tenant_id="t") as client,
+        open_worker(url_of(own, "shop_app"), [job]),
+    ):
+        assert await (await client.start(job)).result(timeout=30) == "done"
+    async with open_backend(url_of(own, "shop_ops")) as backend:
+        operator = Operator(backend)
+        (one,) = (await operator.list(workflow="job")).instances
+        assert await operator.steps(one.instance_id) == ()
+        assert await operator.open_steps([one.instance_id]) == ()
+        assert (await operator.waits()).waits == ()
+        assert (await operator.audit()).records == ()
+        assert await operator.list_queues() == ()
+        assert await operator.list_schedules() == ()
+        assert await operator.list_workers() == ()
+        with pytest.raises(StoreError, match="permission denied"):
+            await operator.rerun(one.instance_id)

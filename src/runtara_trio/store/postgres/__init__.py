@@ -29,6 +29,7 @@ owner         this process as an owner: a lock and a thread
 liveness      which owners live
 watch         what waits for the instances of this owner
 schema        tables and their versions
+migrating     how far a database's are, and bringing them to this version
 settings      what is set in each session
 limits        how long is waited for a server, and how much goes to it at once
 failures      what goes wrong with servers, and the remedies

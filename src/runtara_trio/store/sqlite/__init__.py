@@ -22,6 +22,7 @@ leases        who has leased what
 owners        how a dead owner is told from a living one
 schema        tables and their versions
 run_schema    those of workflows
+migrating     how far a file's are, and bringing them to this version
 failures      what goes wrong with files, and the remedies
 locked        how long a store waits for another writer
 """

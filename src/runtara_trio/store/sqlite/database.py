@@ -7,13 +7,12 @@ SQLite's reasons is undone and run again one by one.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import outcome
@@ -35,6 +34,7 @@ from .file import StoreFile
 from .leases import Leases
 from .locked import LockWaits
 from .saving import Saving
+from .schema import transaction, undo
 from .tables import SqliteTables
 from .transact import in_memory
 
@@ -162,7 +162,7 @@ class Database:
                 file.db.execute("COMMIT")
             file.check()
         except BaseException:  # also a mistake of ours: the next batch must find no half of it
-            _undo(file.db)
+            undo(file.db)
             raise
         finally:
             if writes and not durable:
@@ -340,7 +340,7 @@ class Database:
 
     def _in_transaction(self, db: sqlite3.Connection, run: Callable[[sqlite3.Connection], T]) -> T:
         def once() -> T:
-            with _transaction(db):
+            with transaction(db):
                 return run(db)
 
         return self._lock_waits.wait(once)
@@ -352,22 +352,6 @@ class Database:
     def _opened(self) -> StoreFile:
         assert self.file is not None
         return self.file
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        _undo(db)
-        raise
-
-
-def _undo(db: sqlite3.Connection) -> None:
-    if db.in_transaction:
-        db.execute("ROLLBACK")
 
 
 def _answered(tx: SqliteTables, saving: Saving, message: Request[Any]) -> outcome.Outcome[Any]:

@@ -14,7 +14,9 @@ number in the first.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -164,6 +166,24 @@ def tables(db: sqlite3.Connection) -> set[str]:
     }
 
 
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """One that writes; an exception undoes it."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        undo(db)
+        raise
+
+
+def undo(db: sqlite3.Connection) -> None:
+    """End a transaction, if there is one, as if it had not been."""
+    if db.in_transaction:
+        db.execute("ROLLBACK")
+
+
 def has_ours(db: sqlite3.Connection) -> bool:
     """Whether a register has put our tables beside core's."""
     return "runtara_trio_schema" in tables(db)
@@ -229,13 +249,8 @@ def create(db: sqlite3.Connection) -> None:
 def upgrade_runs(db: sqlite3.Connection) -> None:
     """Bring tables of workflows that are there to this version; in a transaction of its own."""
     if 0 < runs_version(db) < RUNS_VERSION:
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(db):
             _make_runs(db, "REFERENCES instances (instance_id) ON DELETE CASCADE")
-            db.execute("COMMIT")
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
 
 
 def _make_runs(db: sqlite3.Connection, references: str) -> None:

@@ -1,0 +1,46 @@
+"""The versions of a store's tables, whichever database they are in."""
+
+from __future__ import annotations
+
+from .store.location import is_postgres, locate
+from .store.sqlite import migrating as on_sqlite
+from .store.structs import TableVersions
+from .threads import in_thread
+
+
+async def table_versions(url: str) -> TableVersions:
+    """How far the tables of a store are. It makes and changes nothing.
+
+    Args:
+      url: of a file or of a PostgreSQL server.
+
+    Raises:
+      ConfigError: not the URL of one.
+      StoreError: what is there is not ours, or of a newer runtara-trio; it cannot be used.
+    """
+    if is_postgres(url):
+        from .store.postgres import migrating
+        from .store.postgres.backend import named
+
+        return await migrating.versions(url, named(url))
+    return await in_thread(on_sqlite.versions, locate(url))
+
+
+async def migrate(url: str) -> None:
+    """Bring the tables of a store to this version, or make them. What is there already stays as it
+    is: programs of the version before go on working.
+
+    Args:
+      url: of a file or of a PostgreSQL server.
+
+    Raises:
+      ConfigError: not the URL of one.
+      StoreError: as of :func:`table_versions`; a runtara-core works on the file; no right to.
+    """
+    if is_postgres(url):
+        from .store.postgres import migrating
+        from .store.postgres.backend import named
+
+        await migrating.migrate(url, named(url))
+    else:
+        await in_thread(on_sqlite.migrate, locate(url))

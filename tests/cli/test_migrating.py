@@ -1,0 +1,123 @@
+"""``migrate``: how far the tables of a store are, and bringing them to this version."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+
+import psycopg
+import pytest
+import trio
+
+from runtara_trio import RuntaraSdk, open_client, open_worker, workflow
+from runtara_trio.store.postgres import run_schema as postgres_schema
+from runtara_trio.store.sqlite import run_schema as sqlite_schema
+
+from ..helpers.places import Shared
+from ..store.test_of_before import url_of_before  # noqa: F401  # a fixture
+from .test_fleet import run
+
+
+@workflow
+async def job(sdk: RuntaraSdk) -> str:
+    return "done"
+
+
+def state(url: str, *options: str, code: int = 0) -> dict[str, object]:
+    run(url, "migrate", *options, code=code)
+    if code:
+        return {}
+    found: dict[str, object] = json.loads(run(url, "migrate", "--check", "--json"))
+    return found
+
+
+def dump(url: str) -> str:
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
+        return "\n".join(db.iterdump())
+
+
+async def test_a_new_store(shared: Shared) -> None:
+    in_thread = trio.to_thread.run_sync
+    assert "without --check" in await in_thread(
+        lambda: run(shared.url, "migrate", "--check", code=1)
+    )
+    if shared.url.startswith("sqlite"):
+        assert not Path(shared.url.removeprefix("sqlite:///")).exists()
+    assert "the tables are those of this version" in await in_thread(run, shared.url, "migrate")
+    assert (await in_thread(state, shared.url))["current"] is True  # again: nothing to do
+    async with open_client(shared.url, tenant_id="t") as client, open_worker(shared.url, [job]):
+        assert await (await client.start(job)).result(timeout=30) == "done"
+
+
+def test_a_store_of_before(url_of_before: str) -> None:  # noqa: F811
+    file = url_of_before.startswith("sqlite")
+    before = dump(url_of_before) if file else ""
+    assert "without --check" in run(url_of_before, "migrate", "--check", code=1)
+    if file:
+        assert dump(url_of_before) == before
+    assert state(url_of_before)["current"] is True
+    listed = {
+        one["instance_id"]: one["status"]
+        for one in json.loads(run(url_of_before, "list", "--json"))
+    }
+    assert listed == {"done": "completed", "paused": "suspended", "killed": "running"}
+
+
+async def test_beside_a_worker_of_the_same_version(shared: Shared) -> None:
+    async with open_client(shared.url, tenant_id="t") as client, open_worker(shared.url, [job]):
+        await client.start(job, id="a")
+        found = await trio.to_thread.run_sync(state, shared.url)
+        assert found["current"] is True
+        assert await (await client.start(job, id="b")).result(timeout=30) == "done"
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+async def test_a_newer_store_is_refused(shared: Shared, options: tuple[str, ...]) -> None:
+    def newer() -> str:
+        run(shared.url, "migrate")
+        statement = "UPDATE runtara_trio_runs_schema SET version = 99"
+        if shared.url.startswith("sqlite"):
+            with sqlite3.connect(shared.url.removeprefix("sqlite:///")) as db:
+                db.execute(statement)
+        else:
+            with psycopg.connect(shared.url) as connection:
+                connection.execute(statement)
+        return run(shared.url, "migrate", *options, code=1)
+
+    told = await trio.to_thread.run_sync(newer)
+    assert "workflows 99" in told
+    assert "upgrade runtara-trio" in told
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_what_is_no_store_is_refused(tmp_path: Path, options: tuple[str, ...]) -> None:
+    def refused(url: str, code: int) -> str:
+        return run(url, "migrate", *options, code=code)
+
+    assert "needs the store itself" in refused("quic://127.0.0.1:8001", 2)
+    assert "opened" in refused(":memory:", 2)
+    (tmp_path / "text").write_text("not a database, and long enough to be looked at" * 40)
+    assert "not a SQLite database" in refused(f"sqlite:///{tmp_path}/text", 1)
+    with sqlite3.connect(tmp_path / "other.db") as db:
+        db.execute("CREATE TABLE instances (id)")
+    assert "not runtara-core 1.4.1's" in refused(f"sqlite:///{tmp_path}/other.db", 1)
+
+
+ADDS = re.compile(
+    r"CREATE (\{temp\} |UNIQUE )?(TABLE|INDEX|SEQUENCE) |INSERT INTO runtara_trio_runs_schema"
+    r"|ALTER TABLE \S+\s+ADD COLUMN|DROP INDEX"
+)
+
+
+@pytest.mark.parametrize("schema", [sqlite_schema, postgres_schema], ids=["file", "postgres"])
+def test_each_step_only_adds(schema: object) -> None:
+    """Programs of the version before work on what later steps have made: no step takes away or
+    renames a table or a column, and a new column of an old table has a default."""
+    steps: tuple[str, ...] = schema.RUN_STEPS  # type: ignore[attr-defined]
+    lines = [" ".join(one.split()) for step in steps for one in step.split(";")]
+    for statement in filter(None, lines):
+        assert ADDS.match(statement), statement
+        for column in re.findall(r"ADD COLUMN[^,]*", statement):
+            assert "NOT NULL" not in column or "DEFAULT" in column, column
