@@ -15,9 +15,12 @@ from runtara_trio import RuntaraSdk, open_client, open_worker, workflow
 from runtara_trio.store.postgres import run_schema as postgres_schema
 from runtara_trio.store.sqlite import run_schema as sqlite_schema
 
+from ..helpers.history import package_of, running
 from ..helpers.places import Shared
 from ..store.test_of_before import url_of_before  # noqa: F401  # a fixture
 from .test_fleet import run
+
+in_thread = trio.to_thread.run_sync
 
 
 @workflow
@@ -25,12 +28,15 @@ async def job(sdk: RuntaraSdk) -> str:
     return "done"
 
 
-def state(url: str, *options: str, code: int = 0) -> dict[str, object]:
-    run(url, "migrate", *options, code=code)
-    if code:
-        return {}
+def state(url: str) -> dict[str, object]:
+    """Migrate, and what is said of the tables then."""
+    run(url, "migrate")
     found: dict[str, object] = json.loads(run(url, "migrate", "--check", "--json"))
     return found
+
+
+def check(url: str, code: int) -> str:
+    return run(url, "migrate", "--check", code=code)
 
 
 def dump(url: str) -> str:
@@ -39,10 +45,7 @@ def dump(url: str) -> str:
 
 
 async def test_a_new_store(shared: Shared) -> None:
-    in_thread = trio.to_thread.run_sync
-    assert "without --check" in await in_thread(
-        lambda: run(shared.url, "migrate", "--check", code=1)
-    )
+    assert "without --check" in await in_thread(check, shared.url, 1)
     if shared.url.startswith("sqlite"):
         assert not Path(shared.url.removeprefix("sqlite:///")).exists()
     assert "the tables are those of this version" in await in_thread(run, shared.url, "migrate")
@@ -65,12 +68,47 @@ def test_a_store_of_before(url_of_before: str) -> None:  # noqa: F811
     assert listed == {"done": "completed", "paused": "suspended", "killed": "running"}
 
 
-async def test_beside_a_worker_of_the_same_version(shared: Shared) -> None:
-    async with open_client(shared.url, tenant_id="t") as client, open_worker(shared.url, [job]):
-        await client.start(job, id="a")
-        found = await trio.to_thread.run_sync(state, shared.url)
-        assert found["current"] is True
-        assert await (await client.start(job, id="b")).result(timeout=30) == "done"
+LAST_OF_7 = "9e4c6f0"
+"""The last commit whose tables of workflows had version 7."""
+
+WORKER = """
+import sys, trio
+from runtara_trio import open_client, open_worker, workflow
+
+@workflow
+async def old(sdk, number: int) -> int:
+    await sdk.checkpoint("before", b"")
+    print("began", number, flush=True)
+    await sdk.wait_for_signal("go")
+    await sdk.checkpoint("after", b"")
+    return number + 1
+
+async def main(url):
+    async with open_worker(url, [old]), open_client(url, tenant_id="t") as client:
+        first = await client.start(old, 1, id="first")
+        print("ended", await first.result(), flush=True)
+        second = await client.start(old, 2, id="second")
+        print("ended", await second.result(), flush=True)
+
+trio.run(main, sys.argv[1])
+"""
+
+
+async def test_a_worker_of_before_goes_on(shared: Shared, tmp_path: Path) -> None:
+    before = package_of(LAST_OF_7, tmp_path)
+    async with running(before, WORKER, shared.url) as program:
+        assert await program.line() == "began 1"
+        assert "without --check" in await in_thread(check, shared.url, 1)
+        assert (await in_thread(state, shared.url))["current"] is True
+        async with open_client(shared.url, tenant_id="t") as client:
+            await client.get("first").signal("go")
+            assert await program.line() == "ended 2"
+            assert await program.line() == "began 2"
+            async with open_worker(shared.url, [job]):  # beside it
+                assert await (await client.start(job)).result(timeout=30) == "done"
+                await client.get("second").signal("go")
+                assert await program.line() == "ended 3"
+                assert await client.get("second").result(timeout=30) == 3
 
 
 @pytest.mark.parametrize("options", [(), ("--check",)])
@@ -86,7 +124,7 @@ async def test_a_newer_store_is_refused(shared: Shared, options: tuple[str, ...]
                 connection.execute(statement)
         return run(shared.url, "migrate", *options, code=1)
 
-    told = await trio.to_thread.run_sync(newer)
+    told = await in_thread(newer)
     assert "workflows 99" in told
     assert "upgrade runtara-trio" in told
 

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
-import subprocess
-import sys
-import tarfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trio
 
 from runtara_trio import (
     InstanceFailed,
@@ -25,11 +17,11 @@ from runtara_trio import (
     workflow,
 )
 
+from ..helpers.history import package_of, running
 from ..helpers.places import Shared
-from ..helpers.support import Program, sql
+from ..helpers.support import sql
 
 LAST_OF_0_1 = "4efa9cf^"
-ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import sys, trio
@@ -56,31 +48,7 @@ trio.run(main, sys.argv[1])
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as 0.1 had it."""
-    archive = subprocess.run(
-        ["git", "archive", LAST_OF_0_1, "src"], cwd=ROOT, capture_output=True, check=False
-    )
-    if archive.returncode:
-        pytest.skip("the history of 0.1 is not here")
-    folder = tmp_path_factory.mktemp("0_1")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(folder, filter="data")
-    return folder / "src"
-
-
-@asynccontextmanager
-async def running(old: Path, url: str) -> AsyncIterator[Program]:
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", PROGRAM, url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(old)},
-    )
-    try:
-        yield Program(process)
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
+    return package_of(LAST_OF_0_1, tmp_path_factory.mktemp("0_1"))
 
 
 @workflow
@@ -90,7 +58,7 @@ async def job(sdk: RuntaraSdk) -> str:
 
 
 async def test_both_work_on_one_store(old: Path, shared: Shared) -> None:
-    async with running(old, shared.url) as program:
+    async with running(old, PROGRAM, shared.url) as program:
         assert await program.line() == "open"
         assert program.process.stdin is not None
         async with (
