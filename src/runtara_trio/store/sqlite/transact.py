@@ -35,6 +35,9 @@ class SqliteTransacting(Transacting):
         self._now = now
         self._who = who
         self._db: sqlite3.Connection | None = None
+        self._closing = threading.Lock()
+        """Python's sqlite3 crashes where one thread closes a connection while another one executes
+        on it: only the function's thread closes, and not while another one interrupts."""
         self._ends = Ends()
 
     def run(self) -> CheckpointReply:
@@ -57,20 +60,19 @@ class SqliteTransacting(Transacting):
             self.check()  # what it raises once it was given up says nothing
             raise
         finally:
-            with contextlib.suppress(sqlite3.Error):
+            with self._closing, contextlib.suppress(sqlite3.Error):
+                self._db = None
                 db.close()
 
     def interrupt(self) -> None:
-        db = self._db
-        if db is None:
-            return
-        with contextlib.suppress(sqlite3.Error), self._ends.allowed():
-            db.interrupt()
-            # Before the ROLLBACK: what comes behind that would be committed by itself.
-            db.execute("PRAGMA query_only = ON")
-            db.execute("ROLLBACK")
-        # It is closed where the function ends, and not here: Python's sqlite3 crashes where one
-        # thread closes a connection on which another one executes something.
+        with self._closing:
+            if (db := self._db) is None:
+                return
+            with contextlib.suppress(sqlite3.Error), self._ends.allowed():
+                db.interrupt()
+                # Before the ROLLBACK: what comes behind that would be committed by itself.
+                db.execute("PRAGMA query_only = ON")
+                db.execute("ROLLBACK")
 
 
 class Ends:
