@@ -126,7 +126,7 @@ async def test_what_is_no_function(memory: SharedBackend) -> None:
 
 async def test_a_limit_in_the_middle_of_a_statement(url: str) -> None:
     """Python's sqlite3 crashes where one thread closes what another one executes on."""
-    async with start("limits.py", url, 200) as program:
+    async with start("limits.py", url, 100) as program:
         assert await program.line() == "all were undone"
 
 

@@ -38,7 +38,7 @@ class SqliteTransacting(Transacting):
         self._closing = threading.Lock()
         """Python's sqlite3 crashes where one thread closes a connection while another one executes
         on it: only the function's thread closes, and not while another one interrupts."""
-        self._ends = Ends()
+        self._ends = Ends(self._closing)
 
     def run(self) -> CheckpointReply:
         try:
@@ -78,7 +78,10 @@ class SqliteTransacting(Transacting):
 class Ends:
     """Who may end a transaction: nobody but us."""
 
-    def __init__(self) -> None:
+    def __init__(self, calm: threading.Lock) -> None:
+        """``calm``: held while another thread executes on the connection. To take the authorizer
+        away then would wait for that thread with the GIL, which it needs to ask the authorizer."""
+        self.calm = calm
         self._thread: int | None = None
         self.tried = False
         """Somebody else has tried."""
@@ -121,7 +124,7 @@ def in_transaction(
             raise ended_by_function(checkpoint_id) from exc
         raise
     finally:
-        with contextlib.suppress(sqlite3.Error):  # closed, where it was given up
+        with ends.calm:
             db.set_authorizer(None)
     status, epoch = db.execute(_DECIDES, (instance,)).fetchone() or ("unknown", None)
     rules.check_lease(instance, message.lease, epoch)
@@ -140,7 +143,7 @@ def in_transaction(
 
 def in_memory(db: sqlite3.Connection, message: Transact, now: float, who: str) -> CheckpointReply:
     """The same on the store's own connection, which no other thread may use meanwhile."""
-    ends = Ends()
+    ends = Ends(threading.Lock())
     factories = db.row_factory, db.text_factory
     db.execute("BEGIN IMMEDIATE")
     try:
