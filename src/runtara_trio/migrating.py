@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .store.location import is_postgres, locate
+from .store.location import is_postgres, locate, needing_psycopg
 from .store.sqlite import migrating as on_sqlite
 from .store.structs import TableVersions
 from .threads import in_thread
@@ -19,10 +19,10 @@ async def table_versions(url: str) -> TableVersions:
       StoreError: what is there is not ours, or of a newer runtara-trio; it cannot be used.
     """
     if is_postgres(url):
-        from .store.postgres import migrating
-        from .store.postgres.backend import named
+        with needing_psycopg(url):
+            from .store.postgres.migrating import versions
 
-        return await migrating.versions(url, named(url))
+        return await versions(url)
     return await in_thread(on_sqlite.versions, locate(url))
 
 
@@ -38,9 +38,9 @@ async def migrate(url: str) -> None:
       StoreError: as of :func:`table_versions`; a runtara-core works on the file; no right to.
     """
     if is_postgres(url):
-        from .store.postgres import migrating
-        from .store.postgres.backend import named
+        with needing_psycopg(url):
+            from .store.postgres.migrating import migrate as on_postgres
 
-        await migrating.migrate(url, named(url))
+        await on_postgres(url)
     else:
         await in_thread(on_sqlite.migrate, locate(url))

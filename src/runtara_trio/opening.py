@@ -20,7 +20,7 @@ from .engine.services import SharedBackend, keep_running
 from .errors import ConfigError, NotSupported, SdkError
 from .interrupts import protected_manager
 from .quic.location import is_server, server_of_config, server_of_url
-from .store.location import is_postgres, locate
+from .store.location import is_postgres, locate, needing_psycopg
 from .store.sqlite.backend import open_sqlite
 from .tasks import open_service_nursery, runs_on_trio
 from .telemetry import current
@@ -148,12 +148,8 @@ def _quic(target: str | SdkConfig, config: SdkConfig, clock: Clock) -> Opener:
 
 
 def _postgres(url: str, config: SdkConfig, create: bool) -> Opener:
-    try:
+    with needing_psycopg(url):
         from .store.postgres.backend import named, open_postgres
-    except ImportError as exc:
-        raise ConfigError(
-            f"{url.partition('://')[0]}:// needs psycopg: pip install 'runtara-trio[postgres]'"
-        ) from exc
     name = named(url)
     return lambda patience: open_postgres(
         url, name, config=config, patience=patience, create=create

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import sys
 from pathlib import Path
 
-import psycopg
 import pytest
 import trio
 
-from runtara_trio import RuntaraSdk, open_client, open_worker, workflow
+from runtara_trio import Operator, RuntaraSdk, open_backend, open_client, open_worker, workflow
 from runtara_trio.store.postgres import run_schema as postgres_schema
 from runtara_trio.store.sqlite import run_schema as sqlite_schema
 
 from ..helpers.history import package_of, running
 from ..helpers.places import Shared
+from ..helpers.support import sql
 from ..store.test_of_before import url_of_before  # noqa: F401  # a fixture
 from .test_fleet import run
 
@@ -113,18 +114,11 @@ async def test_a_worker_of_before_goes_on(shared: Shared, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("options", [(), ("--check",)])
 async def test_a_newer_store_is_refused(shared: Shared, options: tuple[str, ...]) -> None:
-    def newer() -> str:
-        run(shared.url, "migrate")
-        statement = "UPDATE runtara_trio_runs_schema SET version = 99"
-        if shared.url.startswith("sqlite"):
-            with sqlite3.connect(shared.url.removeprefix("sqlite:///")) as db:
-                db.execute(statement)
-        else:
-            with psycopg.connect(shared.url) as connection:
-                connection.execute(statement)
-        return run(shared.url, "migrate", *options, code=1)
-
-    told = await in_thread(newer)
+    await in_thread(run, shared.url, "migrate")
+    async with open_backend(shared.url) as backend:
+        await Operator(backend).list()  # it is opened at the first question
+        await sql(backend, "UPDATE runtara_trio_runs_schema SET version = 99")
+    told = await in_thread(lambda: run(shared.url, "migrate", *options, code=1))
     assert "workflows 99" in told
     assert "upgrade runtara-trio" in told
 
@@ -141,6 +135,13 @@ def test_what_is_no_store_is_refused(tmp_path: Path, options: tuple[str, ...]) -
     with sqlite3.connect(tmp_path / "other.db") as db:
         db.execute("CREATE TABLE instances (id)")
     assert "not runtara-core 1.4.1's" in refused(f"sqlite:///{tmp_path}/other.db", 1)
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_a_server_needs_psycopg(monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]) -> None:
+    monkeypatch.setitem(sys.modules, "runtara_trio.store.postgres.migrating", None)
+    told = run("postgresql://127.0.0.1/shop", "migrate", *options, code=2)
+    assert "pip install 'runtara-trio[postgres]'" in told
 
 
 ADDS = re.compile(

@@ -7,14 +7,12 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-import trio
 
-from .support import Program
+from .support import Program, start_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,18 +29,11 @@ def package_of(commit: str, folder: Path) -> Path:
     return folder / "src"
 
 
-@asynccontextmanager
-async def running(old: Path, program: str, url: str) -> AsyncIterator[Program]:
+def running(old: Path, program: str, url: str) -> AbstractAsyncContextManager[Program]:
     """A program on an old package, with the URL as its argument; killed at the end."""
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", program, url],
+    return start_command(
+        *(sys.executable, "-c", program, url),
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stderr=None,
         env={**os.environ, "PYTHONPATH": str(old)},
     )
-    try:
-        yield Program(process)
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()

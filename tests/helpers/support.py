@@ -183,10 +183,14 @@ def start_args(*arguments: str, cwd: Path | None = None) -> AbstractAsyncContext
 
 
 @asynccontextmanager
-async def start_command(*command: str, cwd: Path | None = None) -> AsyncIterator[Program]:
-    """Run a command until the end of the block."""
+async def start_command(
+    *command: str, cwd: Path | None = None, **options: Any
+) -> AsyncIterator[Program]:
+    """Run a command until the end of the block; ``options`` of :class:`subprocess.Popen`."""
     process = await trio.lowlevel.open_process(
-        list(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd
+        list(command),
+        stdout=subprocess.PIPE,
+        **{"stderr": subprocess.STDOUT, "cwd": cwd, **options},
     )
     running = Program(process)
     try:

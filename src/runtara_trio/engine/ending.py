@@ -96,8 +96,7 @@ class Ending:
         await self._inbox.holds.until_running()
         await deadlines.new_work()
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._history.debug is not None:
-            await self._shared.uninterrupted(self._history.debug.close, self._timeout)
+        await self._history.close(self._timeout)
         message = RecordOutcome(
             instance_id=state.instance_id,
             lease=state.lease_for_write(),
@@ -150,8 +149,7 @@ class Ending:
         try:
             for close in self.first:
                 await self._shared.uninterrupted(close)
-            if self._history.debug is not None:
-                await self._shared.uninterrupted(self._history.debug.close, self._timeout)
+            await self._history.close(self._timeout)
             self._inbox.hints.give_all()
             if state.signals.paused and not boundary.settled:
                 logs.grace_over(instance_id=state.instance_id)

@@ -136,7 +136,8 @@ class History:
         started = trio.current_time()
         outcome, error = StepOutcome.DONE, None
         if self.debug is not None:
-            scopes = self._scopes()
+            around = self._step_around()
+            scopes = (None, None) if around is None else (around.id, around.parent)
             self.debug.add(START, id, kind, name, scopes)
         with self._step_span(kind, id, summary, name) as span:
             try:
@@ -151,12 +152,12 @@ class History:
                     error = storable(text, LONGEST_ERROR)
                 raise
             finally:
+                taken = trio.current_time() - started
                 if self.debug is not None:
-                    ms = int((trio.current_time() - started) * 1000)
+                    ms = int(taken * 1000)
                     self.debug.add(END, id, kind, name, scopes, error=error, duration_ms=ms)
                 if span is not None:
                     span.set(outcome=outcome.value)
-                taken = trio.current_time() - started
                 measures.step_duration(taken, kind=kind.value, outcome=outcome.value)
 
     def _step_span(
@@ -189,10 +190,9 @@ class History:
         what = "wait for child" if block is None else "wait for children"
         return self.trace.span(what, waits=True, child_id=child, block=block)
 
-    def _scopes(self) -> tuple[str | None, str | None]:
-        """The step around the calling task, and the one around that."""
-        around = [one for history, one in _around.get() if history is self]
-        return (around[-1].id, around[-1].parent) if around else (None, None)
+    def _step_around(self) -> Open | None:
+        """The step of this block around the calling task."""
+        return next((one for history, one in reversed(_around.get()) if history is self), None)
 
     @contextmanager
     def _noted(self, kind: StepKind, id: str, summary: str | None) -> Iterator[Open | None]:
@@ -201,7 +201,8 @@ class History:
             yield None
             return
         around = _around.get()
-        parent = next((one.id for history, one in reversed(around) if history is self), None)
+        outer = self._step_around()
+        parent = None if outer is None else outer.id
         open_step = Open(id, kind, parent, summary, self.now())
         if kept:
             self._open[open_step] = self._unsaid[open_step] = None
@@ -270,6 +271,11 @@ class History:
             step.end(StepOutcome.DONE, self.now())
             step.told = True
             self._unsaid.pop(step, None)
+
+    async def close(self, timeout: float) -> None:
+        """Send the events that are left, before the outcome; within ``timeout`` seconds."""
+        if self.debug is not None:
+            await self._shared.uninterrupted(self.debug.close, timeout)
 
     def put_back(self, notes: tuple[StepNote, ...]) -> None:
         """They did not go out."""

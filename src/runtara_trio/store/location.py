@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -30,6 +32,17 @@ def is_postgres(url: str) -> bool:
     """Whether a URL names a PostgreSQL server."""
     scheme, separator, _ = url.partition("://")
     return bool(separator) and scheme in POSTGRES
+
+
+@contextmanager
+def needing_psycopg(url: str) -> Iterator[None]:
+    """Around the imports of what speaks to a server. Raises ConfigError: psycopg is missing."""
+    try:
+        yield
+    except ImportError as exc:
+        raise ConfigError(
+            f"{url.partition('://')[0]}:// needs psycopg: pip install 'runtara-trio[postgres]'"
+        ) from exc
 
 
 def without_password(text: str) -> str:

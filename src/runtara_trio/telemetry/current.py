@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def tracer() -> Tracer | None:
     """A tracer of the program's SDK; None: it has none."""
     with suppress(Exception):  # a provider of the program's that fails: nothing is traced
-        trace = _of_sdk("trace", "get_tracer_provider")
-        if trace is not None:
-            made: Tracer = trace.get_tracer("runtara_trio")
+        provider = _of_sdk("trace", "get_tracer_provider")
+        if provider is not None:
+            made: Tracer = provider.get_tracer("runtara_trio")
             return made
     return None
 
@@ -40,12 +40,11 @@ def metered() -> AbstractContextManager[None]:
 
 def text() -> str | None:
     """The context of the calling task, to be given to another process; None: there is no trace."""
-    if tracer() is None:
-        return None
     with suppress(Exception):
-        from .spans import text_of_current
+        if _of_sdk("trace", "get_tracer_provider") is not None:
+            from .spans import text_of_current
 
-        return text_of_current()
+            return text_of_current()
     return None
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from ..structs import TableVersions
 from . import schema
+from .backend import named
 from .connection import Connection
 from .failures import translated
 from .hosts import Hosts
@@ -14,43 +15,41 @@ from .pool import Pool
 from .run_schema import RUNS_VERSION
 
 
-async def versions(url: str, name: str) -> TableVersions:
+async def versions(url: str) -> TableVersions:
     """What there is; nothing is changed.
 
     Raises:
       StoreError: no tables of ours, or of a newer version; the server cannot be used.
     """
-    async with _connected(url, name) as connection:
-        await schema.is_ready(connection, name)
-        ((core, ours),) = await connection.run(
-            "SELECT to_regclass('instances') IS NOT NULL,"
-            " to_regclass('runtara_trio_schema') IS NOT NULL"
-        )
+    async with _connected(url) as (connection, name):
+        core, ours = await schema.made(connection, name)
         return TableVersions(
-            core=bool(core),
-            ours=bool(ours),
+            core=core,
+            ours=ours,
             workflows=await schema.runs_version(connection, name),
             newest=RUNS_VERSION,
         )
 
 
-async def migrate(url: str, name: str) -> None:
+async def migrate(url: str) -> None:
     """Make what is missing. Programs that work on it go on.
 
     Raises:
       StoreError: as :func:`versions`; this role may not make tables.
     """
-    async with _connected(url, name) as connection:
+    async with _connected(url) as (connection, name):
         await schema.create(connection, name)
         await schema.create_runs(connection, name)
 
 
 @asynccontextmanager
-async def _connected(url: str, name: str) -> AsyncIterator[Connection]:
+async def _connected(url: str) -> AsyncIterator[tuple[Connection, str]]:
+    """A connection, and what errors call its server."""
+    name = named(url)
     pool = Pool(Hosts(url), name)
     try:
         async with pool.lent() as connection:
-            yield connection
+            yield connection, name
     except Exception as exc:
         told = translated(exc, name)
         if told is exc:

@@ -201,8 +201,8 @@ async def runs_version(connection: Connection, name: str) -> int:
     return int(version)
 
 
-async def is_ready(connection: Connection, name: str) -> bool:
-    """Whether both runtara's tables and ours are there, of versions this one knows.
+async def made(connection: Connection, name: str) -> tuple[bool, bool]:
+    """Whether runtara's tables are there, and ours, of versions this one knows.
 
     Raises:
       StoreError: tables of another version.
@@ -235,15 +235,20 @@ async def is_ready(connection: Connection, name: str) -> bool:
                 f"{name} is of a newer runtara-trio (schema {version}, this one knows "
                 f"{VERSION}); upgrade runtara-trio"
             )
-    return bool(core and ours)
+    return bool(core), bool(ours)
+
+
+async def is_ready(connection: Connection, name: str) -> bool:
+    """Whether both are there; see :func:`made`."""
+    return all(await made(connection, name))
 
 
 async def create(connection: Connection, name: str) -> None:
     """Make what is missing, but for the tables of workflows. First starts may race."""
     await connection.run(f"SELECT pg_advisory_lock({LOCK})")
     try:
-        if not await is_ready(connection, name):
-            ((core,),) = await connection.run("SELECT to_regclass('instances') IS NOT NULL")
+        core, ours = await made(connection, name)
+        if not (core and ours):
             records = "".join(
                 "INSERT INTO _sqlx_migrations"
                 " (version, description, success, checksum, execution_time) VALUES"

@@ -6,10 +6,9 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from ...messages import ListSteps, StepNote, Steps, Trace
 from ..noted import row_of_note, steps_of
+from .runs import as_json
 from .schedules import SqliteSchedules
 
 _WRITE = """
@@ -108,7 +107,7 @@ class SqliteHistory(SqliteSchedules):
         rows = self.db.execute(
             "SELECT t.instance_id, t.started, t.run FROM json_each(?) j"
             " JOIN runtara_trio_traces t ON t.instance_id = j.value",
-            (msgspec.json.encode(instance_ids).decode(),),
+            (as_json(instance_ids),),
         )
         return {instance: Trace(started=started, run=run) for instance, started, run in rows}
 
