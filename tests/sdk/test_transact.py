@@ -83,6 +83,26 @@ async def test_an_exception_rolls_back_and_leaves(backend: SharedBackend) -> Non
     assert await texts(backend) == ["kept"]
 
 
+async def test_an_exception_that_keeps_a_half_read_cursor(backend: SharedBackend) -> None:
+    """The file is free for others while somebody has the exception."""
+
+    def wrong(connection: Any) -> None:
+        insert(connection, "lost")
+        cursors = [connection.cursor()]
+        if isinstance(connection, sqlite3.Connection):
+            cursors.append(connection.cursor(type("Own", (sqlite3.Cursor,), {})))
+        for cursor in cursors:
+            cursor.execute("SELECT 1 UNION ALL SELECT 2").fetchone()
+        raise NonRetryable("no")
+
+    async with open_runtara(backend, instance_id="a", tenant_id="t") as sdk:
+        try:
+            await sdk.transact(wrong)
+        except NonRetryable:
+            await sdk.checkpoint("after it", 1)
+    assert await texts(backend) == []
+
+
 @pytest.mark.parametrize("how", ["commit", "rollback", "COMMIT", "ROLLBACK", "END; BEGIN"])
 async def test_the_function_may_not_end_the_transaction(backend: SharedBackend, how: str) -> None:
     def ends(connection: Any) -> int:
@@ -125,8 +145,9 @@ async def test_what_is_no_function(memory: SharedBackend) -> None:
 
 
 async def test_a_limit_in_the_middle_of_a_statement(url: str) -> None:
-    """Python's sqlite3 crashes where one thread closes what another one executes on."""
-    async with start("limits.py", url, 100) as program:
+    """Python's sqlite3 crashes where one thread closes what another one executes on; two threads
+    can wait for each other; and a half-read statement keeps the file."""
+    async with start("limits.py", url, 150) as program:
         assert await program.line() == "all were undone"
 
 

@@ -1,29 +1,61 @@
-"""limits.py URL COUNT: so many transactions that their limit ends in the middle of a statement."""
+"""limits.py URL COUNT: transactions that their limit ends, in the middle of what they do."""
 
 import sqlite3
 import sys
+import threading
+from collections.abc import Callable
 
 import trio
 
 from runtara_trio import open_runtara
 
 url, count = sys.argv[1], int(sys.argv[2])
+ROWS = "SELECT a.number FROM mine a, mine b, mine c"
 
 
-def hangs(connection: sqlite3.Connection) -> None:
+def begun(connection: sqlite3.Connection) -> sqlite3.Connection:
     connection.execute("CREATE TABLE IF NOT EXISTS mine (number INTEGER)")
+    connection.execute("INSERT INTO mine VALUES (1), (2), (3)")
+    return connection
+
+
+def writes(connection: sqlite3.Connection) -> None:
+    begun(connection)
     while True:
         connection.execute("INSERT INTO mine VALUES (1)")
 
 
+def reads(connection: sqlite3.Connection) -> None:
+    half_read = begun(connection).execute(ROWS)
+    next(half_read)
+    while True:
+        connection.execute(ROWS).fetchone()
+        for _ in connection.cursor().execute(ROWS):
+            pass
+
+
+def waits(connection: sqlite3.Connection) -> None:
+    half_read = begun(connection).execute(ROWS)
+    next(half_read)
+    over.wait()
+    next(half_read)
+
+
+functions: tuple[Callable[[sqlite3.Connection], None], ...] = (writes, reads, waits)
+
+
 async def main() -> None:
+    global over
     async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
         for number in range(count):
+            over = threading.Event()
             try:
-                await sdk.transact(hangs, id=f"{number}", limit=0.002)
+                await sdk.transact(functions[number % 3], id=f"{number}", limit=0.002)
             except trio.TooSlowError:
-                continue
+                await sdk.checkpoint(f"{number} is over", None)  # the file is free
+            over.set()
     print("all were undone", flush=True)
 
 
+over = threading.Event()
 trio.run(main)

@@ -15,6 +15,7 @@ from ..noted import row_of_transaction
 from ..transacting import Transacting, ended_by_function
 from . import history, rows
 from .failures import BUSY_TIMEOUT, translated
+from .lent import LentConnection
 from .schema import time_text
 
 _DECIDES = (
@@ -34,11 +35,8 @@ class SqliteTransacting(Transacting):
         self._path = path
         self._now = now
         self._who = who
-        self._db: sqlite3.Connection | None = None
-        self._closing = threading.Lock()
-        """Python's sqlite3 crashes where one thread closes a connection while another one executes
-        on it: only the function's thread closes, and not while another one interrupts."""
-        self._ends = Ends(self._closing)
+        self._db: LentConnection | None = None
+        self._ends = Ends()
 
     def run(self) -> CheckpointReply:
         try:
@@ -60,28 +58,19 @@ class SqliteTransacting(Transacting):
             self.check()  # what it raises once it was given up says nothing
             raise
         finally:
-            with self._closing, contextlib.suppress(sqlite3.Error):
-                self._db = None
+            with contextlib.suppress(sqlite3.Error):
                 db.close()
 
     def interrupt(self) -> None:
-        with self._closing:
-            if (db := self._db) is None:
-                return
-            with contextlib.suppress(sqlite3.Error), self._ends.allowed():
-                db.interrupt()
-                # Before the ROLLBACK: what comes behind that would be committed by itself.
-                db.execute("PRAGMA query_only = ON")
-                db.execute("ROLLBACK")
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.take_back()
 
 
 class Ends:
     """Who may end a transaction: nobody but us."""
 
-    def __init__(self, calm: threading.Lock) -> None:
-        """``calm``: held while another thread executes on the connection. To take the authorizer
-        away then would wait for that thread with the GIL, which it needs to ask the authorizer."""
-        self.calm = calm
+    def __init__(self) -> None:
         self._thread: int | None = None
         self.tried = False
         """Somebody else has tried."""
@@ -102,9 +91,15 @@ class Ends:
         return sqlite3.SQLITE_OK
 
 
-def connected(path: str) -> sqlite3.Connection:
+def connected(path: str) -> LentConnection:
     """A connection whose commits are as safe as the store's."""
-    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=LentConnection,
+    )
     for pragma in ("foreign_keys = ON", "synchronous = FULL", "fullfsync = ON"):
         db.execute(f"PRAGMA {pragma}")
     return db
@@ -124,8 +119,7 @@ def in_transaction(
             raise ended_by_function(checkpoint_id) from exc
         raise
     finally:
-        with ends.calm:
-            db.set_authorizer(None)
+        db.set_authorizer(None)
     status, epoch = db.execute(_DECIDES, (instance,)).fetchone() or ("unknown", None)
     rules.check_lease(instance, message.lease, epoch)
     rules.check_running(message.verb, instance, status)
@@ -143,7 +137,7 @@ def in_transaction(
 
 def in_memory(db: sqlite3.Connection, message: Transact, now: float, who: str) -> CheckpointReply:
     """The same on the store's own connection, which no other thread may use meanwhile."""
-    ends = Ends(threading.Lock())
+    ends = Ends()
     factories = db.row_factory, db.text_factory
     db.execute("BEGIN IMMEDIATE")
     try:
