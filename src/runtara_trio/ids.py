@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from .errors import ConfigError
 
@@ -228,6 +229,11 @@ def waited_for(checkpoint_id: str) -> str:
 def received_id(path: str, name: str, number: int) -> str:
     """Where the n-th message is stored that a path has received under a name, from 0."""
     return f"{RESERVED}received::{path}{escape(name)}::{number}"
+
+
+def received_name(named: str) -> str:
+    """The name of the messages in what follows the kind in such an id."""
+    return unquote(named.rpartition("::")[0].rpartition("/")[2])
 
 
 def first_id(path: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from .codec.marks import written_by
 from .ids import MESSAGES, TIMED_OUT, own_record, users_id
 from .sdk.workflow import DEFAULT_QUEUE
 from .types import (
@@ -69,6 +70,12 @@ def readable(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return "base64:" + str(msgspec.to_builtins(data))
+
+
+def shown(data: bytes) -> str:
+    """The same for people: of what a codec has made unreadable, which one."""
+    by = written_by(data)
+    return readable(data) if by is None else f"({by})"
 
 
 def state_of(one: CheckpointRecord) -> bytes:

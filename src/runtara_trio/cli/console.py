@@ -13,7 +13,7 @@ import trio
 from ..engine.outcome import contains, leaves_of
 from ..errors import ConfigError
 from ..opening import open_backend
-from .options import run_on_trio, settings, store_option
+from .options import codec, run_on_trio, settings, store_option
 
 if TYPE_CHECKING:
     from ..console.people import Authorize, Tokens
@@ -67,10 +67,13 @@ def console_command(context: click.Context, /, **options: Any) -> None:
     except ConfigError as exc:
         raise click.UsageError(str(exc)) from exc
 
+    coded = codec()
+
     async def run() -> None:
         async with open_backend(settings(options["store"])) as backend:
             application = app(
                 backend,
+                codec=coded,
                 authorize=authorize,
                 tokens=tokens,
                 allowed_hosts=options["hosts"],

@@ -8,11 +8,11 @@ from ..migrating import migrate, table_versions
 from ..opening import check_shareable
 from ..store.structs import TableVersions
 from . import tables
-from .options import json_option, print_json, run_on_trio, store_option
+from .options import json_option, print_json, run_on_trio, url_option
 
 
 @click.command("migrate")
-@store_option
+@url_option
 @json_option
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; 1 where there is work.")
 @click.pass_context

@@ -7,20 +7,37 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
 import trio
 
+from ..codec import JSON, Codec
 from ..config import SdkConfig, environment
 from ..errors import ConfigError, SdkError
 from ..opening import open_backend
 from ..sdk.operator import Operator
+from .modules import find_codec
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
-store_option = click.option(
+_CODEC = "runtara_trio.codec"
+
+
+def _keep_codec(context: click.Context, option: click.Parameter, text: str | None) -> None:
+    if text is not None:
+        context.meta[_CODEC] = find_codec(text)
+
+
+def codec() -> Codec:
+    """That of the command that runs."""
+    found: Codec = click.get_current_context().meta.get(_CODEC, JSON)
+    return found
+
+
+url_option = click.option(
     "--store",
     envvar="RUNTARA_DATABASE_URL",
     show_envvar=True,
@@ -28,6 +45,22 @@ store_option = click.option(
     metavar="URL",
     help="The store, as sqlite:///orders.db.",
 )
+codec_option = click.option(
+    "--codec",
+    envvar="RUNTARA_CODEC",
+    show_envvar=True,
+    metavar="MODULE:OBJECT",
+    expose_value=False,
+    callback=_keep_codec,
+    help="Of the programs, where it is not JSON.",
+)
+
+
+def store_option(command: F) -> F:
+    """The store, and what encodes its values."""
+    return url_option(codec_option(command))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 limit_option = click.option(
     "--limit", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Rows."
@@ -42,10 +75,11 @@ def settings(store: str) -> SdkConfig:
 
 def operate(store: str, ask: Callable[[Operator], Awaitable[T]]) -> T:
     """Run one question on a store."""
+    coded = codec()
 
     async def run() -> T:
         async with open_backend(settings(store)) as backend:
-            return await ask(Operator(backend, who=person()))
+            return await ask(Operator(backend, codec=coded, who=person()))
 
     return run_on_trio(run)
 

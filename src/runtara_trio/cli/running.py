@@ -7,14 +7,12 @@ it is unwrapped here, so that the process ends with 128 + the signal's number.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import click
@@ -27,7 +25,8 @@ from ..sdk.block import open_runtara
 from ..sdk.runtara_sdk import RuntaraSdk
 from ..sdk.workflow import Workflow
 from ..types import InstanceStatus, Outcome
-from .options import settings, store_option
+from .modules import find_module
+from .options import codec, settings, store_option
 
 Program = Callable[..., Awaitable[Any]]
 
@@ -82,20 +81,6 @@ def find_program(target: str) -> Program:
     return function
 
 
-def find_module(module_name: str) -> ModuleType:
-    """A module, looked for in the current folder too."""
-    try:
-        sys.path.insert(0, os.getcwd())
-    except FileNotFoundError as exc:
-        raise click.UsageError("the working folder of this process is gone; enter another") from exc
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as exc:
-        if exc.name is None or not (module_name + ".").startswith(exc.name + "."):
-            raise  # something that the program itself imports
-        raise click.UsageError(f"there is no module {module_name!r} here") from exc
-
-
 def parse_arguments(texts: tuple[str, ...]) -> list[Any]:
     """The arguments, each a JSON value."""
     values = []
@@ -129,10 +114,15 @@ def run_program(
 ) -> int:
     """Run the program in a block of its own. The exit code of the process."""
     sdks: list[RuntaraSdk] = []
+    coded = codec()
 
     async def run() -> None:
         async with open_runtara(
-            settings(store), instance_id=instance_id, tenant_id=tenant_id, revive=revive
+            settings(store),
+            instance_id=instance_id,
+            tenant_id=tenant_id,
+            revive=revive,
+            codec=coded,
         ) as sdk:
             sdks.append(sdk)
             result = await program(sdk, *arguments)

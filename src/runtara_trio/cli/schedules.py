@@ -78,7 +78,7 @@ def show_command(store: str, as_json: bool, name: str) -> None:
         ("schedule", schedule.name),
         ("tenant", schedule.tenant_id),
         ("workflow", f"{schedule.workflow} {schedule.version}"),
-        ("arguments", words.readable(schedule.input)),
+        ("arguments", words.shown(schedule.input)),
         ("queue", schedule.queue),
         ("line", _line(schedule)),
         ("overlap", schedule.overlap),

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from ..config import SdkConfig
-from .options import run_on_trio, store_option
+from .options import run_on_trio, url_option
 
 
 @click.command("serve")
-@store_option
+@url_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="UDP; 0: any."

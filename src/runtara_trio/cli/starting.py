@@ -11,7 +11,7 @@ from ..client.handle import InstanceHandle
 from ..errors import ServerError
 from ..types import InstanceStatus
 from ..words import readable
-from .options import instance_argument, run_on_trio, seconds, settings, store_option
+from .options import codec, instance_argument, run_on_trio, seconds, settings, store_option
 from .running import parse_arguments
 
 tenant_option = click.option(
@@ -107,8 +107,10 @@ async def _result(handle: InstanceHandle[Any]) -> str:
 
 
 def _with_client(store: str, tenant: str, ask: Any) -> Any:
+    coded = codec()
+
     async def run() -> Any:
-        async with open_client(settings(store), tenant_id=tenant) as client:
+        async with open_client(settings(store), tenant_id=tenant, codec=coded) as client:
             return await ask(client)
 
     return run_on_trio(run)

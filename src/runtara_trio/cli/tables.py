@@ -14,6 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from .. import words
+from ..codec.marks import written_by
 from ..types import (
     CheckpointRecord,
     Event,
@@ -114,7 +115,7 @@ def details_table(
         ("checkpoints", str(details.checkpoints)),
         ("events", str(details.events)),
         ("signals not read", ", ".join(details.unread_signals)),
-        ("output", None if details.output is None else words.readable(details.output)),
+        ("output", None if details.output is None else words.shown(details.output)),
         ("error", details.error),
     )
 
@@ -173,7 +174,9 @@ def checkpoints_table(checkpoints: Iterable[CheckpointRecord], now: datetime) ->
 
 def _first_line(data: bytes) -> str:
     """The beginning of some bytes, as text."""
-    line = words.readable(data[:400]).split("\n", 1)[0]
+    line = words.shown(data[:400]).split("\n", 1)[0]
+    if written_by(data) is not None:
+        return line
     return line[:100] if len(data) <= len(line[:100].encode()) else line[:100] + "…"
 
 

@@ -16,8 +16,8 @@ from ..sdk.workflow import AnyWorkflow, Workflow
 from ..worker.opening import open_worker
 from ..worker.worker import Worker
 from . import health, tables
-from .options import json_option, operate, print_json, seconds, settings, store_option
-from .running import find_module
+from .modules import find_module
+from .options import codec, json_option, operate, print_json, seconds, settings, store_option
 
 
 @click.command("worker")
@@ -86,6 +86,7 @@ def worker_command(
     """
     workflows = find_workflows(targets)
     versions = _versions(also)
+    coded = codec()
 
     async def work() -> None:
         async with (
@@ -111,6 +112,7 @@ def worker_command(
             name=name,
             versions=versions,
             drain_timeout=drain_timeout,
+            codec=coded,
         )
 
     try:

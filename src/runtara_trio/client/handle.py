@@ -7,12 +7,12 @@ from typing import Any, Generic, TypeVar, overload
 import trio
 
 from ..clock import Seconds, check_seconds
-from ..codec import Codec, decode
+from ..codec import Codec, error_text
 from ..engine.services import SharedBackend
 from ..errors import InstanceFailed, SdkError
 from ..messages import EventPage, GetResults, GetStatus, SignalAnswer
 from ..sdk.operator import Operator
-from ..sdk.workflow import AnyWorkflow, decode_result
+from ..sdk.workflow import AnyWorkflow, decode_output
 from ..types import InstanceDetails, InstanceStatus
 
 T = TypeVar("T")
@@ -71,12 +71,10 @@ class InstanceHandle(Generic[T]):
             raise trio.TooSlowError(f"instance {self.id!r} has not ended within {limit:g} s")
         self._check_tenant(found.tenant_id)
         if found.status is not InstanceStatus.COMPLETED:
-            raise InstanceFailed(self.id, found.status, found.error)
-        data = found.output or b""
-        if type is None and self._workflow is not None:
-            return decode_result(self._workflow, self._codec, self.id, data)
-        wanted: Any = Any if type is None else type
-        return decode(self._codec, f"the result of instance {self.id!r}", data, wanted)
+            raise InstanceFailed(
+                self.id, found.status, error_text(self._codec, self.id, found.error)
+            )
+        return decode_output(self._workflow, self._codec, self.id, found.output or b"", type)
 
     async def status(self) -> InstanceStatus:
         """Its status; UNKNOWN where it does not exist."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..errors import CodecError, ConfigError, message_of
 from ..ids import check_text
+from .marks import written_by
 
 T = TypeVar("T")
 
@@ -17,8 +18,9 @@ class Codec(Protocol):
     """Encodes what a program saves and decodes what it gets back.
 
     It may have a method ``check(type)``, which raises where it can decode no such type: a
-    durable function is then refused before it runs. And a method ``schema(type)``, which returns
-    the JSON schema of a type as a text: the console makes a form of it.
+    durable function is then refused before it runs. A method ``schema(type)``, which returns
+    the JSON schema of a type as a text: the console makes a form of it. And a method ``at(place)``,
+    which returns the codec of one :class:`Place`.
     """
 
     def encode(self, value: Any, /) -> bytes:
@@ -83,7 +85,12 @@ def decode(codec: Codec, name: str, data: bytes, wanted: type[T]) -> T:
     """The value of type ``wanted`` in ``data``. Raises CodecError."""
     try:
         return codec.decode(data, wanted)
+    except CodecError as exc:
+        raise CodecError(f"{name}: {exc}") from exc
     except Exception as exc:
+        by = written_by(data)
+        if by is not None:
+            raise CodecError(f"{name} is {by}") from exc
         head = data if len(data) <= 40 else data[:37] + b"..."
         raise CodecError(
             f"{name}: {type(codec).__name__} finds no "

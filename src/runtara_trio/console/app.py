@@ -71,7 +71,7 @@ def app(
       hide_payloads: nobody sees arguments, states, results and payloads.
       https: browsers reach it over https, through a proxy that speaks http to it: its cookies
         are sent over https alone. Not needed where the server itself speaks https.
-      codec: encodes the payloads of signals.
+      codec: of the programs: encodes what is sent, and decodes what is shown.
 
     Raises:
       ConfigError: an invalid target, or neither ``authorize`` nor ``tokens``.

@@ -217,7 +217,7 @@ def _shown_event(event: Event) -> dict[str, Any]:
         "at": event.created_at,
         "kind": kind,
         "step": event.checkpoint_id,
-        "payload": words.readable(event.payload[:300]),
+        "payload": words.shown(event.payload[:300]),
     }
 
 
@@ -227,9 +227,9 @@ def _links(events: Iterable[Event], details: InstanceDetails) -> list[tuple[str,
     links = [] if run is None or run.parent_id is None else [("child of", run.parent_id)]
     for one in events:
         if one.subtype == FORKED:
-            links.append(("forked to", words.readable(one.payload)))
+            links.append(("forked to", words.shown(one.payload)))
         if one.subtype == FORK_OF:
-            links.append(("fork of", words.readable(one.payload)))
+            links.append(("fork of", words.shown(one.payload)))
     return links
 
 

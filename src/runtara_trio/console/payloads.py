@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 from markupsafe import Markup, escape
 
+from ..codec.marks import written_by
+
 OPEN_BELOW = 2
 """Objects that are nested less deep than this are open."""
 MOST = 200_000
@@ -33,6 +35,9 @@ def shown(data: bytes | None, find: str = "") -> Markup:
         return Markup('<p class="quiet">not set</p>')
     if not data:
         return Markup('<p class="quiet">empty</p>')
+    by = written_by(data)
+    if by is not None:
+        return Markup('<p class="quiet">{}</p>').format(by)
     drawing = _Drawing(find)
     if len(data) > LARGEST:
         return _text(data, drawing)

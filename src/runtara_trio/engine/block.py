@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from .. import logs, measures
+from ..codec import JSON, Codec
 from ..errors import SdkError
 from ..ids import waited_for
 from ..messages import Register, Registered, Trace
@@ -43,6 +44,7 @@ class Block(Watched):
         hold: bool = False,
         pause_grace: float,
         final_timeout: float,
+        codec: Codec = JSON,
     ) -> None:
         self.shared = shared
         self.instance_id = instance_id
@@ -50,7 +52,7 @@ class Block(Watched):
         self.signals = SignalScope(
             instance_id, pause_grace, final_timeout, self._begin_hold if hold else None
         )
-        self.state = State(instance_id, tenant_id, self.signals, manual=manual)
+        self.state = State(instance_id, tenant_id, self.signals, manual=manual, codec=codec)
         under_way = InFlight()
         self.inbox = Inbox(self.state, shared, under_way, final_timeout)
         self.history = History(self.state, shared)

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from .. import logs
+from ..codec import error_text
 from ..errors import InstanceFailed, LeaseLost, SdkError
 from ..messages import (
     CancelChildren,
@@ -77,7 +78,8 @@ class Child:
     def give(self, result: Result) -> None:
         self.result = result
         if result.status is not InstanceStatus.COMPLETED:
-            self.error = InstanceFailed(self.instance_id, result.status, result.error)
+            text = error_text(self._group.codec, self.instance_id, result.error)
+            self.error = InstanceFailed(self.instance_id, result.status, text)
         self._group.has_ended(self)
 
     def not_yet(self) -> None:
@@ -94,6 +96,7 @@ class Group:
 
     def __init__(self, block: Block, name: str) -> None:
         self._block = block
+        self.codec = block.state.codec
         self._name = name
         self._queued: list[tuple[NewRun, Child]] = []
         self._sent = trio.Event()

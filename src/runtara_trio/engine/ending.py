@@ -194,7 +194,7 @@ class Ending:
                 instance_id=state.instance_id,
                 lease=state.lease,
                 status=verdict.recorded,
-                payload=verdict.payload,
+                payload=self._sealed(verdict),
                 signal=self._carried_out_by(verdict.outcome),
                 unless_cancelled=verdict.outcome is not Outcome.CANCELLED and not state.manual,
                 next=self._next(verdict),
@@ -218,6 +218,11 @@ class Ending:
             if reply.cancel is None:
                 return verdict.outcome
             state.signals.deliver(reply.cancel)  # it came while the body ended: it stands
+
+    def _sealed(self, verdict: Verdict) -> bytes:
+        if not verdict.of_error:
+            return verdict.payload
+        return self._state.seal("error", "", verdict.payload.decode()).encode()
 
     def _next(self, verdict: Verdict) -> Next | None:
         """What becomes of a workflow's run; a pause waits for a resume."""

@@ -45,16 +45,23 @@ class Open:
 
     __slots__ = (
         *("asks", "attempts", "ended_ms", "id", "kind", "outcome", "parent"),
-        *("started_ms", "summary", "told"),
+        *("started_ms", "state", "summary", "told"),
     )
 
     def __init__(
-        self, id: str, kind: StepKind, parent: str | None, summary: str | None, started_ms: int
+        self,
+        state: State,
+        id: str,
+        kind: StepKind,
+        parent: str | None,
+        summary: str | None,
+        started_ms: int,
     ) -> None:
+        self.state = state
         self.id = id
         self.kind = kind
         self.parent = parent
-        self.summary = summary
+        self.summary = None if summary is None else state.seal("summary", id, summary)
         self.started_ms = started_ms
         self.asks: str | None = None
         """The JSON schema of what a wait is for."""
@@ -66,7 +73,8 @@ class Open:
 
     def failed(self, error: str, now_ms: int) -> None:
         """An attempt has failed. The last ones are kept: a call may be tried for ever."""
-        self.attempts.append((now_ms, error[:LONGEST_ERROR]))
+        text = self.state.seal("attempt", self.id, error[:LONGEST_ERROR])
+        self.attempts.append((now_ms, text))
         del self.attempts[:-MOST_ATTEMPTS]
 
     def end(self, outcome: StepOutcome, now_ms: int) -> None:
@@ -149,7 +157,7 @@ class History:
                 outcome = self._outcome_of(kind, exc)
                 if outcome is StepOutcome.FAILED:
                     text = f"{type(exc).__name__}: {message_of(exc)}"
-                    error = storable(text, LONGEST_ERROR)
+                    error = self._state.seal("attempt", id, storable(text, LONGEST_ERROR))
                 raise
             finally:
                 taken = trio.current_time() - started
@@ -165,6 +173,8 @@ class History:
     ) -> AbstractContextManager[Span | None]:
         if self.trace is None:
             return nullcontext()
+        if summary is not None and self._state.seal("summary", id, summary) != summary:
+            summary = None  # it is for those who have the key
         return self.trace.span(
             f"{kind.value} {name}".strip(),
             waits=kind in _WAITS,
@@ -203,7 +213,7 @@ class History:
         around = _around.get()
         outer = self._step_around()
         parent = None if outer is None else outer.id
-        open_step = Open(id, kind, parent, summary, self.now())
+        open_step = Open(self._state, id, kind, parent, summary, self.now())
         if kept:
             self._open[open_step] = self._unsaid[open_step] = None
             self._shared.steps.add(self)

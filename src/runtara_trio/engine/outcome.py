@@ -111,6 +111,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     recorded: InstanceStatus | None
     payload: bytes
+    of_error: bool
+    """The payload is the text of what the body raised."""
 
 
 def decide(facts: Facts) -> Verdict:
@@ -118,18 +120,18 @@ def decide(facts: Facts) -> Verdict:
     row = next(row for row in TABLE if row.holds(facts))
     outcome = row.outcome if row.outcome is not None else facts.said
     assert outcome is not None
-    payload = b""
+    payload, of_error = b"", False
     if facts.error is not None and (
         outcome is Outcome.FAILED or (facts.tried_again and facts.stopped is None)
     ):
-        payload = failure_text(facts.error).encode()
+        payload, of_error = failure_text(facts.error).encode(), True
     elif outcome is Outcome.COMPLETED and facts.said is None:
         payload = facts.output
     elif outcome is Outcome.STOPPED and facts.stopped is not None:
         payload = facts.stopped.encode(errors="backslashreplace")
     elif outcome is Outcome.PAUSED:
         payload = b"paused by an operator"
-    return Verdict(outcome=outcome, recorded=row.recorded, payload=payload)
+    return Verdict(outcome=outcome, recorded=row.recorded, payload=payload, of_error=of_error)
 
 
 def local_stop(error: BaseException | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import logs
+from ..codec import Codec, Kind, Place, seal
 from ..errors import SdkError
 from ..tasks import runs_on_trio
 from ..types import InstanceStatus, Outcome
@@ -14,6 +15,7 @@ class State:
 
     __slots__ = (
         "began_at",
+        "codec",
         "ended",
         "has_children",
         "instance_id",
@@ -35,11 +37,19 @@ class State:
     )
 
     def __init__(
-        self, instance_id: str, tenant_id: str, signals: SignalScope, *, manual: bool
+        self,
+        instance_id: str,
+        tenant_id: str,
+        signals: SignalScope,
+        *,
+        manual: bool,
+        codec: Codec,
     ) -> None:
         self.instance_id = instance_id
         self.tenant_id = tenant_id
         self.signals = signals
+        self.codec = codec
+        """What seals the texts that are told of it."""
         self.manual = manual
         self.registered = False
         self.lease = 0
@@ -68,6 +78,10 @@ class State:
         """The name of the workflow that it is a run of; empty: it is none of a worker's."""
         self.began_at = 0.0
         """When it was registered, by Trio's clock."""
+
+    def seal(self, kind: Kind, id: str, text: str) -> str:
+        """A text as it is stored: a codec that encrypts makes it unreadable."""
+        return seal(self.codec, Place(self.instance_id, kind, id), text)
 
     def check_open(self) -> None:
         """Raises SdkError after the block's end, and in code that does not run on Trio."""

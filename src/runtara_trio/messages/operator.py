@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import ClassVar
 
@@ -94,6 +94,9 @@ class Fork(Action[Done], frozen=True, kw_only=True):
     """The last of the checkpoints, in the order in which they were saved; None: all."""
     input: bytes | None = None
     """Other arguments; None: the same."""
+    copied: Callable[[str | None, bytes], bytes] | None = None
+    """What becomes of what is stored under a checkpoint id, where it may not be copied as it is;
+    of None, what becomes of the arguments."""
 
 
 class SendMessage(Action[Done], frozen=True, kw_only=True):

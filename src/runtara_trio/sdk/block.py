@@ -143,6 +143,7 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
         hold=settings.hold,
         pause_grace=settings.pause_grace,
         final_timeout=settings.final_timeout,
+        codec=settings.codec,
     )
     sdk = RuntaraSdk(block, settings.codec, settings.checkpoint_id)
     STOP_SIGNALS.join(settings.stop_signals, block.stop)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Generic, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
 from ..clock import Seconds
-from ..codec import Codec, decode
+from ..codec import Codec
 from ..engine import children as engine
 from ..engine import deadlines
 from ..engine.children import Group, open_group
@@ -18,7 +18,7 @@ from ..messages import NewRun, Starter, StartRuns
 from .facts import Facts
 from .paths import Path, below, check_name
 from .starts import Start, check_existing, check_start, made, newest_version
-from .workflow import AnyWorkflow, Workflow, decode_result
+from .workflow import AnyWorkflow, Workflow, decode_output
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -79,11 +79,7 @@ class Child(Generic[T]):
           CodecError: the result is not of the type.
         """
         found = await self._group.result(self._child)
-        data = found.output or b""
-        if type is None and self._workflow is not None:
-            return decode_result(self._workflow, self._codec, self.id, data)
-        wanted: Any = Any if type is None else type
-        return decode(self._codec, f"the result of instance {self.id!r}", data, wanted)
+        return decode_output(self._workflow, self._codec, self.id, found.output or b"", type)
 
 
 class Children:

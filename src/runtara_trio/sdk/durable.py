@@ -256,19 +256,18 @@ class Durable:
             await trio.lowlevel.checkpoint()
             await block.boundary.reach_saved()
         if failure is not None:
-            raise failing.decoded(
-                sdk._codec, self._failure_of(checkpoint_id), failure, self._raises
-            )
+            codec = sdk._at(block.past.failure_id(checkpoint_id))
+            raise failing.decoded(codec, self._failure_of(checkpoint_id), failure, self._raises)
         if stored is not None:
-            return self._returns.decode(sdk._codec, checkpoint_id, stored)
+            return self._returns.decode(sdk._at(checkpoint_id), checkpoint_id, stored)
         async with block.boundary.step(checkpoint_id, saves=True):
             summary = self._summary.of(args, kwargs)
             with block.history.step(StepKind.CALL, checkpoint_id, summary, name=self._name) as step:
                 data = await self._run(sdk, block, checkpoint_id, args, kwargs, step)
-                result = self._returns.decode(sdk._codec, checkpoint_id, data)
+                result = self._returns.decode(sdk._at(checkpoint_id), checkpoint_id, data)
                 reply = await block.requests.checkpoint(checkpoint_id, data, step)
             if reply.found:  # by another client of a core, which knows no leases
-                result = self._returns.decode(sdk._codec, checkpoint_id, reply.state)
+                result = self._returns.decode(sdk._at(checkpoint_id), checkpoint_id, reply.state)
         return result
 
     async def _run(
@@ -291,7 +290,7 @@ class Durable:
                 await self._save_inside(block, checkpoint_id, inside)
                 await self._save_failure(sdk, block, checkpoint_id, exc, step)
                 raise
-        data = self._returns.encode(sdk._codec, checkpoint_id, value)
+        data = self._returns.encode(sdk._at(checkpoint_id), checkpoint_id, value)
         await self._save_inside(block, checkpoint_id, inside)
         return data
 
@@ -305,10 +304,11 @@ class Durable:
     ) -> None:
         """Save the final failure of a call: a replay must go the same way."""
         name = self._failure_of(checkpoint_id)
-        data = failing.encoded(sdk._codec, name, error)
+        stored_as = block.past.failure_id(checkpoint_id)
+        codec = sdk._at(stored_as)
+        data = failing.encoded(codec, name, error)
         if step is not None:
             step.failed(retry.text_of(error), block.history.now())
-        stored_as = block.past.failure_id(checkpoint_id)
         reply = await block.requests.checkpoint(stored_as, data, step, StepOutcome.FAILED)
         block.past.failed(checkpoint_id)
         if not failing.can_be_made(error, self._raises):
@@ -318,7 +318,7 @@ class Durable:
                 error=type(error).__name__,
             )
         if reply.found and reply.state != data:
-            raise failing.decoded(sdk._codec, name, reply.state, self._raises) from error
+            raise failing.decoded(codec, name, reply.state, self._raises) from error
 
     async def _save_inside(self, block: Block, checkpoint_id: str, ids: set[str]) -> None:
         """Save which ids a call has used inside: a replay that finds it does not visit them."""

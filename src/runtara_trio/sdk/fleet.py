@@ -23,7 +23,7 @@ from ..messages import (
 from ..types import Queue, QueueInfo, ScheduleInfo, WorkerInfo
 from .asking import Asking
 from .queues import checked_queue
-from .schedules import Schedule, slot_run, stored
+from .schedules import Schedule, revealed, slot_run, stored
 from .slots import moment, next_slot, slots
 
 BACKFILL_BATCH = 500
@@ -88,6 +88,9 @@ class Fleet(Asking):
 
     async def list_schedules(self) -> tuple[ScheduleInfo, ...]:
         """The schedules that are stored, by name."""
+        return tuple(revealed(one, self._codec) for one in await self._schedules())
+
+    async def _schedules(self) -> tuple[ScheduleInfo, ...]:
         found = (await self._request(ListSchedules())).schedules
         return tuple(one for one in found if self._only_of in (None, one.tenant_id))
 
@@ -138,7 +141,7 @@ class Fleet(Asking):
           SdkError: it is unknown.
         """
         schedule = await self._schedule(name)
-        run = slot_run(schedule, int(self._now() * 1000))
+        run = slot_run(schedule, int(self._now() * 1000), self._codec)
         await self._start_slots(schedule, [run])
         return run.instance_id
 
@@ -173,7 +176,7 @@ class Fleet(Asking):
         batch: list[NewRun] = []
         for slot in slots(schedule, int(begin.timestamp() * 1000) - 1):
             if slot <= until_ms:
-                batch.append(slot_run(schedule, slot))
+                batch.append(slot_run(schedule, slot, self._codec))
             if batch and (slot > until_ms or len(batch) == BACKFILL_BATCH):
                 await self._start_slots(schedule, batch)
                 count += len(batch)
@@ -204,7 +207,7 @@ class Fleet(Asking):
 
     async def _schedule(self, name: str) -> ScheduleInfo:
         name = check_name_of("the name of a schedule", name)
-        for one in await self.list_schedules():
+        for one in await self._schedules():
             if one.name == name:
                 return one
         raise SdkError(f"there is no schedule {name!r}; 'schedules list' shows those there are")

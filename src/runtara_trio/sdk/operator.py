@@ -32,6 +32,7 @@ from ..messages import (
     Waits,
 )
 from ..types import InstanceDetails, InstanceStatus, StepInfo
+from . import revealing
 from .filters import Filters, checked, checked_statuses
 from .fleet import Fleet
 from .many import Many
@@ -47,7 +48,8 @@ class Operator(Steering, Many, Fleet, Removing):
 
     Args:
       backend: an open one (:func:`open_backend`); programs may run on it at the same time.
-      codec: encodes the payloads of :meth:`send_signal`.
+      codec: that of the programs: encodes what is sent, and decodes what is shown; what it cannot
+        read is shown as it is stored.
       who: who acts; what they do is noted in the audit then. None: nothing is.
 
     Every method raises :class:`StoreError` where the store cannot be used.
@@ -125,7 +127,8 @@ class Operator(Steering, Many, Fleet, Removing):
         Raises:
           ServerError: it does not exist.
         """
-        return await self._request(ShowInstance(instance_id=check_instance_id(instance_id)))
+        message = ShowInstance(instance_id=check_instance_id(instance_id))
+        return revealing.details(self._codec, await self._request(message))
 
     async def events(self, instance_id: str, *, after: int = 0, limit: int = 1000) -> EventPage:
         """The history, oldest first.
@@ -135,13 +138,15 @@ class Operator(Steering, Many, Fleet, Removing):
           after: the id of an event; the page is what follows it. 0: from the first.
           limit: of the page, 1 to 100,000.
         """
-        return await self._request(
+        page = await self._request(
             ListEvents(
                 instance_id=check_instance_id(instance_id),
                 after=_check_number("after", after),
                 limit=_check_limit(limit),
             )
         )
+        shown = tuple(revealing.event(self._codec, instance_id, one) for one in page.events)
+        return msgspec.structs.replace(page, events=shown)
 
     async def checkpoints(
         self, instance_id: str, *, prefix: str = "", after: str | None = None, limit: int = 1000
@@ -154,7 +159,7 @@ class Operator(Steering, Many, Fleet, Removing):
           after: an id; the page is what follows it. None: from the first.
           limit: of the page, 1 to 100,000.
         """
-        return await self._request(
+        page = await self._request(
             ReadCheckpoints(
                 instance_id=check_instance_id(instance_id),
                 prefix=check_text("prefix", prefix),
@@ -162,6 +167,10 @@ class Operator(Steering, Many, Fleet, Removing):
                 limit=_check_limit(limit),
             )
         )
+        shown = tuple(
+            revealing.checkpoint(self._codec, instance_id, one) for one in page.checkpoints
+        )
+        return msgspec.structs.replace(page, checkpoints=shown)
 
     async def steps(self, instance_id: str) -> tuple[StepInfo, ...]:
         """What an instance did and does, in the order in which it began: steps with their times,
@@ -178,7 +187,7 @@ class Operator(Steering, Many, Fleet, Removing):
         found: list[StepInfo] = []
         while True:
             page = await self._request(message)
-            found += page.steps
+            found += (revealing.step(self._codec, instance_id, one) for one in page.steps)
             if page.next is None:
                 return tuple(found)
             message = msgspec.structs.replace(message, after=page.next)
@@ -190,7 +199,8 @@ class Operator(Steering, Many, Fleet, Removing):
           instance_ids: which ones; what is unknown has no steps.
         """
         ids = tuple(check_instance_id(one) for one in instance_ids)
-        return (await self._request(ListOpenSteps(instance_ids=ids))).steps
+        found = (await self._request(ListOpenSteps(instance_ids=ids))).steps
+        return tuple((id, revealing.step(self._codec, id, one)) for id, one in found)
 
     async def waits(self, *, after: tuple[int, str, str] | None = None, limit: int = 100) -> Waits:
         """The waits for signals that nobody has answered, the oldest first. Without a history

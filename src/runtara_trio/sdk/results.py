@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import msgspec
 
-from ..codec import Codec, decode
+from ..codec import Codec, decode, is_bound
+from ..messages import CheckpointReply
 from ..types import CustomSignal, Signal, SignalType
 
 T = TypeVar("T")
@@ -54,3 +55,29 @@ class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
     def should_exit(self) -> bool:
         """A cancel or a pause waits."""
         return self.should_cancel or self.should_pause
+
+
+def made_result(
+    checkpoint_id: str, reply: CheckpointReply, data: bytes, codec: Codec
+) -> CheckpointResult:
+    """The result of a checkpoint whose state is ``data``, by the codec of its place.
+
+    Raises:
+      CodecError: what stands there cannot be read.
+    """
+    state, signal = reply.state, reply.custom_signal
+    if is_bound(codec):  # what is handed out as bytes is what the program has saved
+        name = f"checkpoint {checkpoint_id!r}"
+        state = decode(codec, name, state, bytes) if reply.found else state
+        if signal is not None:
+            payload = decode(codec, f"signal {checkpoint_id!r}", signal.payload, bytes)
+            signal = msgspec.structs.replace(signal, payload=payload)
+    return CheckpointResult(
+        checkpoint_id=checkpoint_id,
+        found=reply.found,
+        state=state,
+        pending_signal=reply.pending_signal,
+        custom_signal=signal,
+        standing=reply.state if reply.found else data,
+        codec=codec,
+    )

@@ -194,7 +194,7 @@ async def _record(block: Block, checkpoint_id: str, number: int, error: str) -> 
             lease=block.state.lease_for_write(),
             checkpoint_id=checkpoint_id,
             attempt=number,
-            error=error,
+            error=block.state.seal("attempt", checkpoint_id, error),
         )
     )
 

@@ -14,7 +14,7 @@ import trio
 
 from .. import logs
 from ..clock import Seconds, check_seconds
-from ..codec import Codec, check_type, decode, decode_sent, encode, schema_of
+from ..codec import Codec, Place, at, check_type, decode, decode_sent, encode, schema_of
 from ..engine import deadlines
 from ..engine.block import Block
 from ..errors import CodecError
@@ -33,7 +33,7 @@ from .children import Starting
 from .manual import ManualSignals
 from .parallel import Parallel
 from .paths import Path, current_path, joined
-from .results import CheckpointResult
+from .results import CheckpointResult, made_result
 from .telling import Telling
 from .transact import transact as run_transaction
 
@@ -69,6 +69,10 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
         checked = check_checkpoint_id(checkpoint_id)
         path = self._path
         return check_checkpoint_id(joined(path, checked)) if path.prefix else checked
+
+    def _at(self, checkpoint_id: str) -> Codec:
+        """The codec of what is stored under a full id."""
+        return at(self._codec, Place(self.instance_id, "state", checkpoint_id))
 
     # ---- checkpoints and steps
 
@@ -106,22 +110,15 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
         """
         checkpoint_id = self._id(checkpoint_id)
         self._block.state.check_writable()
-        data = encode(self._codec, f"state of checkpoint {checkpoint_id!r}", state)
+        codec = self._at(checkpoint_id)
+        data = encode(codec, f"state of checkpoint {checkpoint_id!r}", state)
         self._block.past.touch(checkpoint_id)
         reply = await self._block.requests.checkpoint(checkpoint_id, data)
         logs.checkpoint(
             instance_id=self.instance_id, checkpoint_id=checkpoint_id, found=reply.found
         )
         await self._block.boundary.reach_saved()
-        return CheckpointResult(
-            checkpoint_id=checkpoint_id,
-            found=reply.found,
-            state=reply.state,
-            pending_signal=reply.pending_signal,
-            custom_signal=reply.custom_signal,
-            standing=reply.state if reply.found else data,
-            codec=self._codec,
-        )
+        return made_result(checkpoint_id, reply, data, codec)
 
     @overload
     async def get_checkpoint(self, checkpoint_id: str) -> bytes | None: ...
@@ -145,7 +142,7 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
         if not reply.found:
             return None
         deadlines.replayed()
-        return decode(self._codec, f"checkpoint {checkpoint_id!r}", reply.state, type)
+        return decode(self._at(checkpoint_id), f"checkpoint {checkpoint_id!r}", reply.state, type)
 
     def step(self, checkpoint_id: str | None = None) -> AbstractAsyncContextManager[None]:
         """Around work and the checkpoint that saves it: a pause does not tear them apart.
@@ -210,7 +207,7 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
         """
         checked = check_seconds("seconds", seconds)
         checkpoint = self._id(checkpoint_id)
-        data = encode(self._codec, f"state of sleep {checkpoint_id!r}", state)
+        data = encode(self._at(checkpoint), f"state of sleep {checkpoint_id!r}", state)
         with self._block.uses.once("sleep", checkpoint):
             await waiting.sleep(self._block, checked, checkpoint, data)
 
@@ -286,12 +283,14 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
         payload = await waiting.receive(self._block, name, saved_as, limit)
         if payload is None:
             raise trio.TooSlowError(f"no message came for {name!r} in time")
-        return decode_sent(self._codec, what, payload, type)
+        codec = at(self._codec, Place(self.instance_id, "message", name))
+        return decode_sent(codec, what, payload, type)
 
     async def _accepted(self, checkpoint_id: str, payload: bytes, type: type[Any]) -> Any:
         """A signal's payload, decoded. One that cannot be is marked, and may be replaced."""
         try:
-            return decode_sent(self._codec, f"signal {checkpoint_id!r}", payload, type)
+            codec = self._at(checkpoint_id)
+            return decode_sent(codec, f"signal {checkpoint_id!r}", payload, type)
         except CodecError as exc:
             await self._block.requests.checkpoint(refused_id(checkpoint_id), b"")
             exc.add_note("an operator may replace it: runtara-trio signal --replace")

@@ -10,7 +10,7 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 from ..clock import Seconds, check_seconds
-from ..codec import Codec
+from ..codec import Codec, Place, resealed, reveal
 from ..errors import ConfigError
 from ..ids import check_name_of, check_tenant_id
 from ..messages import NewRun
@@ -81,7 +81,7 @@ def stored(schedule: Schedule, codec: Codec, now: float) -> ScheduleInfo:
             f"{schedule.overlap!r}"
         )
     start: Start[Any] = Start(args=tuple(schedule.args), id="x", queue=schedule.queue)
-    run = made(schedule.workflow, start, version=schedule.version, codec=codec)
+    run = made(schedule.workflow, start, version=schedule.version, codec=codec, place=_place(name))
     info = ScheduleInfo(
         name=name,
         tenant_id=check_tenant_id(schedule.tenant_id),
@@ -99,15 +99,26 @@ def stored(schedule: Schedule, codec: Codec, now: float) -> ScheduleInfo:
     return msgspec.structs.replace(info, next_ms=next_slot(info, int(now * 1000)))
 
 
-def slot_run(schedule: ScheduleInfo, slot_ms: int) -> NewRun:
-    """The run of a slot."""
+def slot_run(schedule: ScheduleInfo, slot_ms: int, codec: Codec) -> NewRun:
+    """The run of a slot. Raises CodecError: its arguments were stored by another codec."""
+    instance_id = slot_id(schedule, slot_ms)
     return NewRun(
-        instance_id=slot_id(schedule, slot_ms),
+        instance_id=instance_id,
         workflow=schedule.workflow,
         version=schedule.version,
         queue=schedule.queue,
-        input=schedule.input,
+        input=resealed(codec, schedule.input, _place(schedule.name), Place(instance_id, "input")),
     )
+
+
+def revealed(schedule: ScheduleInfo, codec: Codec) -> ScheduleInfo:
+    """A stored schedule, for people."""
+    data = reveal(codec, _place(schedule.name), schedule.input)
+    return msgspec.structs.replace(schedule, input=data)
+
+
+def _place(name: str) -> Place:
+    return Place("", "schedule", name)
 
 
 def _check_line(name: str, line: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVarTuple
 import msgspec
 
 from ..clock import Seconds, check_seconds
-from ..codec import Codec
+from ..codec import Codec, Place, at
 from ..engine.services import SharedBackend
 from ..errors import CodecError, ConfigError, InstanceExists
 from ..ids import check_instance_id, check_name_of
@@ -77,9 +77,14 @@ def new_id() -> str:
 
 
 def made(
-    workflow: AnyWorkflow | str, start: Start[Any], *, version: int | None, codec: Codec
+    workflow: AnyWorkflow | str,
+    start: Start[Any],
+    *,
+    version: int | None,
+    codec: Codec,
+    place: Place | None = None,
 ) -> NewRun:
-    """The run that a start makes.
+    """The run that a start makes. ``place``: of its arguments; None: its instance.
 
     Raises:
       ConfigError: an invalid option; it names the option and its value.
@@ -88,6 +93,8 @@ def made(
     """
     if start.delay is not None and start.at is not None:
         raise ConfigError("give delay or at, not both")
+    instance_id = new_id() if start.id is None else check_instance_id(start.id)
+    codec = at(codec, place or Place(instance_id, "input"))
     if isinstance(workflow, str):
         name, queue = check_name_of("workflow", workflow), DEFAULT_QUEUE
         data = encode_any(codec, name, start.args)
@@ -98,7 +105,7 @@ def made(
         number = workflow.version if version is None else check_version(version)
     delay = 0.0 if start.delay is None else check_seconds("delay", start.delay)
     return NewRun(
-        instance_id=new_id() if start.id is None else check_instance_id(start.id),
+        instance_id=instance_id,
         workflow=name,
         version=number,
         queue=check_name_of("queue", queue if start.queue is None else start.queue),
@@ -141,6 +148,7 @@ def is_same(existing: Existing, run: NewRun, tenant_id: str, codec: Codec) -> bo
         return False
     if existing.input == run.input:
         return True
+    codec = at(codec, Place(run.instance_id, "input"))
     try:
         return bool(codec.decode(existing.input, list) == codec.decode(run.input, list))
     except Exception as exc:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from ..codec import JSON, Codec, encode, encode_sent
+from ..codec import JSON, Codec, Place, at, copied, encode, encode_sent, is_bound
 from ..errors import ConfigError
 from ..ids import check_checkpoint_id, check_instance_id, check_name_of, check_text
 from ..messages import Fork, Rerun, SendCustomSignal, SendMessage, SendSignal, SignalAnswer
@@ -88,11 +89,12 @@ class Steering(Asking):
           SignalRefused: unknown or finished; the id has or had a different signal; with
             ``replace``, that one was handed out.
         """
+        place = Place(check_instance_id(instance_id), "state", check_checkpoint_id(checkpoint_id))
         await self._request(
             SendCustomSignal(
-                instance_id=check_instance_id(instance_id),
-                checkpoint_id=check_checkpoint_id(checkpoint_id),
-                payload=encode_sent(self._codec, "payload", payload),
+                instance_id=instance_id,
+                checkpoint_id=checkpoint_id,
+                payload=encode_sent(at(self._codec, place), "payload", payload),
                 replace=replace,
             )
         )
@@ -109,11 +111,12 @@ class Steering(Asking):
         Raises:
           SignalRefused: unknown or finished.
         """
+        place = Place(check_instance_id(instance_id), "message", check_name_of("name", name))
         await self._request(
             SendMessage(
-                instance_id=check_instance_id(instance_id),
-                name=check_name_of("name", name),
-                payload=encode_sent(self._codec, "payload", payload),
+                instance_id=instance_id,
+                name=name,
+                payload=encode_sent(at(self._codec, place), "payload", payload),
             )
         )
 
@@ -151,16 +154,19 @@ class Steering(Asking):
         Raises:
           SdkError: ``new_id`` exists; the other is unknown, no workflow's, or has no such
             checkpoint.
+          CodecError: the codec cannot read what is to be copied.
         """
-        data = None
+        codec, data = self._codec, None
         if args is not None:
-            data = encode(self._codec, f"the arguments of {new_id!r}", [*args])
+            place = Place(check_instance_id(new_id), "input")
+            data = encode(at(codec, place), f"the arguments of {new_id!r}", [*args])
         await self._request(
             Fork(
                 instance_id=check_instance_id(instance_id),
                 new_id=check_instance_id(new_id),
                 until=None if until is None else check_text("until", until),
                 input=data,
+                copied=partial(copied, codec, instance_id, new_id) if is_bound(codec) else None,
             )
         )
 

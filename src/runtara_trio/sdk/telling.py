@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from ..codec import JSON, Codec, encode
+from ..codec import JSON, Codec, Place, at, encode
 from ..errors import ConfigError
 from ..ids import attributes_id, check_instance_id, check_subtype, check_text
 from ..messages import GetStatus, RecordEvent, RecordRetry, SetAttributes
 from ..types import EventType, InstanceInfo, InstanceStatus
+from . import revealing
 from .attributes import check_attributes
 from .facts import Facts
 from .paths import Path
@@ -42,8 +43,9 @@ class Telling(Facts):
           subtype: its name.
           payload: bytes as they are, anything else by the codec.
         """
-        data = encode(self._codec, f"payload of event {subtype!r}", payload)
-        await self._event(EventType.CUSTOM, check_subtype(subtype), data)
+        codec = at(self._codec, Place(self.instance_id, "event", check_subtype(subtype)))
+        data = encode(codec, f"payload of event {subtype!r}", payload)
+        await self._event(EventType.CUSTOM, subtype, data)
 
     async def record_retry_attempt(
         self, checkpoint_id: str, attempt_number: int, error_message: str | None = None
@@ -66,6 +68,8 @@ class Telling(Facts):
         error = None if error_message is None else check_text("error_message", error_message)
         encode(JSON, "error_message", (error or "").encode())  # its length
         checkpoint_id = self._id(checkpoint_id)
+        if error is not None:
+            error = self._block.state.seal("attempt", checkpoint_id, error)
         message = RecordRetry(
             instance_id=self.instance_id,
             lease=self._block.state.lease_for_write(),
@@ -111,9 +115,8 @@ class Telling(Facts):
         Raises:
           OutcomeNotRecorded: the backend did not take it in time.
         """
-        await self._block.ending.say(
-            InstanceStatus.COMPLETED, encode(self._codec, "output", output)
-        )
+        codec = at(self._codec, Place(self.instance_id, "output"))
+        await self._block.ending.say(InstanceStatus.COMPLETED, encode(codec, "output", output))
 
     async def failed(self, error: str) -> None:
         """Record the instance as failed, now; otherwise like :meth:`completed`.
@@ -121,8 +124,8 @@ class Telling(Facts):
         Args:
           error: why, as people read it.
         """
-        text = check_text("error", error).encode()
-        await self._block.ending.say(InstanceStatus.FAILED, encode(JSON, "error", text))
+        text = self._block.state.seal("error", "", check_text("error", error))
+        await self._block.ending.say(InstanceStatus.FAILED, encode(JSON, "error", text.encode()))
 
     async def suspended(self, reason: str = "") -> None:
         """Record the instance as suspended, now; a later start goes on with it.
@@ -130,8 +133,10 @@ class Telling(Facts):
         Args:
           reason: why, as people read it.
         """
-        text = check_text("reason", reason).encode()
-        await self._block.ending.say(InstanceStatus.SUSPENDED, encode(JSON, "reason", text))
+        text = self._block.state.seal("error", "", check_text("reason", reason))
+        await self._block.ending.say(
+            InstanceStatus.SUSPENDED, encode(JSON, "reason", text.encode())
+        )
 
     # ---- questions
 
@@ -145,9 +150,8 @@ class Telling(Facts):
         Args:
           instance_id: which one.
         """
-        return await self._block.requests.request(
-            GetStatus(instance_id=check_instance_id(instance_id))
-        )
+        message = GetStatus(instance_id=check_instance_id(instance_id))
+        return revealing.info(self._codec, await self._block.requests.request(message))
 
     async def _event(self, kind: EventType, subtype: str | None, payload: bytes) -> None:
         await self._block.requests.request(

@@ -58,7 +58,7 @@ async def _once(
     returns: Returns,
     limit: float,
 ) -> Any:
-    block = sdk._block
+    block, codec = sdk._block, sdk._at(checkpoint_id)
     stored, _ = await block.past.find_call(checkpoint_id)
     await deadlines.note(stored)
     logs.checkpoint(
@@ -67,12 +67,12 @@ async def _once(
     if stored is not None:
         await trio.lowlevel.checkpoint()
         await block.boundary.reach_saved()
-        return returns.decode(sdk._codec, checkpoint_id, stored)
+        return returns.decode(codec, checkpoint_id, stored)
     saved = b""
 
     def run(connection: Any) -> bytes:
         nonlocal saved
-        saved = returns.encode(sdk._codec, checkpoint_id, function(connection, *args))
+        saved = returns.encode(codec, checkpoint_id, function(connection, *args))
         return saved
 
     async with block.boundary.step(checkpoint_id, saves=True):
@@ -89,4 +89,4 @@ async def _once(
             if not reply.found:
                 block.history.noted_its_end(step)
         block.requests.saved += not reply.found
-    return returns.decode(sdk._codec, checkpoint_id, reply.state if reply.found else saved)
+    return returns.decode(codec, checkpoint_id, reply.state if reply.found else saved)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, TypeVarTuple, overload
 
 from ..clock import Seconds, check_seconds
-from ..codec import Codec, encode
+from ..codec import Codec, Place, at, decode, encode
 from ..errors import ConfigError
 from ..ids import check_name_of
 from .arguments import Arguments
@@ -83,18 +83,31 @@ async def run_workflow(workflow: AnyWorkflow, sdk: RuntaraSdk, codec: Codec, giv
       CodecError: an argument is not of its annotation, or the result has no encoding.
     """
     workflow._returns.check(codec)
-    args = workflow._arguments.decode(codec, given)
+    instance = sdk.instance_id
+    args = workflow._arguments.decode(at(codec, Place(instance, "input")), given)
     result = await workflow._function(sdk, *args)
-    return workflow._returns.encode(codec, sdk.instance_id, result)
+    return workflow._returns.encode(at(codec, Place(instance, "output")), instance, result)
 
 
-def decode_result(
-    workflow: Workflow[*tuple[Any, ...], T], codec: Codec, instance_id: str, data: bytes
-) -> T:
-    """The stored result of a workflow. Raises CodecError."""
-    workflow._returns.check(codec)
-    result: T = workflow._returns.decode(codec, instance_id, data)
-    return result
+def decode_output(
+    workflow: AnyWorkflow | None,
+    codec: Codec,
+    instance_id: str,
+    data: bytes,
+    type: type[Any] | None,
+) -> Any:
+    """The stored result of an instance, as a ``type``. None: as what its workflow returns, if that
+    is known, else as the codec makes of it.
+
+    Raises:
+      CodecError: it is not of the type.
+    """
+    bound = at(codec, Place(instance_id, "output"))
+    if type is None and workflow is not None:
+        workflow._returns.check(codec)
+        return workflow._returns.decode(bound, instance_id, data)
+    wanted: Any = Any if type is None else type
+    return decode(bound, f"the result of instance {instance_id!r}", data, wanted)
 
 
 def encode_any(codec: Codec, name: str, args: tuple[Any, ...]) -> bytes:

@@ -135,6 +135,9 @@ class Tables(FleetTables, Protocol):
     async def remove(self, instance_id: str, checkpoint_ids: Iterable[str]) -> None:
         """Remove checkpoints."""
 
+    async def rewrite(self, instance_id: str, states: Sequence[tuple[str, bytes]]) -> None:
+        """Replace checkpoints, of an instance that nobody has run yet."""
+
     async def read_checkpoints(self, message: ReadCheckpoints) -> CheckpointPage:
         """A page of them."""
 

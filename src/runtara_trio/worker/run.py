@@ -99,6 +99,7 @@ class Run:
             manual=False,
             pause_grace=host.pause_grace,
             final_timeout=host.final_timeout,
+            codec=host.codec,
         )
         self.block.boundary.reached_at = trio.current_time()
         self.block.history.worker = host.name

@@ -10,7 +10,7 @@ import trio
 from .. import logs
 from ..clock import is_steady
 from ..engine.services import SharedBackend
-from ..errors import SdkError
+from ..errors import CodecError, SdkError
 from ..messages import FireSchedule, ListSchedules
 from ..sdk.schedules import slot_run
 from ..sdk.slots import next_slot, slots
@@ -80,6 +80,9 @@ class Scheduling:
             if next_ms <= self._now_ms():
                 try:
                     next_ms = await self._fire(schedule)
+                except CodecError as exc:
+                    self._say_once(schedule.name, exc)
+                    continue
                 except SdkError:
                     raise
                 except Exception as exc:  # it cannot be read here; the others can
@@ -96,7 +99,7 @@ class Scheduling:
 
     async def _fire(self, schedule: ScheduleInfo) -> int:
         """Run the slots of one schedule that are due, up to a batch. The next slot, Unix ms."""
-        now_ms = self._now_ms()
+        worker, now_ms = self._worker, self._now_ms()
         oldest_ms = now_ms - int(max(schedule.catch_up, ON_TIME) * 1000)
         skipped = await self._count(schedule, oldest_ms)
         due: list[int] = []
@@ -105,12 +108,12 @@ class Scheduling:
                 break
             due.append(slot)
         next_ms = next_slot(schedule, due[-1] if due else now_ms)
-        fired = await self._worker.shared.request(
+        fired = await worker.shared.request(
             FireSchedule(
                 name=schedule.name,
                 due_ms=schedule.next_ms,
                 next_ms=next_ms,
-                runs=tuple(slot_run(schedule, slot) for slot in due),
+                runs=tuple(slot_run(schedule, slot, worker.settings.codec) for slot in due),
                 skipped=skipped,
             )
         )

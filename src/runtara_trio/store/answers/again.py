@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from contextlib import suppress
 
 from ...backend import Handlers
 from ...errors import SdkError, SignalRefused
 from ...ids import FORK_OF, FORKED, RERUN
-from ...messages import Acted, Done, Fork, Rerun, SignalMany
+from ...messages import Acted, Done, Fork, ReadCheckpoints, Rerun, SignalMany
 from ..structs import Row
 from ..tables import Tables
 from . import children, rules, signals
+
+PAGE_BYTES = 1 << 20
+"""Of checkpoints that are rewritten at once."""
 
 
 async def rerun(tx: Tables, message: Rerun) -> Acted:
@@ -66,14 +70,31 @@ async def fork(tx: Tables, message: Fork) -> Done:
         if tx.again:  # the answer to it was lost
             return Done()
         raise SdkError(f"instance {new!r} exists; choose another id")
-    if not await tx.copy(instance, new, message.until, message.input):
+    input = message.input
+    if input is None and message.copied is not None:
+        input = message.copied(None, (await tx.details(instance)).input or b"")
+    if not await tx.copy(instance, new, message.until, input):
         raise SdkError(
             f"instance {instance!r} has no checkpoint {message.until!r}; 'checkpoints' shows those "
             "that it has"
         )
+    if message.copied is not None:
+        await _rewrite(tx, new, message.copied)
     await tx.add_event(instance, "custom", new.encode(), FORKED)
     await tx.add_event(new, "custom", instance.encode(), FORK_OF)
     return Done()
+
+
+async def _rewrite(tx: Tables, instance: str, copied: Callable[[str, bytes], bytes]) -> None:
+    """Replace what could not be copied as it is."""
+    after, more = None, True
+    while more:
+        page = await tx.read_checkpoints(
+            ReadCheckpoints(instance_id=instance, after=after, most_bytes=PAGE_BYTES)
+        )
+        found = [(one.checkpoint_id, one.state) for one in page.checkpoints]
+        await tx.rewrite(instance, [(name, copied(name, state)) for name, state in found])
+        after, more = (found[-1][0] if found else None), page.more
 
 
 async def signal_many(tx: Tables, message: SignalMany) -> Acted:

@@ -289,6 +289,17 @@ class PostgresTables(PostgresPeople):
             list(checkpoint_ids),
         )
 
+    async def rewrite(self, instance_id: str, states: Sequence[tuple[str, bytes]]) -> None:
+        self._later(
+            "UPDATE checkpoints c SET state = t.state, error_message = CASE WHEN c.is_retry_attempt"
+            " AND c.error_message IS NOT NULL THEN convert_from(t.state, 'UTF8') END"
+            " FROM unnest($2::text[], $3::bytea[]) AS t (checkpoint_id, state)"
+            " WHERE c.instance_id = $1 AND c.checkpoint_id = t.checkpoint_id",
+            instance_id,
+            [checkpoint_id for checkpoint_id, _ in states],
+            [state for _, state in states],
+        )
+
     async def read_checkpoints(self, message: ReadCheckpoints) -> CheckpointPage:
         return await reading.checkpoints(self._connection, message)
 

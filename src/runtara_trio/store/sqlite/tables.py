@@ -208,6 +208,12 @@ class SqliteTables(SqlitePeople):
             [(instance_id, checkpoint_id) for checkpoint_id in checkpoint_ids],
         )
 
+    async def rewrite(self, instance_id: str, states: Sequence[tuple[str, bytes]]) -> None:
+        self.db.executemany(
+            "UPDATE checkpoints SET state = ? WHERE instance_id = ? AND checkpoint_id = ?",
+            [(state, instance_id, checkpoint_id) for checkpoint_id, state in states],
+        )
+
     async def read_checkpoints(self, message: ReadCheckpoints) -> CheckpointPage:
         return reading.checkpoints(self.db, message)
 
