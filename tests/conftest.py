@@ -34,6 +34,7 @@ from .helpers.places import (
     served_place,
     store_place,
 )
+from .helpers.pooler import running_pgbouncer
 from .helpers.postgres import running_postgres
 
 for name in [name for name in os.environ if name.startswith("RUNTARA_")]:
@@ -46,6 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         choices=list(CORES),
         help="run the tests of every backend against a stock runtara-core on this database",
+    )
+    parser.addoption(
+        "--pooled",
+        action="store_true",
+        help="put a PgBouncer in transaction mode in front of the PostgreSQL server",
     )
 
 
@@ -63,8 +69,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a PostgreSQL server: TEST_POSTGRES, else one of our own."""
+    if request.config.getoption("--pooled"):
+        with running_postgres() as url, running_pgbouncer(url, "transaction") as pooled:
+            yield f"{pooled}?pooler=transaction"
+        return
     given = os.environ.get("TEST_POSTGRES")
     if given is not None:
         yield given

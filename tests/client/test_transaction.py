@@ -35,6 +35,7 @@ def connect(url: str) -> Any:
     return psycopg.connect(url)
 
 
+@pytest.mark.direct
 async def test_it_exists_if_the_transaction_commits(shared: Shared) -> None:
     def work() -> None:
         connection = connect(shared.url)
@@ -64,6 +65,7 @@ async def test_it_exists_if_the_transaction_commits(shared: Shared) -> None:
             assert await client.get("o-8").status() is InstanceStatus.UNKNOWN
 
 
+@pytest.mark.direct
 async def test_without_tables(shared: Shared) -> None:
     def work() -> None:
         connection = connect(shared.url)

@@ -145,6 +145,7 @@ async def slow(url: str, seconds: float) -> AsyncIterator[None]:
         yield
 
 
+@pytest.mark.direct
 @limits
 @pytest.mark.parametrize("what", ["checkpoint", "signal"])
 async def test_what_a_slow_store_has_saved(shared: Shared, limited: Any, what: str) -> None:

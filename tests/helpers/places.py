@@ -27,6 +27,7 @@ from runtara_trio import Operator, SdkConfig, SharedBackend, open_backend
 from runtara_trio.messages import EventPage
 from runtara_trio.quic.server.connection import Limits
 from runtara_trio.quic.server.server import bind, open_server
+from runtara_trio.store.postgres.pooled import without_pooler
 from runtara_trio.types import Event, EventType
 
 from .quic import IDENTITY
@@ -60,7 +61,12 @@ async def store_place(url: str) -> AsyncIterator[Place]:
 
 @asynccontextmanager
 async def postgres_place(server: str) -> AsyncIterator[Place]:
-    """A store on a PostgreSQL server, in a schema of its own."""
+    """A store on a PostgreSQL server, in a schema of its own; behind a pooler, which takes no
+    options, in a database."""
+    if without_pooler(server)[1]:
+        async with pooled_place(server) as place:
+            yield place
+        return
     schema = f"t{uuid.uuid4().hex}"
     await trio.to_thread.run_sync(_sql, server, f"CREATE SCHEMA {schema}")
     url = f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3D{schema}"
@@ -70,6 +76,19 @@ async def postgres_place(server: str) -> AsyncIterator[Place]:
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(_sql, server, f"DROP SCHEMA {schema} CASCADE")
+
+
+@asynccontextmanager
+async def pooled_place(server: str) -> AsyncIterator[Place]:
+    """A store on a server behind a pooler in transaction mode."""
+    name = f"t{uuid.uuid4().hex}"
+    await trio.to_thread.run_sync(_sql, server, f"CREATE DATABASE {name}")
+    try:
+        async with store_place(urlunsplit(urlsplit(server)._replace(path=f"/{name}"))) as place:
+            yield place
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_sql, server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @asynccontextmanager
@@ -279,5 +298,6 @@ def _rows(url: str, statement: str, values: tuple[object, ...]) -> list[tuple[An
 
 
 def _sql(url: str, statement: str, values: tuple[object, ...] = ()) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
+    place, _ = without_pooler(url)
+    with psycopg.connect(place, autocommit=True, prepare_threshold=None) as connection:
         connection.execute(statement, values or None)  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def running_pgbouncer(url: str, mode: str, *, size: int = 20) -> Iterator[str]:
     (host,) = parse_qs(urlsplit(url).query)["host"]
     config = folder / "pgbouncer.ini"
     config.write_text(
-        f"[databases]\npostgres = host={host} dbname=postgres user=postgres\n"
+        f"[databases]\n* = host={host} user=postgres\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
         f"auth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\n"
         "ignore_startup_parameters = extra_float_digits,options\nmax_client_conn = 200\n"

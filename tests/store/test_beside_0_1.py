@@ -57,6 +57,7 @@ async def job(sdk: RuntaraSdk) -> str:
     return "done"
 
 
+@pytest.mark.direct
 async def test_both_work_on_one_store(old: Path, shared: Shared) -> None:
     async with running(old, PROGRAM, shared.url) as program:
         assert await program.line() == "open"

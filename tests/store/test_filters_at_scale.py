@@ -106,6 +106,7 @@ async def test_on_a_file(file: str) -> None:
     assert {name for name, count in found.items() if not count} == set()
 
 
+@pytest.mark.direct
 async def test_on_postgres(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read: dict[str, int] = {}
     now = ""

@@ -46,6 +46,7 @@ def url_of_before(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[st
             connection.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
+@pytest.mark.direct
 async def test_a_store_of_before_goes_on(url_of_before: str) -> None:
     ran: list[str] = []
 
@@ -97,6 +98,7 @@ async def test_a_store_of_before_goes_on(url_of_before: str) -> None:
         assert (await operator.show("killed")).summary.status is InstanceStatus.COMPLETED
 
 
+@pytest.mark.direct
 async def test_the_console_shows_a_store_of_before(url_of_before: str) -> None:
     async with (
         open_backend(url_of_before) as backend,

@@ -140,6 +140,7 @@ async def test_a_forked_child_does_not_keep_the_lease(shared: Shared) -> None:
             os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from runtara_trio import (
     Operator,
@@ -80,6 +81,7 @@ async def test_on_sqlite(tmp_path: Path) -> None:
     await goes_on(url)
 
 
+@pytest.mark.direct
 async def test_on_postgres(postgres_server: str) -> None:
     async with postgres_place(postgres_server) as place:
         async with open_runtara(place.url, instance_id="block", tenant_id="t"):

@@ -95,6 +95,7 @@ async def test_workers_are_killed_again_and_again(shared: Shared, tmp_path: Path
     fleet.ledger.check(results)
 
 
+@pytest.mark.direct
 async def test_a_poison_run_is_parked_and_its_neighbours_are_not(
     shared: Shared, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ async def test_a_poison_run_is_parked_and_its_neighbours_are_not(
     fleet.ledger.check(results)
 
 
+@pytest.mark.direct
 async def test_a_death_in_a_wait_is_not_counted(shared: Shared, tmp_path: Path) -> None:
     """Its worker is killed more often than ``max_recoveries``, while it waits for a signal."""
     async with (

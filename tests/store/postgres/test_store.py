@@ -452,7 +452,8 @@ async def test_one_that_is_stopped_inside_a_transaction_locks_nobody_out(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server ends the transaction; the call is made again."""
-    monkeypatch.setattr(settings, "LENT", settings.LENT.replace("5000", "300"))
+    shorter = settings.LENT._replace(session=settings.LENT.session.replace("5000", "300"))
+    monkeypatch.setattr(settings, "LENT", shorter)
     commit, freed = Connection.commit, trio.Event()
 
     async def stops(self: Connection, *channels: str) -> None:

@@ -25,6 +25,7 @@ pool          connections that are lent
 connection    one connection on Trio's readiness waits
 hosts         which of several hosts to connect to
 pooler        whether a pooler keeps sessions together
+pooled        a connection where it does not
 owner         this process as an owner: a lock and a thread
 liveness      which owners live
 watch         what waits for the instances of this owner

@@ -44,6 +44,7 @@ from .hosts import Hosts
 from .job import Job
 from .owner import Owner
 from .pool import Pool
+from .pooled import without_pooler
 from .preparing import Preparing
 from .queue import Queue, is_batched
 from .transact import PostgresTransacting
@@ -79,12 +80,14 @@ class PostgresStore:
         self._owner = Owner(hosts, config.lease_ms, self._lost)
         self._pool = Pool(hosts, name)
         self._preparing = Preparing(self._pool, self._owner, name, create=create)
-        self._transactions = Transactions(self._pool, self._owner, self._preparing, name, versions)
+        self._watch = Watch(self._pool, self._owner, hosts, self._preparing.listens, versions)
+        self._transactions = Transactions(
+            *(self._pool, self._owner, self._preparing, name, versions, self._watch.announced)
+        )
         self._queue = Queue(
             *(self._pool, nursery, name, versions),
             *(self._add_signal, self._transactions.answer_many, self._holder),
         )
-        self._watch = Watch(self._pool, self._owner, self._preparing.listens, versions)
         self._open: set[Job] = set()
         self._saves: Counter[str] = Counter()
         """How many checkpoints of an instance are on their way."""
@@ -244,7 +247,7 @@ def named(url: str) -> str:
       ConfigError: it is not the URL of a PostgreSQL.
     """
     try:
-        found = psycopg.conninfo.conninfo_to_dict(url)
+        found = psycopg.conninfo.conninfo_to_dict(without_pooler(url)[0])
     except psycopg.Error as exc:
         text = without_password(str(exc).strip())
         remedy = ""

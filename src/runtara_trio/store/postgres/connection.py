@@ -73,6 +73,8 @@ class Connection:
         self._prepared: dict[str, bytes] = {}
         self._names = (f"s{number}".encode() for number in itertools.count())
         self._later: list[Statement] = []
+        self._begins: list[Statement] = [("BEGIN", ())]
+        """What a transaction begins with."""
         self.notifications: list[bytes] = []
         self.broken = False
         keep_from_children(pgconn)
@@ -117,7 +119,7 @@ class Connection:
 
     def begin(self) -> None:
         """Begin a transaction with the next statement."""
-        self.later("BEGIN")
+        self._later += self._begins
 
     async def commit(self, *channels: str) -> None:
         """Commit, and tell those who listen. Where that fails, the transaction is over as well.
@@ -128,7 +130,7 @@ class Connection:
         Raises:
           psycopg.Error: as the server says.
         """
-        if self._later == [("BEGIN", ())]:
+        if self._later == self._begins:
             self._later.clear()
             return
         sent = [*self._later, ("COMMIT", ())]

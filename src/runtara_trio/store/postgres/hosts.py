@@ -22,6 +22,7 @@ from ...tasks import staggered
 from ...threads import in_thread
 from .connection import Connection, wait_until_ready
 from .failures import is_of_network
+from .pooled import PooledConnection, without_pooler
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for one host, where the URL does not say."""
@@ -47,8 +48,9 @@ class Hosts:
     """Connects to one of the hosts that a URL names. Shared by all connections of a store."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self._parameters = parameters_of(url)
+        self.url, self.pooled = without_pooler(url)
+        """``pooled``: there are no sessions, but for the time of a transaction."""
+        self._parameters = parameters_of(self.url)
         self._worked_last: object = None
 
     @property
@@ -89,12 +91,15 @@ class Hosts:
                 failure = failure or exc
             else:
                 self.worked(attempt)
+                if self.pooled:
+                    connection.prepare_threshold = None
                 return connection
         assert failure is not None
         raise failure
 
-    async def connect(self) -> Connection:
-        """A connection to the first that takes it.
+    async def connect(self, local: str = "") -> Connection:
+        """A connection to the first that takes it. ``local``: what each of its transactions begins
+        with, where it has no session.
 
         Raises:
           psycopg.Error: every host refuses it, or no name can be resolved.
@@ -109,7 +114,7 @@ class Hosts:
             raise race.failure()
         attempt, pgconn = race.won
         self.worked(attempt)
-        return Connection(pgconn)
+        return PooledConnection(pgconn, local) if self.pooled else Connection(pgconn)
 
 
 class _Race:

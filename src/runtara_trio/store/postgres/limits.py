@@ -23,6 +23,9 @@ DOUBT = 0.25
 POLL = 1.0
 """Between two polls for signals that nobody announced."""
 
+POLL_POOLED = 0.5
+"""The same where nothing can be heard; of changes to runs, too."""
+
 LARGEST_BATCH = 256
 """Messages in a batch."""
 

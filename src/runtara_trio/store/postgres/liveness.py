@@ -4,7 +4,8 @@ An owner holds a session-level advisory lock, which the server drops with its co
 renews its row. One that has lost its connection takes its lock again within a second. So an
 owner whose lock is free is dead for whoever has seen it free for three seconds, on
 connections that were not lost meanwhile: a server that starts again has dropped all locks.
-One that holds its lock and does not renew is stopped: dead, once its lease is over.
+One that holds its lock and does not renew is stopped: dead, once its lease is over. So is one that
+has no session for a lock, behind a pooler.
 
 The key of the lock is made of the schema and of a number there, so that two schemas of one
 database never share one. Owners of 0.1, whose name says so by nothing but their short key,
@@ -25,13 +26,17 @@ NEW_KEY = (
 """A lock's key for a new owner, whose number was just drawn: never one of 0.1's, which are
 less than 2^31 and not negative."""
 
+NO_KEY = -1
+"""Of an owner that has no lock."""
+
 AGE = "extract(epoch FROM clock_timestamp() - renewed_at)::float8 * 1000"
 _OF_0_1 = "hashtext('runtara_trio owner')::bigint"
 LOCKED = (
-    "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    f"CASE WHEN o.lock_key = {NO_KEY} THEN {AGE} < lease_ms ELSE"
+    " EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND objid::bigint = (o.lock_key & 4294967295) AND classid::bigint = 4294967295 &"
-    f" CASE WHEN o.lock_key BETWEEN 0 AND 2147483647 THEN {_OF_0_1} ELSE o.lock_key >> 32 END)"
+    f" CASE WHEN o.lock_key BETWEEN 0 AND 2147483647 THEN {_OF_0_1} ELSE o.lock_key >> 32 END) END"
 )
 """Of an owner ``o``: ms since its renewal, and whether its lock is held."""
 

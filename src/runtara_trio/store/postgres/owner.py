@@ -1,9 +1,9 @@
 """This process as an owner of leases on PostgreSQL.
 
-One thread with a connection of its own holds a session-level advisory lock and renews the
-owner's row: it needs no free Trio loop. It listens to its connection, and where that is lost
-it connects again at once and takes the lock again; who finds the lock free waits for that
-(``pg_liveness``).
+One thread with a connection of its own renews the owner's row, and holds a session-level advisory
+lock where it has a session: it needs no free Trio loop. It listens to its connection, and where
+that is lost it connects again at once and takes the lock again; who finds the lock free waits for
+that (``liveness``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ... import logs
 from . import settings
 from .connection import keep_from_children, told_apart
 from .hosts import Hosts
-from .liveness import NEW_KEY, TIDY
+from .liveness import NEW_KEY, NO_KEY, TIDY
 from .schema import NEXT_EPOCH
 
 RECONNECT = 0.5
@@ -122,7 +122,8 @@ class Owner:
         with selectors.DefaultSelector() as selector:
             selector.register(pgconn.socket, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
-            until = time.monotonic() + (self._lease_ms / 3000 if self._locked else RECONNECT)
+            settled = self._locked or self._hosts.pooled
+            until = time.monotonic() + (self._lease_ms / 3000 if settled else RECONNECT)
             while (left := until - time.monotonic()) > 0 and not self._stop.is_set():
                 if any(key.fileobj == pgconn.socket for key, _ in selector.select(left)):
                     pgconn.consume_input()
@@ -141,10 +142,11 @@ class Owner:
         connection = self._hosts.connect_blocking()
         keep_from_children(connection.pgconn)
         try:
-            for setting in settings.OWNER:
-                connection.execute(setting)
+            if not self._hosts.pooled:
+                connection.execute(settings.OWNER.session)
             if self.name is None:
-                row = connection.execute(f"SELECT {NEXT_EPOCH}, {NEW_KEY}").fetchone()
+                key = NO_KEY if self._hosts.pooled else NEW_KEY
+                row = connection.execute(f"SELECT {NEXT_EPOCH}, {key}").fetchone()
                 assert row is not None
                 self._key = int(str(row[1]))
                 self.name = f"postgres-{row[0]}"
@@ -161,7 +163,15 @@ class Owner:
         return connection
 
     def _renew(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-        if not self._locked:
+        if not self._hosts.pooled:
+            self._renew_row(connection)
+            return
+        with connection.transaction():
+            connection.execute(settings.OWNER.local)
+            self._renew_row(connection)
+
+    def _renew_row(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        if not self._locked and not self._hosts.pooled:
             # Not waited for: a session of ours that was cut may hold it for a while yet.
             locked = connection.execute(
                 "SELECT pg_try_advisory_lock(%s::bigint)", (self._key,)

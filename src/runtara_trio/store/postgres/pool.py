@@ -12,6 +12,7 @@ from . import settings
 from .connection import Connection
 from .hosts import CONNECT_TIMEOUT, Hosts
 from .pooler import check_sessions_are_kept
+from .settings import Settings
 
 CONNECTIONS = 4
 
@@ -64,18 +65,21 @@ class Pool:
         """A connection was lost: the next one is in its place."""
         self._unreplaced += 1
 
-    async def open(self, more: str = "") -> Connection:
-        """A connection of the caller's own, to be closed by it; ``more`` settings for it."""
+    async def open(self, wanted: Settings | None = None) -> Connection:
+        """A connection of the caller's own, to be closed by it. None: set as those that are
+        lent."""
+        wanted = wanted or settings.LENT
         try:
-            connection = await self._hosts.connect()
+            connection = await self._hosts.connect(wanted.local)
         except Exception as exc:
             self.trouble = exc
             raise
         self.trouble = None
         try:
-            with trio.fail_after(CONNECT_TIMEOUT):
-                await self._check_sessions(connection)
-                await connection.script(settings.LENT + more)
+            if not self._hosts.pooled:
+                with trio.fail_after(CONNECT_TIMEOUT):
+                    await self._check_sessions(connection)
+                    await connection.script(wanted.session)
         except BaseException:
             connection.close()
             raise

@@ -47,8 +47,9 @@ async def check_sessions_are_kept(name: str, connection: Connection, connect: Co
             if not kept:
                 raise StoreError(
                     f"{name} is reached through a pooler in transaction mode, where a session does "
-                    "not stay with who has it; connect to the server itself, or to a pool in "
-                    "session mode (PgBouncer: pool_mode = session)"
+                    "not stay with who has it: write ?pooler=transaction in the URL; or connect to "
+                    "the server itself, or to a pool in session mode (PgBouncer: pool_mode = "
+                    "session)"
                 )
     finally:
         other.close()

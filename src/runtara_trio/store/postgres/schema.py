@@ -7,10 +7,15 @@ that serve our reads.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+
+import trio
 
 from ...errors import StoreError
 from ..core import check_core
+from . import limits
 from .connection import Connection
 from .run_schema import ID, RUN_STEPS, RUNS_VERSION
 
@@ -244,9 +249,8 @@ async def is_ready(connection: Connection, name: str) -> bool:
 
 
 async def create(connection: Connection, name: str) -> None:
-    """Make what is missing, but for the tables of workflows. First starts may race."""
-    await connection.run(f"SELECT pg_advisory_lock({LOCK})")
-    try:
+    """Make what is missing, but for the tables of workflows."""
+    async with _by_one(connection):
         core, ours = await made(connection, name)
         if not (core and ours):
             records = "".join(
@@ -261,9 +265,23 @@ async def create(connection: Connection, name: str) -> None:
                 if core
                 else CORE_TABLES + records + OUR_TABLES.format(id=ID)
             )
-    finally:
-        if not connection.broken:
-            await connection.run(f"SELECT pg_advisory_unlock({LOCK})")
+
+
+@asynccontextmanager
+async def _by_one(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that only one may be in: first starts may race."""
+    connection.begin()
+    try:
+        await connection.run(f"SELECT pg_advisory_xact_lock({LOCK})")
+        # A session hears of the tables of others where a transaction begins, and where it locks
+        # one: else it knows after the wait what it knew before.
+        await connection.value("SELECT 1 FROM pg_class LIMIT 1")
+        yield
+        await connection.commit()
+    except BaseException:
+        with trio.CancelScope(shield=True), trio.move_on_after(limits.RETRY):
+            await connection.roll_back()
+        raise
 
 
 def from_ms(ms: int) -> str:
@@ -273,9 +291,8 @@ def from_ms(ms: int) -> str:
 
 
 async def create_runs(connection: Connection, name: str) -> None:
-    """Make the tables of workflows, or bring them to this version. First starts may race."""
-    await connection.run(f"SELECT pg_advisory_lock({LOCK})")
-    try:
+    """Make the tables of workflows, or bring them to this version."""
+    async with _by_one(connection):
         ((collation,),) = await connection.run(
             "SELECT attcollation::regcollation::text FROM pg_attribute"
             " WHERE attrelid = 'instances'::regclass AND attname = 'instance_id'"
@@ -285,6 +302,3 @@ async def create_runs(connection: Connection, name: str) -> None:
         await connection.script(
             f"{made}UPDATE runtara_trio_runs_schema SET version = {RUNS_VERSION};"
         )
-    finally:
-        if not connection.broken:
-            await connection.run(f"SELECT pg_advisory_unlock({LOCK})")

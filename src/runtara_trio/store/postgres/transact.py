@@ -23,12 +23,14 @@ from . import history, limits
 from .failures import is_lost, translated
 from .hosts import Hosts
 
-_SETTINGS = (
-    "SELECT set_config('synchronous_commit', 'on', false)"
-    " WHERE current_setting('synchronous_commit') = 'off'"
-)
 _TOKEN = "runtara_trio.transact"
 """A setting of the transaction: with another one it is gone."""
+
+_BEGIN = (
+    f"SELECT pg_backend_pid(), set_config('{_TOKEN}', %s, true), set_config('synchronous_commit',"
+    " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
+    " ELSE current_setting('synchronous_commit') END, true)"
+)
 
 _LOCK = "SELECT 1 FROM instances WHERE instance_id = $1 FOR NO KEY UPDATE"
 _DECIDES = (
@@ -59,6 +61,8 @@ class PostgresTransacting(Transacting):
         self._hosts = hosts
         self._name = name
         self._connection: psycopg.Connection[Any] | None = None
+        self._pid: int | None = None
+        """The server's process; a pooler tells another one."""
         self._unsure = False
         """The answer to a commit was lost."""
 
@@ -81,7 +85,6 @@ class PostgresTransacting(Transacting):
     def _once(self) -> CheckpointReply:
         try:
             connection = self._connection = self._hosts.connect_blocking()
-            connection.execute(_SETTINGS)
             connection.autocommit = False
         except psycopg.Error as exc:
             raise (_Lost(exc) if is_lost(exc) else translated(exc, self._name)) from exc
@@ -92,6 +95,7 @@ class PostgresTransacting(Transacting):
                 raise
             raise _Lost(exc) from exc
         finally:
+            self._pid = None  # a pooler may give it to somebody else
             connection.close()
 
     def _in_transaction(self, connection: psycopg.Connection[Any]) -> CheckpointReply:
@@ -99,12 +103,13 @@ class PostgresTransacting(Transacting):
         if self._unsure and (stored := self._decide(connection)) is not None:
             return CheckpointReply(found=False, state=b"")  # that commit was made
         token = secrets.token_hex(8)
-        connection.execute(f"SELECT set_config('{_TOKEN}', %s, true)", (token,))
+        self._pid, *_ = connection.execute(_BEGIN, (token,)).fetchone() or (None,)
         self.begins()
         state = message.run(connection)
         self._check_is_open(connection, token)
         stored = self._decide(connection)
         if stored is not None:
+            self.commits()  # who gives it up would end what is no more ours
             connection.rollback()
             return CheckpointReply(found=True, state=stored)
         cursor = psycopg.RawCursor(connection)
@@ -143,7 +148,6 @@ class PostgresTransacting(Transacting):
             if found == token:
                 return
         elif connection.info.transaction_status is TransactionStatus.INERROR:
-            connection.rollback()
             raise psycopg.errors.InFailedSqlTransaction(
                 "a statement of the function has failed, and it went on"
             )
@@ -157,8 +161,7 @@ class PostgresTransacting(Transacting):
             connection.cancel()
             # A function that hangs elsewhere would keep its locks: no commit follows in any case.
             with self._hosts.connect_blocking() as other:
-                pid = connection.info.backend_pid
-                other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+                other.execute("SELECT pg_terminate_backend(%s)", (self._pid,))
 
 
 class _Lost(Exception):

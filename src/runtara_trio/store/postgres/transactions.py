@@ -5,7 +5,7 @@ What was on its way when a connection was lost is sent again where that is safe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import outcome
@@ -47,13 +47,21 @@ class Transactions:
     """Answers messages on connections that are lent."""
 
     def __init__(
-        self, pool: Pool, owner: Owner, preparing: Preparing, name: str, versions: Iterator[int]
+        self,
+        pool: Pool,
+        owner: Owner,
+        preparing: Preparing,
+        name: str,
+        versions: Iterator[int],
+        announced: Callable[[Sequence[str]], object],
     ) -> None:
+        """``announced``: told of the channels that a commit has told."""
         self._pool = pool
         self._owner = owner
         self._preparing = preparing
         self._name = name
         self._versions = versions
+        self._announced = announced
         self._liveness = Liveness()
 
     async def answer(self, job: Job, message: Request[Any], patience: trio.CancelScope) -> Any:
@@ -171,6 +179,7 @@ class Transactions:
         )
 
     def _committed(self, tx: PostgresTables) -> None:
+        self._announced(tx.channels)
         for instance, epoch in tx.leased:
             if epoch is None:
                 self._owner.leased.pop(instance, None)

@@ -4,16 +4,18 @@ poll behind it for those that are not."""
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import trio
 
 from ... import logs
 from ...backend import SignalBatch
+from ...tasks import RepeatedEvent
 from ...types import Signal
 from ..values import signal_of
 from . import limits
 from .connection import Connection
+from .hosts import Hosts
 from .owner import Owner
 from .packing import Row
 from .pool import Pool
@@ -29,10 +31,19 @@ class Watch:
     """What waits for the instances that this owner has leased."""
 
     def __init__(
-        self, pool: Pool, owner: Owner, listens: trio.Event, versions: Iterator[int]
+        self,
+        pool: Pool,
+        owner: Owner,
+        hosts: Hosts,
+        listens: trio.Event,
+        versions: Iterator[int],
     ) -> None:
         """``listens``: set once this process wants to hear of anything."""
         self._pool = pool
+        self._hears = not hosts.pooled
+        """It has a session to listen with."""
+        self._own = RepeatedEvent()
+        self._own_news: set[str] = set()
         self._owner = owner
         self._listens = listens
         self._versions = versions
@@ -46,6 +57,12 @@ class Watch:
     def publish(self, batch: SignalBatch) -> None:
         self._news.send_nowait(batch)
 
+    def announced(self, channels: Sequence[str]) -> None:
+        """This process has told others of something, and cannot hear itself."""
+        if not self._hears and channels:
+            self._own_news.update(channels)
+            self._own.set()
+
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Poll when a signal is announced, and now and then. Runs until cancelled."""
@@ -56,27 +73,42 @@ class Watch:
             try:
                 connection = await self._pool.open()
                 try:
-                    await connection.run(f"LISTEN {CHANNEL}")
-                    await connection.run(f"LISTEN {NEWS}")
+                    if self._hears:
+                        await connection.run(f"LISTEN {CHANNEL}")
+                        await connection.run(f"LISTEN {NEWS}")
                     self.publish(SignalBatch(news=True))
-                    heard: list[bytes] | None = None
+                    heard: set[str] | None = None
                     while True:
-                        if heard is None or CHANNEL.encode() in heard:
+                        if heard is None or CHANNEL in heard:
                             with trio.fail_after(limits.ANSWER):
                                 await self._poll(connection)
-                        if heard is not None and NEWS.encode() in heard:
+                        if NEWS in (heard or self._unheard):
                             self.publish(SignalBatch(news=True))
                         away.over()
                         wait = limits.RETRY
-                        heard = None
-                        with trio.move_on_after(limits.POLL):
-                            heard = await connection.notified()
+                        heard = await self._hear(connection)
                 finally:
                     connection.close()
             except Exception as exc:
                 away.goes_on(str(exc))
                 await trio.sleep(wait)
                 wait = min(2 * wait, limits.RETRY_SERVER)
+
+    @property
+    def _unheard(self) -> tuple[str, ...]:
+        """What may have been announced while nothing was heard."""
+        return () if self._hears else (NEWS,)
+
+    async def _hear(self, connection: Connection) -> set[str] | None:
+        """Wait for announcements; None: there were none for a while."""
+        with trio.move_on_after(limits.POLL if self._hears else limits.POLL_POOLED):
+            if self._hears:
+                return {channel.decode() for channel in await connection.notified()}
+            while not self._own_news:
+                await self._own.wait()
+            heard, self._own_news = self._own_news, set()
+            return heard
+        return None
 
     async def _poll(self, connection: Connection) -> None:
         if not self._owner.leased:
