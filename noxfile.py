@@ -17,8 +17,13 @@ nox.options.reuse_existing_virtualenvs = True
 PROJECT = nox.project.load_toml("pyproject.toml")
 CORE_VERSION = "1.4.1"
 WIRE = Path("src/runtara_trio/wire")
-EXTRAS = ("postgres", "console", "otel", "prometheus", "pydantic-ai")
+EXTRAS = ("postgres", "console", "otel", "prometheus", "pydantic-ai", "zstd")
 SUPPORTED = ["3.11", "3.12", "3.13"]
+RELEASED = [*SUPPORTED, "3.14"]
+"""Where a release must work; on the last without what needs asyncio."""
+DIST = Path("dist")
+TRIED = ["plain", *EXTRAS, "all"]
+"""With which extras, each by itself."""
 SQLITE_CRATE = "0.12.0"
 """The libsqlite3-sys that carries the source of the SQLite in store/sqlite/file.py's OLDEST."""
 SQLITE_FLAGS = (
@@ -96,6 +101,16 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def pooled(session: nox.Session) -> None:
+    """The tests of PostgreSQL behind a PgBouncer in transaction mode."""
+    install(session, "test")
+    places = [f"tests/{name}" for name in ("client", "engine", "sdk", "worker")]
+    stores = sorted(str(path) for path in Path("tests/store").glob("test_*.py"))
+    chosen = ("--pooled", "-k", "postgres", "-m", "not direct")
+    session.run("pytest", *chosen, *stores, *places, *session.posargs)
+
+
+@nox.session
 def malformed(session: nox.Session) -> None:
     """A server under datagrams and frames that are none: ``nox -s malformed -- COUNT RATE``."""
     install(session, "test")
@@ -107,6 +122,71 @@ def docs(session: nox.Session) -> None:
     """The documentation, in docs/_build/html; a warning is an error."""
     install(session, "docs")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """The documentation of each release and of this version, in docs/_build/site: each with a
+    search, and a menu of the others."""
+    found = session.run("git", "tag", "--list", "v*", external=True, silent=True) or ""
+    tags = {tag.removeprefix("v"): tag for tag in found.split()}
+    ours: str = PROJECT["project"]["version"]
+    names = sorted({ours, *tags}, key=lambda name: [*map(int, name.split("."))], reverse=True)
+    place = Path("docs/_build/site").absolute()
+    shutil.rmtree(place, ignore_errors=True)
+    for name in names:
+        source = Path(session.create_tmp()).absolute() / name
+        if name in tags:
+            command = ("git", "worktree", "add", "--force", "--detach", str(source), tags[name])
+            session.run(*command, external=True)
+        else:
+            source = Path.cwd()
+        project = nox.project.load_toml(source / "pyproject.toml")
+        session.install(str(source), *nox.project.dependency_groups(project, "docs"))
+        session.run(
+            *("sphinx-build", "-W", "-b", "html", str(source / "docs"), str(place / name)),
+            env={"DOCS_VERSIONS": " ".join(names)},
+        )
+        if name in tags:
+            session.run("git", "worktree", "remove", "--force", str(source), external=True)
+    newest = f'<meta http-equiv="refresh" content="0; url={names[0]}/index.html">'
+    (place / "index.html").write_text(f"<!doctype html><title>runtara-trio</title>{newest}\n")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """An sdist, a wheel and an SBOM in dist, checked; then ``smoke`` on every Python."""
+    session.install(*nox.project.dependency_groups(PROJECT, "release"))
+    shutil.rmtree(DIST, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(DIST))
+    made = sorted(str(path) for path in DIST.iterdir())
+    session.run("twine", "check", "--strict", *made)
+    session.run("python", "-m", "tests.release.contents", str(DIST))
+    session.install(f"{built_wheel(session)}[all]")
+    session.run(
+        *("cyclonedx-py", "environment", "--pyproject", "pyproject.toml", "--output-reproducible"),
+        *("--validate", "--output-file", str(DIST / "runtara-trio.cdx.json")),
+    )
+    for python in RELEASED:
+        for extra in TRIED:
+            session.notify(f"smoke-{python}(extra={extra!r})")
+
+
+@nox.session(python=RELEASED, reuse_venv=False)
+@nox.parametrize("extra", TRIED)
+def smoke(session: nox.Session, extra: str) -> None:
+    """The wheel in dist with one extra, in an environment of its own, does its work."""
+    wheel = built_wheel(session)
+    session.install(f"{wheel}[{extra}]" if extra != "plain" else str(wheel))
+    session.run("python", "tests/release/smoke.py", extra)
+
+
+def built_wheel(session: nox.Session) -> Path:
+    """The wheel in dist."""
+    found = list(DIST.glob("*.whl"))
+    if len(found) != 1:
+        session.error("there is no wheel in dist: run nox -s release")
+    return found[0].absolute()
 
 
 @nox.session

@@ -1,7 +1,8 @@
-"""How the documentation is built: ``nox -s docs``."""
+"""How the documentation is built: ``nox -s docs``, and of all versions ``nox -s site``."""
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -19,10 +20,18 @@ extensions = [
     "sphinx_click",
     "code_tables",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_templates"]
 html_theme = "furo"
 html_title = f"runtara-trio {version}"
 html_static_path: list[str] = []
+templates_path = ["_templates"]
+html_context = {"versions": os.environ.get("DOCS_VERSIONS", "").split()}
+html_sidebars = {
+    "**": [
+        *("sidebar/brand.html", "sidebar/search.html", "sidebar/scroll-start.html"),
+        *("sidebar/navigation.html", "versions.html", "sidebar/scroll-end.html"),
+    ]
+}
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
