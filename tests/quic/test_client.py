@@ -171,9 +171,18 @@ async def test_a_refused_register(
             await register(client)
 
 
-async def test_registers_that_met_another_are_made_again(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UNIQUE constraint failed: instances.instance_id",
+        'duplicate key value violates unique constraint "instances_pkey"',
+        "error returned from database: (code: 517) database is locked",
+    ],
+)
+async def test_registers_that_met_another_are_made_again(
+    autojump_clock: MockClock, text: str
+) -> None:
     core, network = Core(), Network()
-    text = "UNIQUE constraint failed: instances.instance_id"
     core.before = once(calls.RegisterInstance, calls.RegisterInstanceAnswer(False, text))
     async with scripted(network, core) as server, client_of(network) as client:
         assert not (await register(client)).resumed

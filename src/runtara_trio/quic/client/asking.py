@@ -2,7 +2,8 @@
 
 A stock runtara-core on SQLite refuses calls with "database is locked" under any
 concurrency, though a checkpoint *was* stored in every such case; and two first registers
-of one id may meet. Both pass, so the call is made again, within its one deadline.
+of one id may meet, on either database. Both pass, so the call is made again, within its one
+deadline.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from .session import Session
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
-LOCKED = "database is locked"
-MET_ANOTHER = "UNIQUE constraint"
+PASSING = ("database is locked", "unique constraint")
+"""What is in the text of a refusal that passes; SQLite writes the second in capitals."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
 """Seconds before a call that was refused so is made again; doubled each time."""
 
@@ -91,7 +92,7 @@ def _passes(answer: Answer) -> bool:
     """Whether this refusal passes by itself."""
     match answer:
         case calls.RpcError(message=text) | calls.RegisterInstanceAnswer(success=False, error=text):
-            return LOCKED in text or MET_ANOTHER in text
+            return any(one in text.lower() for one in PASSING)
     return False
 
 
