@@ -28,6 +28,7 @@ from runtara_trio.messages import Checkpoint, GetStatus, Register
 from runtara_trio.store.location import without_password
 from runtara_trio.store.postgres import limits, settings
 from runtara_trio.store.postgres.connection import Connection
+from runtara_trio.store.postgres.schema import CORE_1_6
 
 from ...helpers.places import client as core_client
 from ...helpers.places import free_port, postgres_place, running_core
@@ -371,15 +372,31 @@ class TestTables:
     async def test_of_a_newer_core(self, url: str) -> None:
         async with open_runtara(url, instance_id="i", tenant_id="t"):
             pass
-        admin(url, "INSERT INTO _sqlx_migrations VALUES (6, 'x', now(), true, '', 0)")
+        admin(url, "INSERT INTO _sqlx_migrations VALUES (10, 'x', now(), true, '', 0)")
         async with open_backend(url) as backend:
-            with pytest.raises(StoreError, match=r"newer runtara-core than 1\.4\.1"):
+            with pytest.raises(StoreError, match=r"newer runtara-core than 1\.6\.4"):
                 await Operator(backend).list()
+
+    @pytest.mark.parametrize("count", [1, len(CORE_1_6)])
+    async def test_that_a_later_core_has_migrated(self, url: str, count: int) -> None:
+        """Under a store that has them open, and before one opens them."""
+        async with open_backend(url) as backend:
+            async with open_runtara(backend, instance_id="i", tenant_id="t") as sdk:
+                await sdk.checkpoint("a", 1)
+                admin(url, "ALTER TABLE instances ADD COLUMN exit_code INT")
+                for version, what, digest in CORE_1_6[:count]:
+                    values = f"{version}, '{what}', now(), true, '\\x{digest}', 0"
+                    admin(url, f"INSERT INTO _sqlx_migrations VALUES ({values})")
+                await sdk.checkpoint("b", 2)
+                await sdk.suspended()
+        async with open_runtara(url, instance_id="i", tenant_id="t") as sdk:
+            assert await sdk.get_checkpoint("b", int) == 2
+        assert sdk.outcome is Outcome.COMPLETED
 
     async def test_that_are_somebody_elses(self, url: str) -> None:
         admin(url, "CREATE TABLE instances (a int)")
         async with open_backend(url) as backend:
-            with pytest.raises(StoreError, match=r"is not runtara-core 1\.4\.1's"):
+            with pytest.raises(StoreError, match=r"neither runtara-core 1\.4\.1's nor 1\.6\.4's"):
                 await backend.request(Register(instance_id="i", tenant_id="t"))
 
 

@@ -27,7 +27,7 @@ from runtara_trio import (
 from runtara_trio.messages import ListInstances, Register
 from runtara_trio.store.location import Location, locate
 from runtara_trio.store.sqlite import failures
-from runtara_trio.store.sqlite.schema import CORE_MIGRATIONS, CORE_TABLES
+from runtara_trio.store.sqlite.schema import CORE_1_6, CORE_MIGRATIONS, CORE_TABLES
 
 from ...helpers.support import sqlite_of, start
 
@@ -131,7 +131,7 @@ async def test_somebody_elses_tables(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE instances (id INTEGER)")
     db.close()
-    await refused(path, "has a table 'instances' that is not runtara-core 1.4.1's")
+    await refused(path, "has a table 'instances' that is neither runtara-core 1.4.1's")
 
 
 async def test_tables_beside_those_of_another_program(tmp_path: Path) -> None:
@@ -152,11 +152,18 @@ async def test_tables_beside_those_of_another_program(tmp_path: Path) -> None:
     [
         ("UPDATE runtara_trio_schema SET version = 2", "newer runtara-trio .schema 2, this one"),
         (
+            "INSERT INTO _sqlx_migrations VALUES (9, 'x', CURRENT_TIMESTAMP, 1, x'00', 0)",
+            "newer runtara-core than 1.6.4",
+        ),
+        (
             "INSERT INTO _sqlx_migrations VALUES (8, 'x', CURRENT_TIMESTAMP, 1, x'00', 0)",
-            "newer runtara-core than 1.4.1",
+            "neither runtara-core 1.4.1's nor 1.6.4's",
         ),
         ("DELETE FROM _sqlx_migrations WHERE version = 7", "older runtara-core than 1.4.1"),
-        ("UPDATE _sqlx_migrations SET checksum = x'00'", "not runtara-core 1.4.1's"),
+        (
+            "UPDATE _sqlx_migrations SET checksum = x'00'",
+            "neither runtara-core 1.4.1's nor 1.6.4's",
+        ),
     ],
 )
 async def test_another_version(tmp_path: Path, url: str, statement: str, text: str) -> None:
@@ -167,6 +174,26 @@ async def test_another_version(tmp_path: Path, url: str, statement: str, text: s
         db.execute(statement)
     db.close()
     await refused(path, text)
+
+
+async def test_a_file_that_a_newer_core_has_migrated_goes_on(tmp_path: Path, url: str) -> None:
+    """Under a store that has it open, and before one opens it."""
+    async with open_backend(url) as backend:
+        async with block(backend) as sdk:
+            await sdk.checkpoint("a", 1)
+            with sqlite3.connect(tmp_path / "store.db") as db:
+                db.execute("ALTER TABLE instances ADD COLUMN termination_reason TEXT")
+                db.execute("ALTER TABLE instances ADD COLUMN exit_code INTEGER")
+                db.executemany(
+                    "INSERT INTO _sqlx_migrations VALUES (?, ?, CURRENT_TIMESTAMP, 1, ?, 0)",
+                    [(version, what, bytes.fromhex(digest)) for version, what, digest in CORE_1_6],
+                )
+            db.close()
+            await sdk.checkpoint("b", 2)
+            await sdk.suspended()
+    async with block(url) as sdk:
+        assert await sdk.get_checkpoint("b", int) == 2
+    assert sdk.outcome is Outcome.COMPLETED
 
 
 # ---- what may be done with it

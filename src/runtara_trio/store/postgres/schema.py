@@ -153,6 +153,30 @@ CORE_MIGRATIONS = (
 )
 """Version, description and SHA-384 of core's migrations; one that differs, and core refuses."""
 
+CORE_1_6 = (
+    (
+        6,
+        "structured errors",
+        "b5d170ae694a00c667932eb77cb99a3356eef7b2aadf228aef7ae798907d7cf4c50baeea1c8f95989e1c9589bc6051d1",
+    ),
+    (
+        7,
+        "compensation",
+        "3b57e6ea29dd058f19fc852230d0d8949133933d61449932ac82130587e0b6102754641ac205b37b93adcbb4e463df76",
+    ),
+    (
+        8,
+        "termination tracking",
+        "05fbc15e37b3a50b19e27c305b1ceacaa9f1fb09832f99bb73fff0ff95ece3be9987fc5fd4ad9b68c16cd40309abc3e2",
+    ),
+    (
+        9,
+        "add orphaned termination",
+        "4e58f9f3baab308efea722d909b2522dba4977eaf33ba3cbe3855c13e80a371669305d5c7966ed211fde35ea7674a899",
+    ),
+)
+"""Those that cores made until 1.6.4, each on any database that it opens."""
+
 FIRST_OF_ENVIRONMENT = 20250101000000
 """The first version among the migrations of a runtara-environment, which keeps its own
 tables beside core's."""
@@ -227,7 +251,7 @@ async def made(connection: Connection, name: str) -> tuple[bool, bool]:
                     FIRST_OF_ENVIRONMENT,
                 )
             }
-        check_core(found, CORE_MIGRATIONS, name, "a database, or a schema, of its own")
+        check_core(found, CORE_MIGRATIONS, CORE_1_6, name, "a database, or a schema, of its own")
     if ours:
         ((version,),) = await connection.run("SELECT version FROM runtara_trio_schema")
         if version < VERSION:

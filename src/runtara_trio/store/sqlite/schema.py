@@ -128,6 +128,15 @@ CORE_MIGRATIONS = (
 )
 """Version, description and SHA-384 of core's migrations; one that differs, and core refuses."""
 
+CORE_1_6 = (
+    (
+        8,
+        "termination tracking",
+        "794c55db98d4ba95c31c00372e2545647f4a5011d19b6e543eefc3ae2e2bdc39a6dbf52e6f47295aba85e3ab7f2876d9",
+    ),
+)
+"""Those of 1.6.4, which makes them on any file that it opens."""
+
 OUR_TABLES = """
 CREATE {temp} TABLE IF NOT EXISTS runtara_trio_schema (
     version INTEGER NOT NULL,
@@ -212,7 +221,7 @@ def check_version(db: sqlite3.Connection, path: str) -> bool:
             (version, bytes(checksum).hex())
             for version, checksum in db.execute("SELECT version, checksum FROM _sqlx_migrations")
         }
-    check_core(found, CORE_MIGRATIONS, path, "a file of its own")
+    check_core(found, CORE_MIGRATIONS, CORE_1_6, path, "a file of its own")
     if "runtara_trio_schema" in names:
         (version,) = db.execute("SELECT version FROM main.runtara_trio_schema").fetchone()
         if version > VERSION:
