@@ -33,9 +33,10 @@ LAYERS = (
     Layer(("opening", "migrating"), "from a URL to an open backend, and to its tables"),
     Layer(("engine",), "what decides: signals to scopes, boundaries, outcomes, services"),
     Layer(("telemetry",), "traces and metrics for OpenTelemetry and Prometheus"),
-    Layer(("quic.client", "quic.server"), "a client of a runtara-core, and our server"),
+    Layer(("http", "quic.client", "quic.server"), "what carries calls, and our server"),
     Layer(("quic.transport",), "QUIC on Trio: sockets, timers, certificates"),
     Layer(("quic",), "servers and their names"),
+    Layer(("remote",), "a server as a backend: each message in calls"),
     Layer(("store.sqlite", "store.postgres"), "the two databases: their SQL, threads, connections"),
     Layer(("store.answers",), "what each message is answered, once for both"),
     Layer(("store",), "what an answer asks of a database"),
@@ -63,10 +64,16 @@ LAYERS = (
 STRANGERS = (
     ("store.sqlite", "store.postgres"),
     ("quic.client", "quic.server"),
+    ("http", "quic.server"),
+    ("http", "quic.client"),
     ("client", "worker"),
     ("quic", "store"),
     ("engine", "store"),
     ("engine", "quic"),
+    ("engine", "remote"),
+    ("engine", "http"),
+    ("remote", "store"),
+    ("http", "store"),
 )
 """Pairs that know nothing of each other, though one may stand above the other."""
 

@@ -13,7 +13,7 @@ from aioquic.quic.configuration import QuicConfiguration
 
 from runtara_trio import SdkConfig
 from runtara_trio.clock import default_clock
-from runtara_trio.quic.client.backend import QuicClient, open_quic
+from runtara_trio.quic.client.backend import open_quic
 from runtara_trio.quic.client.connection import CallingConnection
 from runtara_trio.quic.location import ServerLocation as Place
 from runtara_trio.quic.location import server_of_url
@@ -22,6 +22,7 @@ from runtara_trio.quic.server.listener import Listener
 from runtara_trio.quic.transport.driver import Connection, Driver
 from runtara_trio.quic.transport.shim import Quic
 from runtara_trio.quic.transport.tls import make_identity
+from runtara_trio.remote.backend import RemoteBackend
 from runtara_trio.wire import calls, frames, mapping
 
 from .network import Network
@@ -111,7 +112,7 @@ async def raw_client(network: Network, port: int = PORT) -> AsyncIterator[Callin
 
 
 @asynccontextmanager
-async def client_of(network: Network, **settings: Any) -> AsyncIterator[QuicClient]:
+async def client_of(network: Network, **settings: Any) -> AsyncIterator[RemoteBackend]:
     """A bare client backend of the server on the network's port."""
     async with open_quic(
         PLACE, config=SdkConfig(**settings), clock=default_clock(), open_link=network.connect

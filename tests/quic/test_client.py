@@ -46,8 +46,8 @@ from runtara_trio.messages import (
     StopWaiting,
     TakeSignal,
 )
-from runtara_trio.quic.client.backend import QuicClient
-from runtara_trio.quic.client.polling import RATE
+from runtara_trio.remote.backend import RemoteBackend
+from runtara_trio.remote.polling import RATE
 from runtara_trio.wire import calls
 
 from ..helpers.network import Network
@@ -115,7 +115,7 @@ def save(checkpoint_id: str = "a", state: bytes = b"mine") -> Checkpoint:
     return Checkpoint(instance_id="i", lease=0, checkpoint_id=checkpoint_id, state=state)
 
 
-async def register(client: QuicClient, **options: Any) -> Any:
+async def register(client: RemoteBackend, **options: Any) -> Any:
     return await client.request(Register(instance_id="i", tenant_id="t", **options))
 
 
@@ -229,7 +229,7 @@ async def test_calls_in_flight_survive_a_restart(autojump_clock: MockClock) -> N
     core, network = Core(), Network()
     not_found: list[str] = []
 
-    async def worker(client: QuicClient, n: int) -> None:
+    async def worker(client: RemoteBackend, n: int) -> None:
         for k in range(20):
             reply = await client.request(save(f"{n}/{k}", b"%d" % n))
             if not reply.found:

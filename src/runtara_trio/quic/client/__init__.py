@@ -1,12 +1,7 @@
-"""The client: a server as a backend.
+"""The client: ``remote`` over QUIC.
 
-backend        the Backend
-verbs          what each message of the engine is in calls
-life           of them: how an instance is registered, held, and ends
-instances      what the client knows of its instances
-polling        when which instance is asked for its signals
-acknowledged   signals that a server delivers again
-asking         one call, repeated until its answer can be trusted
+backend        opens it
+asking         a call as a frame
 session        a server whose connection comes and goes
 connection     calls on the streams of one connection
 """

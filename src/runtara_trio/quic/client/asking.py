@@ -1,106 +1,57 @@
-"""One call of the protocol, repeated until its answer can be trusted.
-
-A stock runtara-core on SQLite refuses calls with "database is locked" under any
-concurrency, though a checkpoint *was* stored in every such case; and two first registers
-of one id may meet, on either database. Both pass, so the call is made again, within its one
-deadline.
-"""
+"""Calls over QUIC: each a frame on a stream of its own."""
 
 from __future__ import annotations
 
-import random
-from typing import TypeVar, cast
+import contextlib
+from collections.abc import Callable
 
-import trio
-
-from ...errors import LeaseLost, ServerError
-from ...wire import calls, frames, mapping
+from ...errors import ServerError
+from ...remote.asking import Asking, Orphaned
+from ...wire import frames, mapping
 from ...wire.calls import Answer, Call
-from ..names import LEASE_LOST
-from .connection import Orphaned
 from .session import Session
 
-AnswerT = TypeVar("AnswerT", bound=Answer)
 
-PASSING = ("database is locked", "unique constraint")
-"""What is in the text of a refusal that passes; SQLite writes the second in capitals."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
-"""Seconds before a call that was refused so is made again; doubled each time."""
-
-
-class Asking:
+class QuicAsking(Asking):
     """Makes calls through a session."""
 
     def __init__(self, session: Session, timeout: float) -> None:
+        super().__init__(session.server.name, timeout)
         self._session = session
-        self._timeout = timeout
 
-    async def ask(
-        self,
-        call: Call,
-        wanted: type[AnswerT],
-        *,
-        resend: bool = True,
-        orphaned: Orphaned | None = None,
-    ) -> tuple[AnswerT, bool]:
-        """The answer to a call, and whether it was sent more than once.
+    def trouble(self) -> str | None:
+        return self._session.trouble()
 
-        Args:
-          resend: whether it may be, where nobody knows if it was carried out.
-
-        Raises:
-          ServerError: the server refused it.
-          LeaseLost: another owner has the instance.
-          Unreachable: see :meth:`Session.call`.
-        """
+    async def answer(
+        self, call: Call, deadline: float, *, resend: bool, orphaned: Orphaned | None
+    ) -> tuple[Answer, bool]:
         name = mapping.CALL_NAMES[type(call)]
         frame = frames.encode(frames.REQUEST, mapping.encode_call(call))
-        deadline = trio.current_time() + self._timeout
-        again = False
-        pause = FIRST_PAUSE
-        while True:
-            reply = await self._session.call(
-                name, frame, deadline, resend=resend, orphaned=orphaned
-            )
-            again = again or reply.resent
-            if reply.payload is None:
-                raise ServerError(name, "NO_ANSWER", "the server ended the call without an answer")
-            answer = read_answer(name, reply.payload)
-            if not _passes(answer) or trio.current_time() + pause > deadline:
-                return _checked(name, call, answer, wanted), again
-            await trio.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, LONGEST_PAUSE)
-            again = True
+        given = None if orphaned is None else _reads(name, orphaned)
+        reply = await self._session.call(name, frame, deadline, resend=resend, orphaned=given)
+        if reply.payload is None:
+            raise ServerError(name, "NO_ANSWER", "the server ended the call without an answer")
+        return _answer_in(name, reply.payload), reply.resent
 
-    async def tell(self, call: Call, *, resend: bool = True) -> None:
-        """Make a call that has no answer, and wait until the server has ended it."""
+    async def carry(self, call: Call, deadline: float, *, resend: bool) -> None:
         name = mapping.CALL_NAMES[type(call)]
         frame = frames.encode(frames.REQUEST, mapping.encode_call(call))
-        deadline = trio.current_time() + self._timeout
         await self._session.call(name, frame, deadline, resend=resend)
 
 
-def read_answer(name: str, payload: bytes) -> Answer:
+def _reads(name: str, orphaned: Orphaned) -> Callable[[bytes], None]:
+    """The same for bytes; what is no answer holds nothing to be kept."""
+
+    def given(payload: bytes) -> None:
+        with contextlib.suppress(ServerError):
+            orphaned(_answer_in(name, payload))
+
+    return given
+
+
+def _answer_in(name: str, payload: bytes) -> Answer:
     """What an answer says. Raises ServerError where it is invalid."""
     try:
         return mapping.decode_answer(payload)
     except mapping.WireError as exc:
         raise ServerError(name, "BAD_REPLY", str(exc)) from exc
-
-
-def _passes(answer: Answer) -> bool:
-    """Whether this refusal passes by itself."""
-    match answer:
-        case calls.RpcError(message=text) | calls.RegisterInstanceAnswer(success=False, error=text):
-            return any(one in text.lower() for one in PASSING)
-    return False
-
-
-def _checked(name: str, call: Call, answer: Answer, wanted: type[AnswerT]) -> AnswerT:
-    if isinstance(answer, wanted):
-        return answer
-    if isinstance(answer, calls.RpcError):
-        if answer.code == LEASE_LOST:
-            raise LeaseLost(cast(str, getattr(call, "instance_id", "")))
-        raise ServerError(name, answer.code, answer.message)
-    raise ServerError(name, "BAD_REPLY", f"the server answered with a {type(answer).__name__}")

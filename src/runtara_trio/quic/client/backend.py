@@ -1,68 +1,27 @@
-"""A runtara-core, or ``runtara-trio serve``, as a backend."""
+"""A runtara-core 1.4, or ``runtara-trio serve``, as a backend."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import trio
-
-from ...backend import SignalBatch, dispatch
 from ...clock import Clock
 from ...config import SdkConfig
-from ...errors import LeaseLost, ServerError
-from ...messages import ReplyT, Request
+from ...remote.backend import RemoteBackend
 from ...tasks import open_service_nursery
 from ..location import ServerLocation
-from .instances import Instances
+from .asking import QuicAsking
 from .session import OpenLink, Session
-from .verbs import HANDLERS
-
-
-class QuicClient:
-    """A backend on a server; open it with :func:`open_quic`."""
-
-    def __init__(self, instances: Instances) -> None:
-        self._instances = instances
-
-    async def request(self, message: Request[ReplyT], /) -> ReplyT:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            return await dispatch(HANDLERS, self._instances, message)
-        except ServerError as exc:  # of some call: say what was asked of which instance
-            raise _told(message, exc) from exc
-        except LeaseLost as exc:
-            self._instances.leave(exc.instance_id)  # another's now: it is not polled for here
-            raise
-
-    @property
-    def trouble(self) -> str | None:
-        """What keeps it from answering, if anything is known."""
-        return self._instances.trouble()
-
-    async def signals(self) -> AsyncIterator[SignalBatch]:
-        async for batch in self._instances.batches:
-            yield batch
-
-
-def _told(message: Request[Any], error: ServerError) -> ServerError:
-    instance: str | None = getattr(message, "instance_id", None)
-    text = error.message
-    if instance is not None and repr(instance) not in text:
-        text = f"instance {instance!r}: {text}"
-    return ServerError(message.asked, error.code, text)
 
 
 @asynccontextmanager
 async def open_quic(
     server: ServerLocation, *, config: SdkConfig, clock: Clock, open_link: OpenLink | None = None
-) -> AsyncIterator[QuicClient]:
+) -> AsyncIterator[RemoteBackend]:
     """Open a client. The first request connects."""
     timeout = config.connect_timeout_ms / 1000
     session = Session(server, timeout) if open_link is None else Session(server, timeout, open_link)
     async with open_service_nursery() as nursery:
-        instances = Instances(session, config, clock, nursery)
+        asking = QuicAsking(session, config.request_timeout_ms / 1000)
         nursery.start_soon(session.run)
-        nursery.start_soon(instances.watch)
-        yield QuicClient(instances)
+        yield RemoteBackend(asking, config, clock, nursery)

@@ -33,10 +33,18 @@ from ...messages import (
     Request,
     TakeSignal,
 )
+from ...remote.names import (
+    BUSY,
+    HOLD,
+    LEASE_LOST,
+    outcome_of,
+    signal_number,
+    signal_type,
+    status_number,
+)
 from ...types import EventType, InstanceStatus, Signal, SignalType
 from ...wire import calls, mapping
 from ...wire.calls import Answer, Call
-from ..names import BUSY, HOLD, LEASE_LOST, outcome_of, signal_number, signal_type, status_number
 from .leases import Client, ClientLeases
 
 

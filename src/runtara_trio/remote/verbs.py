@@ -13,13 +13,13 @@ from typing import Any
 
 import trio
 
-from ...backend import Handlers
-from ...errors import (
+from ..backend import Handlers
+from ..errors import (
     NotSupported,
     ServerError,
     Unreachable,
 )
-from ...ids import (
+from ..ids import (
     TIMED_OUT,
     retry_id,
     signal_id,
@@ -27,7 +27,7 @@ from ...ids import (
     signal_record,
     wake_id,
 )
-from ...messages import (
+from ..messages import (
     AcknowledgeSignal,
     AnnounceWorker,
     CancelChildren,
@@ -81,11 +81,11 @@ from ...messages import (
     Transact,
     Vacuum,
 )
-from ...types import CustomSignal, EventType, InstanceInfo, InstanceStatus
-from ...wire import calls
-from ..names import status_of
+from ..types import CustomSignal, EventType, InstanceInfo, InstanceStatus
+from ..wire import calls
 from . import life
 from .instances import Instances
+from .names import status_of
 from .polling import Wait
 
 
@@ -161,7 +161,7 @@ async def checkpoint(client: Instances, message: Checkpoint) -> CheckpointReply:
     answer, again = await client.ask(
         calls.Checkpoint(instance, checkpoint_id, message.state),
         calls.CheckpointAnswer,
-        orphaned=lambda payload: client.rescue(message, payload),
+        orphaned=lambda answer: client.rescue(message, answer),
     )
     # Sent twice and answered with our own state: the first one had arrived.
     found = answer.found and not (again and answer.state == message.state)
@@ -281,7 +281,7 @@ async def stop_waiting(client: Instances, message: StopWaiting) -> Done:
 
 async def _of_a_store(client: Instances, message: Request[Any]) -> Any:
     raise NotSupported(
-        f"{type(message).__name__} is no call of the instance protocol: {client.server.name} does "
+        f"{type(message).__name__} is no call of the instance protocol: {client.server} does "
         "not answer it; give the URL of the server's database as the store"
     )
 

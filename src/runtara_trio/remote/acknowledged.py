@@ -15,8 +15,8 @@ from typing import Protocol
 
 import trio
 
-from ...ids import acknowledgement_id
-from ...types import Signal
+from ..ids import acknowledgement_id
+from ..types import Signal
 
 Version = int
 """The number of a poll of an instance's signals, in the order in which they were sent."""

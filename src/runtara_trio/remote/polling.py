@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from ...tasks import RepeatedEvent
+from ..tasks import RepeatedEvent
 
 RATE = 200
 """Polls a second, of all instances of a client."""

@@ -15,34 +15,32 @@ from typing import Any
 import outcome
 import trio
 
-from ...backend import SignalBatch
-from ...clock import Clock
-from ...config import SdkConfig
-from ...errors import SdkError, ServerError, Unreachable
-from ...ids import signal_id, signal_payload, signal_record
-from ...messages import Checkpoint, PendingSignal
-from ...tasks import GRACE, Answer
-from ...types import InstanceStatus, Signal, SignalType
-from ...wire import calls
-from ..names import signal_of, status_of
+from ..backend import SignalBatch
+from ..clock import Clock
+from ..config import SdkConfig
+from ..errors import SdkError, Unreachable
+from ..ids import signal_id, signal_payload, signal_record
+from ..messages import Checkpoint, PendingSignal
+from ..tasks import GRACE, Answer
+from ..types import InstanceStatus, Signal, SignalType
+from ..wire import calls
 from .acknowledged import Acknowledged
-from .asking import Asking, read_answer
+from .asking import Asking
+from .names import signal_of, status_of
 from .polling import Polls, Wait
-from .session import Session
 
 
 class Instances:
     """The instances that are registered through one client."""
 
     def __init__(
-        self, session: Session, config: SdkConfig, clock: Clock, nursery: trio.Nursery
+        self, asking: Asking, config: SdkConfig, clock: Clock, nursery: trio.Nursery
     ) -> None:
-        timeout = config.request_timeout_ms / 1000
-        self.server = session.server
-        self.trouble = session.trouble
-        self._asking = Asking(session, timeout)
-        self.ask = self._asking.ask
-        self.tell = self._asking.tell
+        self.server = asking.name
+        self.trouble = asking.trouble
+        self.acks_suspend = asking.acks_suspend
+        self.ask = asking.ask
+        self.tell = asking.tell
         self.now_ms: Callable[[], int] = lambda: int(clock.now() * 1000)
         self.next_version = itertools.count(1).__next__
         self.polls = Polls(config.signal_poll_interval_ms / 1000)
@@ -119,7 +117,7 @@ class Instances:
         answer = Answer()
 
         async def run() -> None:
-            closed = Unreachable(f"the client of {self.server.name} was closed meanwhile")
+            closed = Unreachable(f"the client of {self.server} was closed meanwhile")
             result: outcome.Outcome[Any] = outcome.Error(closed)
             try:
                 result = outcome.Value(await function(*args))
@@ -131,17 +129,13 @@ class Instances:
         self._nursery.start_soon(run)
         return await answer.wait(grace=GRACE)
 
-    def rescue(self, message: Checkpoint, payload: bytes) -> None:
-        """The reply to a checkpoint whose caller was cancelled: a signal in it must be kept."""
-        with contextlib.suppress(ServerError):
-            match read_answer("checkpoint", payload):
-                case calls.CheckpointAnswer(custom_signal=calls.CustomSignal() as signal):
-                    self._nursery.start_soon(
-                        self._keep_quietly,
-                        message.instance_id,
-                        signal.checkpoint_id,
-                        signal.payload,
-                    )
+    def rescue(self, message: Checkpoint, answer: calls.Answer) -> None:
+        """The answer to a checkpoint whose caller was cancelled: a signal in it must be kept."""
+        match answer:
+            case calls.CheckpointAnswer(custom_signal=calls.CustomSignal() as signal):
+                self._nursery.start_soon(
+                    self._keep_quietly, message.instance_id, signal.checkpoint_id, signal.payload
+                )
 
     async def _keep_quietly(self, *what: Any) -> None:
         with contextlib.suppress(SdkError):

@@ -6,8 +6,8 @@ import contextlib
 
 import trio
 
-from ...backend import Handlers
-from ...errors import (
+from ..backend import Handlers
+from ..errors import (
     InstanceBusy,
     InstanceFinished,
     LeaseLost,
@@ -15,10 +15,10 @@ from ...errors import (
     ServerError,
     Unreachable,
 )
-from ...ids import (
+from ..ids import (
     revived_id,
 )
-from ...messages import (
+from ..messages import (
     Done,
     GoOn,
     Hold,
@@ -27,10 +27,10 @@ from ...messages import (
     Register,
     Registered,
 )
-from ...types import InstanceStatus, Signal, SignalType
-from ...wire import calls
-from ..names import BUSY, HOLD, event_type, signal_number, status_of
+from ..types import InstanceStatus, Signal, SignalType
+from ..wire import calls
 from .instances import Instances
+from .names import BUSY, HOLD, event_type, signal_number, status_of
 
 READ_BACK = 0.05
 """Seconds between two checks that a cancel's acknowledgement was carried out."""
