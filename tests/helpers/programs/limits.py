@@ -3,7 +3,8 @@
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -41,7 +42,30 @@ def waits(connection: sqlite3.Connection) -> None:
     next(half_read)
 
 
-functions: tuple[Callable[[sqlite3.Connection], None], ...] = (writes, reads, waits)
+def feeds(connection: sqlite3.Connection) -> None:
+    """Most of the time no statement runs that could be interrupted."""
+
+    def rows() -> Iterator[tuple[int]]:
+        while True:
+            time.sleep(0.001)
+            yield (1,)
+
+    begun(connection).executemany("INSERT INTO mine VALUES (?)", rows())
+
+
+def own_cursors(connection: sqlite3.Connection) -> None:
+    begun(connection).set_progress_handler(lambda: 0, 1)
+    held = []
+    while True:
+        cursor = connection.cursor(type("Own", (sqlite3.Cursor,), {}))
+        held.append(cursor.execute(ROWS))
+        cursor.fetchone()
+
+
+functions: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    *(writes, reads, waits),
+    *(feeds, own_cursors),
+)
 
 
 async def main() -> None:
@@ -50,7 +74,7 @@ async def main() -> None:
         for number in range(count):
             over = threading.Event()
             try:
-                await sdk.transact(functions[number % 3], id=f"{number}", limit=0.002)
+                await sdk.transact(functions[number % len(functions)], id=f"{number}", limit=0.002)
             except trio.TooSlowError:
                 await sdk.checkpoint(f"{number} is over", None)  # the file is free
             over.set()

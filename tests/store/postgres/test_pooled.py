@@ -5,6 +5,7 @@ All other tests of a PostgreSQL run behind such a pooler with ``pytest --pooled`
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -243,6 +244,59 @@ async def test_a_transaction_that_is_given_up(pooled: str) -> None:
             async with pool_of(store).lent() as connection:
                 found = await connection.run("SELECT to_regclass('given_up') IS NULL")
         assert found == [(True,)]
+
+
+async def test_one_that_has_ended_its_transaction_is_given_up(pooled: str) -> None:
+    """Its session is somebody else's by then, who notices nothing."""
+    place = pooled.removesuffix(TRANSACTION)
+    began, over = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def ends(connection: Any) -> None:
+        connection.execute("SELECT 1")
+        connection.rollback()
+        token.run_sync_soon(began.set)
+        over.wait()
+
+    async with open_backend(pooled, create=True) as store:
+        async with block(store, final_timeout=0.5) as sdk:
+            # A pooler without a free session would let it wait for 20 s.
+            with trio.fail_after(10), trio.CancelScope() as scope:
+                async with trio.open_nursery() as tasks:
+                    tasks.start_soon(sdk.transact, ends)
+                    await began.wait()
+                    others = [psycopg.connect(place, prepare_threshold=None) for _ in range(2)]
+                    for other in others:  # they have both sessions
+                        other.execute("SELECT 1")
+                    scope.cancel()
+            for other in others:
+                other.execute("SELECT 1")
+                other.close()
+            over.set()
+
+
+async def test_a_busy_process_hears_of_signals(pooled: str) -> None:
+    """What it does itself is news all the time."""
+    async with (
+        open_backend(pooled, create=True) as store,
+        open_backend(pooled) as other,
+        open_worker(store, [asks, doubled], stop_signals=()),
+        open_client(store, tenant_id="t") as client,
+        open_client(other, tenant_id="t") as elsewhere,
+        trio.open_nursery() as tasks,
+    ):
+
+        async def load() -> None:
+            while True:
+                await (await client.start(doubled, 1)).result()
+
+        for _ in range(3):
+            tasks.start_soon(load)
+        instance = await client.start(asks, id="a")
+        with trio.fail_after(10):
+            await elsewhere.get("a").signal("more", 7)
+            assert await instance.result() == [0, 2, 4, 7]
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("mode", ["session", "nothing", ""])

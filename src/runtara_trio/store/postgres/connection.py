@@ -280,8 +280,11 @@ class Connection:
     def _failure(self, results: Sequence[pq.abc.PGresult]) -> psycopg.Error | None:
         for result in results:
             if result.status not in _GOOD:
-                return told_apart(pg_errors.error_from_result(result), self._pgconn)
+                return self._told(pg_errors.error_from_result(result))
         return None
+
+    def _told(self, error: psycopg.Error) -> psycopg.Error:
+        return told_apart(error, self._pgconn)
 
     def _raise(self, failed: psycopg.Error) -> NoReturn:
         if not isinstance(failed, ReadOnlySession) and failed.sqlstate in (READ_ONLY, *STALE):

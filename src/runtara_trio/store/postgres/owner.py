@@ -142,7 +142,9 @@ class Owner:
         connection = self._hosts.connect_blocking()
         keep_from_children(connection.pgconn)
         try:
-            if not self._hosts.pooled:
+            if self._hosts.pooled:
+                connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            else:
                 connection.execute(settings.OWNER.session)
             if self.name is None:
                 key = NO_KEY if self._hosts.pooled else NEW_KEY
@@ -154,7 +156,7 @@ class Owner:
             self._locked = False
             self._renew(connection)
         except psycopg.Error as exc:
-            error = told_apart(exc, connection.pgconn)
+            error = exc if self._hosts.pooled else told_apart(exc, connection.pgconn)
             connection.close()
             raise error from error.__cause__
         except BaseException:

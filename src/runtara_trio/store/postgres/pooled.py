@@ -37,6 +37,11 @@ class PooledConnection(Connection):
             await self.roll_back()
             raise
 
+    def _told(self, error: psycopg.Error) -> psycopg.Error:
+        """What the server said of itself when this connection began may be of another one: a write
+        that is refused is tried again, as where it is a standby."""
+        return error
+
     def _send_off(self, statements: Sequence[Statement]) -> list[str | None]:
         for statement, parameters in statements:
             values = [packed(one) for one in parameters]
@@ -58,7 +63,9 @@ def without_pooler(url: str) -> tuple[str, bool]:
     Raises:
       ConfigError: an unknown ``pooler``.
     """
-    place, mark, query = url.partition("?")
+    place, mark, query = url.rpartition("?")
+    if not mark:
+        return url, False
     parts = query.split("&")
     modes = [one.removeprefix("pooler=") for one in parts if one.startswith("pooler=")]
     for mode in modes:

@@ -7,8 +7,11 @@ the result saved, and all of it committed.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import secrets
+import socket
+import threading
 import time
 from typing import Any
 
@@ -23,11 +26,14 @@ from . import history, limits
 from .failures import is_lost, translated
 from .hosts import Hosts
 
+CANCEL = 5.0
+"""Seconds for a server to hear that a statement is to end."""
+
 _TOKEN = "runtara_trio.transact"
 """A setting of the transaction: with another one it is gone."""
 
 _BEGIN = (
-    f"SELECT pg_backend_pid(), set_config('{_TOKEN}', %s, true), set_config('synchronous_commit',"
+    f"SELECT set_config('{_TOKEN}', %s, true), set_config('synchronous_commit',"
     " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, true)"
 )
@@ -61,8 +67,8 @@ class PostgresTransacting(Transacting):
         self._hosts = hosts
         self._name = name
         self._connection: psycopg.Connection[Any] | None = None
-        self._pid: int | None = None
-        """The server's process; a pooler tells another one."""
+        self._closing = threading.Lock()
+        """Held while it is closed, and interrupted: the number of its socket is another's then."""
         self._unsure = False
         """The answer to a commit was lost."""
 
@@ -95,21 +101,21 @@ class PostgresTransacting(Transacting):
                 raise
             raise _Lost(exc) from exc
         finally:
-            self._pid = None  # a pooler may give it to somebody else
-            connection.close()
+            with self._closing:
+                self._connection = None
+                connection.close()
 
     def _in_transaction(self, connection: psycopg.Connection[Any]) -> CheckpointReply:
         message = self.message
         if self._unsure and (stored := self._decide(connection)) is not None:
             return CheckpointReply(found=False, state=b"")  # that commit was made
         token = secrets.token_hex(8)
-        self._pid, *_ = connection.execute(_BEGIN, (token,)).fetchone() or (None,)
+        connection.execute(_BEGIN, (token,))
         self.begins()
         state = message.run(connection)
         self._check_is_open(connection, token)
         stored = self._decide(connection)
         if stored is not None:
-            self.commits()  # who gives it up would end what is no more ours
             connection.rollback()
             return CheckpointReply(found=True, state=stored)
         cursor = psycopg.RawCursor(connection)
@@ -154,14 +160,18 @@ class PostgresTransacting(Transacting):
         raise ended_by_function(self.message.checkpoint_id)
 
     def interrupt(self) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        with contextlib.suppress(psycopg.Error):
-            connection.cancel()
-            # A function that hangs elsewhere would keep its locks: no commit follows in any case.
-            with self._hosts.connect_blocking() as other:
-                other.execute("SELECT pg_terminate_backend(%s)", (self._pid,))
+        with self._closing:
+            if self._connection is None:
+                return
+            with contextlib.suppress(psycopg.Error):
+                self._connection.cancel_safe(timeout=CANCEL)
+            # A function that hangs elsewhere would keep its locks: the server, or its pooler, ends
+            # the transaction of a client that has gone. No commit follows in any case.
+            with (
+                contextlib.suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(self._connection.fileno())) as connected,
+            ):
+                connected.shutdown(socket.SHUT_RDWR)
 
 
 class _Lost(Exception):

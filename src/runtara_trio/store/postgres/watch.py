@@ -77,16 +77,21 @@ class Watch:
                         await connection.run(f"LISTEN {CHANNEL}")
                         await connection.run(f"LISTEN {NEWS}")
                     self.publish(SignalBatch(news=True))
-                    heard: set[str] | None = None
+                    heard: set[str] = set()
+                    due = trio.current_time()
                     while True:
-                        if heard is None or CHANNEL in heard:
+                        is_due = trio.current_time() >= due
+                        if is_due or CHANNEL in heard:
                             with trio.fail_after(limits.ANSWER):
                                 await self._poll(connection)
-                        if NEWS in (heard or self._unheard):
+                        if NEWS in heard or (is_due and not self._hears):
                             self.publish(SignalBatch(news=True))
+                        if is_due:
+                            every = limits.POLL if self._hears else limits.POLL_POOLED
+                            due = trio.current_time() + every
                         away.over()
                         wait = limits.RETRY
-                        heard = await self._hear(connection)
+                        heard = await self._hear(connection, due)
                 finally:
                     connection.close()
             except Exception as exc:
@@ -94,21 +99,16 @@ class Watch:
                 await trio.sleep(wait)
                 wait = min(2 * wait, limits.RETRY_SERVER)
 
-    @property
-    def _unheard(self) -> tuple[str, ...]:
-        """What may have been announced while nothing was heard."""
-        return () if self._hears else (NEWS,)
-
-    async def _hear(self, connection: Connection) -> set[str] | None:
-        """Wait for announcements; None: there were none for a while."""
-        with trio.move_on_after(limits.POLL if self._hears else limits.POLL_POOLED):
+    async def _hear(self, connection: Connection, until: float) -> set[str]:
+        """Wait for announcements, until the next poll is due."""
+        with trio.move_on_at(until):
             if self._hears:
                 return {channel.decode() for channel in await connection.notified()}
             while not self._own_news:
                 await self._own.wait()
             heard, self._own_news = self._own_news, set()
             return heard
-        return None
+        return set()
 
     async def _poll(self, connection: Connection) -> None:
         if not self._owner.leased:
