@@ -16,6 +16,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 CORE_VERSION = "1.4.1"
+CORE_OVER_HTTP = "1.6.4"
 WIRE = Path("src/runtara_trio/wire")
 EXTRAS = ("postgres", "console", "otel", "prometheus", "pydantic-ai", "zstd")
 SUPPORTED = ["3.11", "3.12", "3.13"]
@@ -213,7 +214,8 @@ def interop(session: nox.Session) -> None:
     install(session, "interop")
     on_postgres = ("python", "-m", "tests.interop.postgres", "pytest")
     session.run(*on_postgres, "tests/interop", *session.posargs, env=stock)
-    cores = ("-m", "core", "--core", "sqlite", "--core", "postgres")
+    kinds = ("sqlite", "postgres", "http-sqlite", "http-postgres")
+    cores = ("-m", "core", *(part for kind in kinds for part in ("--core", kind)))
     session.run(*on_postgres, *cores, "tests", *session.posargs, env=stock)
 
 
@@ -235,10 +237,16 @@ def build_stock(session: nox.Session) -> dict[str, str]:
     if not core.exists():
         version = ("--version", CORE_VERSION, "--locked", "--root", str(place))
         session.run("cargo", "install", "runtara-core", *version, env=build, external=True)
+    newer = place / CORE_OVER_HTTP / "bin" / "runtara-core"
+    if not newer.exists():
+        root = ("--root", str(place / CORE_OVER_HTTP))
+        version = ("--version", CORE_OVER_HTTP, "--locked", *root)
+        session.run("cargo", "install", "runtara-core", *version, env=build, external=True)
     manifest = ("--manifest-path", str(program / "Cargo.toml"))
     session.run("cargo", "build", "--release", *manifest, env=build, external=True)
     return {
         "INTEROP_CORE": str(core),
+        "INTEROP_CORE_1_6": str(newer),
         "INTEROP_RUST": str(place / "target" / "release" / "runtara-trio-interop"),
     }
 

@@ -25,11 +25,13 @@ from runtara_trio import Operator, SharedBackend, open_backend
 
 from .helpers.places import (
     CORES,
+    HTTP_CORES,
     SERVED,
     STORES,
     Place,
     Shared,
     core_place,
+    http_core_place,
     postgres_place,
     served_place,
     store_place,
@@ -45,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--core",
         action="append",
-        choices=list(CORES),
+        choices=[*CORES, *HTTP_CORES],
         help="run the tests of every backend against a stock runtara-core on this database",
     )
     parser.addoption(
@@ -65,6 +67,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.get_closest_marker("core"):
         cores = metafunc.config.getoption("--core")
         kinds = list(cores) if cores else [*STORES, SERVED]
+    if metafunc.definition.get_closest_marker("unless_http"):
+        kinds = [kind for kind in kinds if kind not in HTTP_CORES]
     metafunc.parametrize("place", kinds, indirect=True)
 
 
@@ -95,6 +99,8 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             opening = postgres_place(request.getfixturevalue("postgres_server"))
         case "served":
             opening = served_place()
+        case kind if kind in HTTP_CORES:
+            opening = http_core_place(kind, tmp_path)
         case kind:
             opening = core_place(kind, tmp_path)
     async with opening as opened:

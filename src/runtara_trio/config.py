@@ -27,7 +27,8 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     store: str | None = None
     """URL of an embedded store, ``sqlite:///orders.db`` or ``:memory:``;
-    RUNTARA_DATABASE_URL. None: the server at ``server_addr``."""
+    RUNTARA_DATABASE_URL. Or of a runtara-core 1.6, ``http://127.0.0.1:8001``; RUNTARA_HTTP_URL.
+    None: the server at ``server_addr``."""
 
     server_addr: str = DEFAULT_SERVER
     """``host:port`` of a runtara-core; RUNTARA_SERVER_ADDR."""
@@ -89,7 +90,8 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> SdkConfig:
-        """Read the ``RUNTARA_…`` variables; RUNTARA_SERVER_ADDR goes before a store.
+        """Read the ``RUNTARA_…`` variables; RUNTARA_HTTP_URL goes before RUNTARA_SERVER_ADDR,
+        and both before a store.
 
         Args:
           environ: where they are read. None: in ``os.environ``.
@@ -112,7 +114,10 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
             text = env.get(variable)
             if text:
                 found[field] = _parsed(field, variable, text)
-        if "server_addr" in found:
+        if over_http := env.get(HTTP_VARIABLE):
+            found["store"] = over_http
+            found.pop("server_addr", None)
+        elif "server_addr" in found:
             found.pop("store", None)
         return cls(**found)
 
@@ -157,6 +162,7 @@ VARIABLES = {
 }
 """Which variable sets which field."""
 
+HTTP_VARIABLE = "RUNTARA_HTTP_URL"
 CHECKPOINT_VARIABLE = "RUNTARA_CHECKPOINT_ID"
 
 _LONGEST_MS = 10**12

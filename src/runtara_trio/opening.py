@@ -18,6 +18,7 @@ from .config import SdkConfig
 from .engine.outcome import contains
 from .engine.services import SharedBackend, keep_running
 from .errors import ConfigError, NotSupported, SdkError
+from .http.location import http_server, is_http
 from .interrupts import protected_manager
 from .quic.location import is_server, server_of_config, server_of_url
 from .store.location import is_postgres, locate, needing_psycopg
@@ -96,7 +97,7 @@ def check_shareable(
         url = target
     else:
         return
-    if is_server(url):
+    if is_server(url) or is_http(url):
         raise NotSupported(
             f"{what} needs the store itself, not a server ({url}): give its URL, as "
             "sqlite:///shop.db or postgresql://host/shop"
@@ -122,6 +123,8 @@ def _resolve(
         url = target if isinstance(target, str) else target.url
         if is_server(url):
             return config, clock, _quic(url, config, clock)
+        if is_http(url):
+            return config, clock, _http(url, config, clock)
         if is_postgres(url):
             return config, clock, _postgres(url, config, create)
         location = locate(url)
@@ -145,6 +148,13 @@ def _quic(target: str | SdkConfig, config: SdkConfig, clock: Clock) -> Opener:
 
     server = server_of_url(target) if isinstance(target, str) else server_of_config(target)
     return lambda _: open_quic(server, config=config, clock=clock)
+
+
+def _http(url: str, config: SdkConfig, clock: Clock) -> Opener:
+    from .http.backend import open_http
+
+    server = http_server(url)
+    return lambda patience: open_http(server, config=config, clock=clock, patience=patience)
 
 
 def _postgres(url: str, config: SdkConfig, create: bool) -> Opener:

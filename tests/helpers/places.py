@@ -36,6 +36,7 @@ from .support import Program
 STORES = ["memory", "file", "postgres"]
 SERVED = "served"
 CORES = {"sqlite": "core on SQLite", "postgres": "core on PostgreSQL"}
+HTTP_CORES = {"http-sqlite": "core 1.6 on SQLite", "http-postgres": "core 1.6 on PostgreSQL"}
 
 POLL_MS = 50
 
@@ -223,6 +224,63 @@ async def _drain(process: trio.Process) -> None:
     assert process.stdout is not None
     while await process.stdout.receive_some():
         pass
+
+
+@asynccontextmanager
+async def http_core_place(kind: str, folder: Path) -> AsyncIterator[Place]:
+    """A stock runtara-core 1.6 of its own, on a new database."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    config = SdkConfig(store=url, signal_poll_interval_ms=POLL_MS)
+    if kind == "http-sqlite":
+        path = folder / "core.db"
+        async with (
+            running_http_core(f"sqlite://{path}?mode=rwc", port),
+            open_backend(config) as backend,
+            open_backend(f"sqlite:///{path}") as store,
+        ):
+            yield Place(backend, Operator(store), url)
+    else:
+        server = os.environ["INTEROP_POSTGRES"]
+        name = f"t{uuid.uuid4().hex}"
+        await trio.to_thread.run_sync(_sql, server, f"CREATE DATABASE {name}")
+        database = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+        async with running_http_core(database, port), open_backend(config) as backend:
+            yield Place(backend, PostgresOperator(database), url)
+        await trio.to_thread.run_sync(_sql, server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def running_http_core(database: str, port: int) -> AsyncIterator[trio.Process]:
+    """A runtara-core 1.6 until the end of the block."""
+    process = await trio.lowlevel.open_process(
+        [os.environ["INTEROP_CORE_1_6"]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "RUNTARA_HTTP_PORT": str(port), "RUNTARA_DATABASE_URL": database},
+    )
+    try:
+        with trio.fail_after(30):
+            while not await _answers(port):
+                assert process.poll() is None, "runtara-core ended"
+                await trio.sleep(0.01)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+async def _answers(port: int) -> bool:
+    try:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+    except OSError:
+        return False
+    async with stream:
+        await stream.send_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        return (await stream.receive_some()).startswith(b"HTTP/1.1 200")
 
 
 def free_port() -> int:

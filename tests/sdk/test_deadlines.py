@@ -39,6 +39,7 @@ async def test_it_cancels_in_time(autojump_clock: MockClock, memory: SharedBacke
     assert sdk.outcome is Outcome.COMPLETED
 
 
+@pytest.mark.unless_http
 @pytest.mark.core
 async def test_what_is_stored(backend: SharedBackend) -> None:
     async with block(backend) as sdk:

@@ -342,6 +342,7 @@ async def test_manual_acknowledgement_of_a_cancel(place: Place) -> None:
 # ---- the rest of the verbs
 
 
+@pytest.mark.unless_http
 async def test_events_and_retries(place: Place) -> None:
     async with block(place.backend) as sdk:
         await sdk.heartbeat()

@@ -281,6 +281,7 @@ class TestOverCrashes:
         assert len(ran) == 8
 
 
+@pytest.mark.unless_http
 @pytest.mark.core
 async def test_attempts_are_recorded_before_the_next(backend: SharedBackend) -> None:
     flaky, ran = failing(99, delay=0.001)

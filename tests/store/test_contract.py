@@ -89,6 +89,7 @@ async def test_an_unknown_instance_has_the_status_unknown(backend: SharedBackend
     assert (info.status, info.started_at) == (InstanceStatus.UNKNOWN, None)
 
 
+@pytest.mark.unless_http
 @core
 async def test_register_sets_running_and_when(backend: SharedBackend) -> None:
     await register(backend)
@@ -198,6 +199,7 @@ async def test_a_checkpoint_is_saved_or_returned(backend: SharedBackend) -> None
     assert (await info_of(backend)).checkpoint_id == "a"
 
 
+@pytest.mark.unless_http
 @core
 async def test_an_empty_state_and_an_empty_id_are_legal(backend: SharedBackend) -> None:
     lease = (await register(backend)).lease
@@ -232,6 +234,7 @@ async def test_one_of_many_racing_writers_wins(backend: SharedBackend) -> None:
     assert {reply.state for reply in replies.values() if reply.found} == {winner}
 
 
+@pytest.mark.unless_http
 @core
 async def test_sixty_megabytes(backend: SharedBackend) -> None:
     lease = (await register(backend)).lease

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TypeVar, cast
 
 import trio
@@ -43,6 +43,10 @@ class Asking(ABC):
         """``name``: what errors call the server; ``timeout``: seconds for a call."""
         self.name = name
         self._timeout = timeout
+        self.kept: Callable[[str, str], object] = lambda instance, checkpoint_id: None
+        """Told of a signal that came along with something else, and is saved."""
+        self.held: Container[str] = ()
+        """Instances that are suspended, and whose programs wait to go on."""
 
     @abstractmethod
     def trouble(self) -> str | None:

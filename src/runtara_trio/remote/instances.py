@@ -39,6 +39,7 @@ class Instances:
         self.server = asking.name
         self.trouble = asking.trouble
         self.acks_suspend = asking.acks_suspend
+        asking.kept = self._note_kept
         self.ask = asking.ask
         self.tell = asking.tell
         self.now_ms: Callable[[], int] = lambda: int(clock.now() * 1000)
@@ -52,6 +53,7 @@ class Instances:
         """Signals by instance that this run has taken: who else waits for one reads it."""
         self.held: set[str] = set()
         """Suspended, and waiting to go on: a cancel may show in their status alone."""
+        asking.held = self.held
         self._news, self.batches = trio.open_memory_channel[SignalBatch](1000)
 
     # ---- what an instance has here
@@ -80,6 +82,12 @@ class Instances:
         """What a look found, if it is news."""
         self.polls.answered((instance_id, None))
         return await self.acknowledged(instance_id).fresh(signal_of(found), version)
+
+    def _note_kept(self, instance_id: str, checkpoint_id: str) -> None:
+        self.taken.setdefault(instance_id, set()).add(checkpoint_id)
+        if (instance_id, checkpoint_id) in self.polls:  # somebody waits for it
+            hint = SignalBatch(hints=((instance_id, checkpoint_id),))
+            self._nursery.start_soon(self.publish, hint)
 
     # ---- pieces of answers
 

@@ -112,12 +112,15 @@ async def _recorded_already(client: Instances, instance: str, status: InstanceSt
     return sent is status and status_of((await client.status(instance)).status) is status
 
 
-async def note_acknowledged(client: Instances, instance: str, signal: Signal) -> None:
-    """Save that a signal is acknowledged, for the server may deliver it again; then tell it."""
+async def note_acknowledged(
+    client: Instances, instance: str, signal: Signal, *, tells: bool = True
+) -> None:
+    """Save that a signal is acknowledged, for the server may deliver it again; then tell it, where
+    what that does is meant."""
     # Where something else ended the instance, nothing is left to be acknowledged.
     with contextlib.suppress(ServerError):
         await client.acknowledged(instance).add(signal, client.next_version)
-    if signal.type is not SignalType.CANCEL:
+    if tells and signal.type is not SignalType.CANCEL:
         await client.tell(calls.SignalAck(instance, signal_number(signal.type), True))
 
 

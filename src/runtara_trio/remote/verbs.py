@@ -81,7 +81,7 @@ from ..messages import (
     Transact,
     Vacuum,
 )
-from ..types import CustomSignal, EventType, InstanceInfo, InstanceStatus
+from ..types import CustomSignal, EventType, InstanceInfo, InstanceStatus, SignalType
 from ..wire import calls
 from . import life
 from .instances import Instances
@@ -233,7 +233,8 @@ async def poll_signals(client: Instances, message: PollSignals) -> PendingSignal
 async def acknowledge_signal(client: Instances, message: AcknowledgeSignal) -> Done:
     instance = message.instance_id
     if (await client.poll(instance)).signal == message.signal:
-        await life.note_acknowledged(client, instance, message.signal)
+        carried_out = not (client.acks_suspend and message.signal.type is SignalType.PAUSE)
+        await life.note_acknowledged(client, instance, message.signal, tells=carried_out)
     return Done()
 
 

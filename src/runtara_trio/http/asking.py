@@ -1,0 +1,377 @@
+"""Calls over HTTP: each a request or a few, and an answer as what it says.
+
+What a runtara-core 1.6 does not say, or says wrongly, is found out here: an end is believed once
+``/status`` tells it, and an empty state, which ``/checkpoint`` takes for a question, is saved by a
+sleep of no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from ..config import SdkConfig
+from ..errors import NotSupported, ServerError
+from ..ids import signal_id, signal_record
+from ..remote.asking import Asking, Orphaned
+from ..remote.names import HOLD
+from ..wire import calls
+from ..wire.mapping import CALL_NAMES
+from . import bodies
+from .connection import Response
+from .pool import Pool
+
+T = TypeVar("T")
+
+_EVENTS = {
+    calls.InstanceEventType.HEARTBEAT: "heartbeat",
+    calls.InstanceEventType.CUSTOM: "custom",
+    calls.InstanceEventType.COMPLETED: "completed",
+    calls.InstanceEventType.FAILED: "failed",
+    calls.InstanceEventType.SUSPENDED: "suspended",
+}
+_ENDS = ("completed", "failed", "suspended")
+_NOT_RUNNING = (calls.InstanceStatus.SUSPENDED, calls.InstanceStatus.PENDING)
+_STATUSES = {one.name.lower(): one for one in calls.InstanceStatus}
+_SIGNALS = {one.name.lower(): one for one in calls.SignalType}
+
+TOO_LARGE = 413
+_SUSPENDED = b"got 'suspended'"
+"""How a refusal ends of what only a running instance may."""
+
+
+class HttpAsking(Asking):
+    """Makes calls to a runtara-core over HTTP."""
+
+    acks_suspend = True
+
+    def __init__(self, pool: Pool, config: SdkConfig) -> None:
+        super().__init__(pool.server.name, config.request_timeout_ms / 1000)
+        self._pool = pool
+        self.tenants: dict[str, str] = {}
+        """Of what was registered."""
+        self._head = f"Host: {pool.server.authority}\r\nAccept: application/json\r\n"
+
+    def trouble(self) -> str | None:
+        return self._pool.trouble()
+
+    def registration(self, instance_id: str) -> bodies.Register:
+        """What registers an instance again."""
+        return bodies.Register(tenant_id=self.tenants.get(instance_id, ""))
+
+    async def answer(
+        self, call: calls.Call, deadline: float, *, resend: bool, orphaned: Orphaned | None
+    ) -> tuple[calls.Answer, bool]:
+        one = _Call(self, call, deadline, resend=resend, orphaned=orphaned)
+        answer = await _ASK[type(call)](one)
+        return answer, one.resent
+
+    async def carry(self, call: calls.Call, deadline: float, *, resend: bool) -> None:
+        await _TELL[type(call)](_Call(self, call, deadline, resend=resend, orphaned=None))
+
+
+class _Call:
+    """One call on its way."""
+
+    def __init__(
+        self,
+        asking: HttpAsking,
+        call: Any,
+        deadline: float,
+        *,
+        resend: bool,
+        orphaned: Orphaned | None,
+    ) -> None:
+        self.asking = asking
+        self.call = call
+        self.name = CALL_NAMES[type(call)]
+        self.resent = False
+        self._deadline = deadline
+        self._resend = resend
+        self._orphaned = orphaned
+
+    async def send(
+        self,
+        path: str,
+        body: bodies.Body | None = None,
+        *,
+        of: str | None = None,
+        late: bool = False,
+    ) -> Response:
+        """Send one request about the call's instance, or another one; ``late``: an answer that
+        nobody waits for is given to who wants it."""
+        instance = quote(self.call.instance_id if of is None else of, safe="")
+        data = b"" if body is None else msgspec.json.encode(body)
+        method = "GET" if body is None else "POST"
+        kind = "" if body is None else "Content-Type: application/json\r\n"
+        head = (
+            f"{method} /api/v1/instances/{instance}{path} HTTP/1.1\r\n"
+            f"{self.asking._head}{kind}Content-Length: {len(data)}\r\n\r\n"
+        )
+        reply = await self.asking._pool.call(
+            self.name,
+            head.encode() + data,
+            self._deadline,
+            resend=self._resend,
+            late=self._given if late and self._orphaned is not None else None,
+        )
+        self.resent = self.resent or reply.resent
+        return reply.response
+
+    def _given(self, response: Response) -> None:
+        if response.status == 200 and self._orphaned is not None:
+            self._orphaned(checkpoint_answer(self, response))
+
+    def read(self, response: Response, kind: type[T]) -> T:
+        """What an answer says. Raises ServerError where it is invalid."""
+        try:
+            return msgspec.json.decode(response.body, type=kind)
+        except msgspec.MsgspecError as exc:
+            raise ServerError(self.name, "BAD_REPLY", f"{response.status}: {exc}") from exc
+
+    def refusal(self, response: Response) -> calls.RpcError:
+        """What a server says that does not carry a call out."""
+        try:
+            said = msgspec.json.decode(response.body, type=bodies.Refusal)
+        except msgspec.MsgspecError:
+            if response.status == TOO_LARGE:
+                text = "it takes requests of up to 64 MiB, and so states of up to 48 MiB"
+                return calls.RpcError("HTTP_413", text)
+            text = response.body.decode(errors="replace").strip()
+            return calls.RpcError(f"HTTP_{response.status}", text or f"status {response.status}")
+        return calls.RpcError(said.code or f"HTTP_{response.status}", said.error)
+
+
+# ---- registering
+
+
+async def _register(one: _Call) -> calls.Answer:
+    call: calls.RegisterInstance = one.call
+    body = bodies.Register(tenant_id=call.tenant_id, checkpoint_id=call.checkpoint_id)
+    response = await one.send("/register", body)
+    if response.status in (200, 201):
+        one.asking.tenants[call.instance_id] = call.tenant_id
+        return calls.RegisterInstanceAnswer(one.read(response, bodies.Done).success)
+    return calls.RegisterInstanceAnswer(False, one.refusal(response).message)
+
+
+async def _status(one: _Call) -> calls.Answer:
+    response = await one.send("/status")
+    if response.status != 200:
+        return one.refusal(response)
+    found = one.read(response, bodies.Status)
+    known = found.found and found.status in _STATUSES
+    return calls.GetInstanceStatusAnswer(
+        instance_id=one.call.instance_id,
+        status=_STATUSES[found.status] if known else calls.InstanceStatus.UNKNOWN,
+        checkpoint_id=found.checkpoint_id,
+        output=found.output,
+        error=found.error if found.found else None,
+    )
+
+
+# ---- checkpoints
+
+
+def checkpoint_answer(one: _Call, response: Response) -> calls.CheckpointAnswer:
+    found = one.read(response, bodies.CheckpointAnswer)
+    custom = found.custom_signal
+    return calls.CheckpointAnswer(
+        found=found.found,
+        state=found.state,
+        pending_signal=_signal(one, found.signal),
+        custom_signal=None
+        if custom is None
+        else calls.CustomSignal(custom.checkpoint_id, custom.payload),
+    )
+
+
+def _signal(one: _Call, found: bodies.Signal | None) -> calls.Signal | None:
+    if found is None or found.signal_type not in _SIGNALS:
+        return None
+    return calls.Signal(one.call.instance_id, _SIGNALS[found.signal_type], found.payload)
+
+
+async def _checkpoint(one: _Call) -> calls.Answer:
+    call: calls.Checkpoint = one.call
+    body = bodies.Checkpoint(checkpoint_id=call.checkpoint_id, state=call.state)
+    response = await one.send("/checkpoint", body, late=True)
+    if (
+        response.status != 200
+        and call.instance_id in one.asking.held
+        and _SUSPENDED in response.body
+    ):
+        response = await _while_held(one, body)
+    if response.status != 200:
+        return one.refusal(response)
+    answer = checkpoint_answer(one, response)
+    return answer if call.state or answer.found else await _save_nothing(one, body)
+
+
+async def _save_nothing(one: _Call, question: bodies.Checkpoint) -> calls.Answer:
+    """Save an empty state, which was not there; then what comes with it."""
+    if not question.checkpoint_id:
+        raise NotSupported(
+            f"{one.asking.name} saves no empty state under an empty id: choose another id"
+        )
+    nothing = bodies.Sleep(duration_ms=0, checkpoint_id=question.checkpoint_id, state=b"")
+    response = await one.send("/sleep", nothing)
+    if response.status == 200:
+        response = await one.send("/checkpoint", question, late=True)
+    if response.status != 200:
+        return one.refusal(response)
+    return msgspec.structs.replace(checkpoint_answer(one, response), found=False)
+
+
+async def _while_held(one: _Call, body: bodies.Checkpoint) -> Response:
+    """Save something of an instance that is held: only what runs may, so it runs for a moment."""
+    await one.send("/register", one.asking.registration(one.call.instance_id))
+    response = await one.send("/checkpoint", body, late=True)
+    await one.send("/events", bodies.Event(event_type="suspended", subtype=HOLD))
+    return response
+
+
+async def _get_checkpoint(one: _Call) -> calls.Answer:
+    """An empty state asks. A signal that waits under the id comes along, and is gone: it is kept as
+    whoever takes it would."""
+    call: calls.GetCheckpoint = one.call
+    question = bodies.Checkpoint(checkpoint_id=call.checkpoint_id, state=b"")
+    response = await one.send("/checkpoint", question)
+    if response.status != 200:
+        refusal = one.refusal(response)  # what was asked is no checkpoint
+        return msgspec.structs.replace(refusal, code=f"{one.name.upper()}_ERROR")
+    answer = checkpoint_answer(one, response)
+    if answer.custom_signal is not None:
+        stored_as = signal_id(answer.custom_signal.checkpoint_id)
+        record = bodies.Checkpoint(
+            checkpoint_id=stored_as, state=signal_record(answer.custom_signal.payload)
+        )
+        response = await one.send("/checkpoint", record)
+        if response.status != 200:
+            return one.refusal(response)
+        one.asking.kept(call.instance_id, answer.custom_signal.checkpoint_id)
+    return calls.GetCheckpointAnswer(answer.found, answer.state)
+
+
+# ---- signals
+
+
+async def _poll(one: _Call) -> calls.Answer:
+    call: calls.PollSignals = one.call
+    path = "/signals"
+    if call.checkpoint_id is not None:
+        if call.checkpoint_id in ("", "ack"):
+            raise NotSupported(
+                f"a signal for {call.checkpoint_id!r} cannot be asked for at {one.asking.name}: "
+                "choose another id"
+            )
+        path = f"/signals/{quote(call.checkpoint_id, safe='')}"
+    response = await one.send(path)
+    if response.status != 200:
+        return one.refusal(response)
+    found = one.read(response, bodies.Signals)
+    custom = found.custom_signal
+    return calls.PollSignalsAnswer(
+        signal=_signal(one, found.signal),
+        custom_signal=None
+        if custom is None
+        else calls.CustomSignal(custom.checkpoint_id, custom.payload),
+    )
+
+
+async def _acknowledge(one: _Call) -> None:
+    call: calls.SignalAck = one.call
+    kind = calls.SignalType(call.signal_type).name.lower()
+    _check(one, await one.send("/signals/ack", bodies.Ack(signal_type=kind)))
+
+
+# ---- events and ends
+
+
+async def _event(one: _Call) -> calls.Answer:
+    call: calls.InstanceEvent = one.call
+    kind = _EVENTS[calls.InstanceEventType(call.event_type)]
+    if kind not in _ENDS:
+        return await _posted(one, kind)
+    now = await _ended(one, kind)
+    if isinstance(now, calls.GetInstanceStatusAnswer) and now.status in _NOT_RUNNING:
+        # An acknowledged pause has suspended it: only what runs can end.
+        await one.send("/register", one.asking.registration(call.instance_id))
+        now = await _ended(one, kind)
+    if not isinstance(now, calls.GetInstanceStatusAnswer):
+        return now
+    status = calls.InstanceStatus(now.status).name.lower()
+    told = f"instance {call.instance_id!r} is {status}, not {kind}"
+    return calls.InstanceEventAnswer(False, told)
+
+
+async def _ended(one: _Call, kind: str) -> calls.Answer:
+    """The answer to an end; where the instance has another status then, that."""
+    answer = await _posted(one, kind)
+    if isinstance(answer, calls.RpcError):
+        return answer
+    now = await _status(one)
+    if isinstance(now, calls.GetInstanceStatusAnswer) and now.status == _STATUSES[kind]:
+        return calls.InstanceEventAnswer(True)
+    return now
+
+
+async def _posted(one: _Call, kind: str) -> calls.Answer:
+    call: calls.InstanceEvent = one.call
+    path, body = "/events", _event_body(call, kind)
+    response = await one.send(path, body)
+    return calls.InstanceEventAnswer(True) if response.status == 200 else one.refusal(response)
+
+
+def _event_body(call: calls.InstanceEvent, kind: str) -> bodies.Event:
+    return bodies.Event(
+        event_type=kind,
+        checkpoint_id=call.checkpoint_id,
+        payload=call.payload,
+        subtype=call.subtype,
+    )
+
+
+async def _events(one: _Call) -> None:
+    """There is no batch."""
+    batch: calls.InstanceEventBatch = one.call
+    for event in batch.events:
+        kind = _EVENTS[calls.InstanceEventType(event.event_type)]
+        await one.send("/events", _event_body(event, kind), of=event.instance_id)
+
+
+async def _retry(one: _Call) -> None:
+    call: calls.RetryAttempt = one.call
+    body = bodies.Retry(
+        checkpoint_id=call.checkpoint_id,
+        attempt=call.attempt_number,
+        error_message=call.error_message,
+    )
+    response = await one.send("/retry", body)
+    if b"unique constraint" not in response.body.lower():  # it is recorded
+        _check(one, response)
+
+
+def _check(one: _Call, response: Response) -> None:
+    """Raises ServerError where a call that is answered by nothing else was refused."""
+    if response.status != 200:
+        refusal = one.refusal(response)
+        raise ServerError(one.name, refusal.code, refusal.message)
+
+
+_ASK: Mapping[type[calls.Call], Callable[[_Call], Awaitable[calls.Answer]]] = {
+    calls.RegisterInstance: _register,
+    calls.GetInstanceStatus: _status,
+    calls.Checkpoint: _checkpoint,
+    calls.GetCheckpoint: _get_checkpoint,
+    calls.PollSignals: _poll,
+    calls.InstanceEvent: _event,
+}
+_TELL: Mapping[type[calls.Call], Callable[[_Call], Awaitable[None]]] = {
+    calls.SignalAck: _acknowledge,
+    calls.InstanceEventBatch: _events,
+    calls.RetryAttempt: _retry,
+}

@@ -1,0 +1,95 @@
+"""A stock runtara-core 1.6 over HTTP. (What every backend does runs against it by ``--core``.)"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import trio
+
+from runtara_trio import InstanceStatus, Operator, Outcome, SdkConfig, StoreError, open_backend
+from runtara_trio.messages import Register
+
+from ..helpers.places import HTTP_CORES, http_core_place, running_http_core
+from ..helpers.support import block
+
+pytestmark = pytest.mark.skipif(
+    "INTEROP_CORE_1_6" not in os.environ, reason="nox -s interop builds what this needs"
+)
+
+
+def free_tcp_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+async def test_a_core_that_is_killed_and_started_again_under_many_calls(tmp_path: Path) -> None:
+    """Every call gets its answer; what was acknowledged is there."""
+    port, path = free_tcp_port(), tmp_path / "core.db"
+    database = f"sqlite://{path}?mode=rwc"
+    acknowledged: set[str] = set()
+    enough = trio.Event()
+    async with open_backend(f"http://127.0.0.1:{port}") as backend:
+
+        async def save(number: int) -> None:
+            async with block(backend, f"i{number}") as sdk:
+                for step in range(12):
+                    await sdk.checkpoint(f"c{step}", f"{number}/{step}")
+                    acknowledged.add(f"i{number}/c{step}")
+                    if len(acknowledged) > 100:
+                        enough.set()
+
+        with trio.fail_after(120):
+            async with trio.open_nursery() as nursery:
+                async with running_http_core(database, port) as process:
+                    for number in range(64):
+                        nursery.start_soon(save, number)
+                    await enough.wait()
+                    process.kill()
+                async with running_http_core(database, port):
+                    while nursery.child_tasks:
+                        await trio.sleep(0.01)
+    assert len(acknowledged) == 64 * 12
+    async with open_backend(f"sqlite:///{path}") as store:
+        operator = Operator(store)
+        for number in range(64):
+            found = (await operator.checkpoints(f"i{number}")).checkpoints
+            assert {f"c{step}" for step in range(12)} <= {one.checkpoint_id for one in found}
+            status = (await operator.show(f"i{number}")).summary.status
+            assert status is InstanceStatus.COMPLETED
+
+
+@pytest.mark.parametrize("kind", HTTP_CORES)
+async def test_first_registers_of_one_id_at_once(kind: str, tmp_path: Path) -> None:
+    """A core refuses some of them with the error of its database: it reaches nobody."""
+    async with http_core_place(kind, tmp_path) as place, trio.open_nursery() as nursery:
+        for _ in range(8):
+            message = Register(instance_id="one", tenant_id="t")
+            nursery.start_soon(place.backend.request, message)
+
+
+async def test_a_program_moves_from_the_file_to_a_core_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "orders.db"
+    with trio.move_on_after(0.3):
+        async with block(f"sqlite:///{path}") as sdk:
+            await sdk.checkpoint("a", b"embedded")
+            await sdk.sleep(1, "nap")
+    assert sdk.outcome is Outcome.STOPPED
+    port = free_tcp_port()
+    config = SdkConfig(store=f"http://127.0.0.1:{port}", signal_poll_interval_ms=50)
+    async with running_http_core(f"sqlite://{path}", port), open_backend(config) as backend:
+        async with block(backend) as sdk:
+            assert await sdk.get_checkpoint("a") == b"embedded"
+            with trio.fail_after(10):
+                await sdk.sleep(3600, "nap")  # the wake time of the file stands
+            await sdk.checkpoint("b", b"over http")
+            with pytest.raises(StoreError, match="stop that server first"):
+                async with block(f"sqlite:///{path}", "other"):
+                    pass
+            await sdk.suspended()
+    async with block(f"sqlite:///{path}") as sdk:  # the core has added columns
+        assert await sdk.get_checkpoint("b") == b"over http"
+    assert sdk.outcome is Outcome.COMPLETED
