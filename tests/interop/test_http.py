@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,12 @@ async def test_a_program_moves_from_the_file_to_a_core_and_back(tmp_path: Path) 
     async with block(f"sqlite:///{path}") as sdk:  # the core has added columns
         assert await sdk.get_checkpoint("b") == b"over http"
     assert sdk.outcome is Outcome.COMPLETED
+
+
+async def test_the_input_that_an_instance_was_started_with(tmp_path: Path) -> None:
+    async with http_core_place("http-sqlite", tmp_path) as place:
+        async with block(place.backend) as sdk:
+            with sqlite3.connect(tmp_path / "core.db") as db:
+                db.execute("UPDATE instances SET input = ?", (b'{"order": 7}',))
+            db.close()
+            assert await sdk.input(dict[str, int]) == {"order": 7}

@@ -18,6 +18,7 @@ from runtara_trio import (
     InstanceFinished,
     InstancePaused,
     InstanceStatus,
+    NotSupported,
     Outcome,
     RuntaraSdk,
     SdkError,
@@ -381,3 +382,14 @@ async def test_sixty_four_instances_at_once_see_no_error(place: Place) -> None:
             nursery.start_soon(program, f"i{n}")
     for n in range(64):
         assert await status(place, f"i{n}") is InstanceStatus.COMPLETED
+
+
+@pytest.mark.core
+async def test_an_instance_without_an_input(place: Place) -> None:
+    async with block(place.backend) as sdk:
+        if place.url.startswith("quic"):
+            with pytest.raises(NotSupported, match="the input of an instance cannot be asked for"):
+                await sdk.input()
+        else:
+            assert await sdk.input() is None
+            assert await sdk.input(list) is None

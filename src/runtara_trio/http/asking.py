@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
+import trio
 
 from ..config import SdkConfig
 from ..errors import NotSupported, ServerError
@@ -58,6 +59,13 @@ class HttpAsking(Asking):
     def trouble(self) -> str | None:
         return self._pool.trouble()
 
+    async def input(self, instance_id: str) -> bytes | None:
+        deadline = trio.current_time() + self._timeout
+        one = _Call(self, _Input(instance_id), deadline, resend=True, orphaned=None)
+        response = await one.send("/input")
+        _check(one, response)
+        return one.read(response, bodies.Input).input
+
     def registration(self, instance_id: str) -> bodies.Register:
         """What registers an instance again."""
         return bodies.Register(tenant_id=self.tenants.get(instance_id, ""))
@@ -71,6 +79,12 @@ class HttpAsking(Asking):
 
     async def carry(self, call: calls.Call, deadline: float, *, resend: bool) -> None:
         await _TELL[type(call)](_Call(self, call, deadline, resend=resend, orphaned=None))
+
+
+class _Input(calls.Call, frozen=True):
+    """The one call that the protocol over QUIC has not."""
+
+    instance_id: str
 
 
 class _Call:
@@ -87,7 +101,7 @@ class _Call:
     ) -> None:
         self.asking = asking
         self.call = call
-        self.name = CALL_NAMES[type(call)]
+        self.name = CALL_NAMES.get(type(call), "input")
         self.resent = False
         self._deadline = deadline
         self._resend = resend

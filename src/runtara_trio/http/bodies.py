@@ -87,6 +87,11 @@ class Status(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+class Input(msgspec.Struct, frozen=True):
+    found: bool
+    input: bytes | None = None
+
+
 class Refusal(msgspec.Struct, frozen=True):
     error: str
     code: str = ""

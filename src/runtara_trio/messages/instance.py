@@ -259,6 +259,19 @@ class Transact(Request[CheckpointReply], frozen=True, kw_only=True):
     """Of the step that it is, as it runs; its end is noted with what is saved."""
 
 
+class StoredInput(msgspec.Struct, frozen=True, kw_only=True):
+    input: bytes | None
+    """None: it was started without one."""
+
+
+class GetInput(Request[StoredInput], frozen=True, kw_only=True):
+    """What an instance was started with. An unknown instance is a ServerError."""
+
+    verb: ClassVar[str] = "input"
+    writes: ClassVar[bool] = False
+    instance_id: str
+
+
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     found: bool
     state: bytes

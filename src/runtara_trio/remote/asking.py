@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 import trio
 
-from ..errors import LeaseLost, ServerError
+from ..errors import LeaseLost, NotSupported, ServerError
 from ..wire import calls
 from ..wire.calls import Answer, Call
 from ..wire.mapping import CALL_NAMES
@@ -96,6 +96,17 @@ class Asking(ABC):
             await trio.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, LONGEST_PAUSE)
             again = True
+
+    async def input(self, instance_id: str) -> bytes | None:
+        """What an instance was started with; None: nothing.
+
+        Raises:
+          NotSupported: what carries calls here has none for it.
+        """
+        raise NotSupported(
+            f"the input of an instance cannot be asked for at {self.name}: the protocol over QUIC "
+            "has no call for it; give the URL of the server's database, or of a core over HTTP"
+        )
 
     async def tell(self, call: Call, *, resend: bool = True) -> None:
         """Make a call that has no answer, and wait until the server has ended it."""

@@ -40,6 +40,7 @@ from ..messages import (
     FireSchedule,
     Fork,
     GetCheckpoint,
+    GetInput,
     GetResults,
     GetStatus,
     Heartbeats,
@@ -75,6 +76,7 @@ from ..messages import (
     SleepReply,
     StartRuns,
     StopWaiting,
+    StoredInput,
     StoredState,
     TakeMessage,
     TakeSignal,
@@ -104,6 +106,10 @@ async def get_status(client: Instances, message: GetStatus) -> InstanceInfo:
 
 def _time(ms: int | None) -> datetime | None:
     return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+
+
+async def get_input(client: Instances, message: GetInput) -> StoredInput:
+    return StoredInput(input=await client.input(message.instance_id))
 
 
 async def heartbeats(client: Instances, message: Heartbeats) -> Done:
@@ -290,6 +296,7 @@ async def _of_a_store(client: Instances, message: Request[Any]) -> Any:
 HANDLERS: Handlers[Instances] = {
     **life.HANDLERS,
     GetStatus: get_status,
+    GetInput: get_input,
     Heartbeats: heartbeats,
     RecordEvent: record_event,
     RecordRetry: record_retry,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import msgspec
 
-from ..codec import JSON, Codec, Place, at, encode
+from ..codec import JSON, Codec, Place, at, decode, encode
 from ..errors import ConfigError
 from ..ids import attributes_id, check_instance_id, check_subtype, check_text
-from ..messages import GetStatus, RecordEvent, RecordRetry, SetAttributes
+from ..messages import GetInput, GetStatus, RecordEvent, RecordRetry, SetAttributes
 from ..types import EventType, InstanceInfo, InstanceStatus
 from . import revealing
 from .attributes import check_attributes
 from .facts import Facts
 from .paths import Path
+
+T = TypeVar("T")
 
 
 class Telling(Facts):
@@ -139,6 +141,29 @@ class Telling(Facts):
         )
 
     # ---- questions
+
+    @overload
+    async def input(self) -> bytes | None: ...
+    @overload
+    async def input(self, type: type[T]) -> T | None: ...
+    async def input(self, type: type[Any] = bytes) -> Any:
+        """What this instance was started with, by a client or a runtara-environment; None: it was
+        started without an input. Of a workflow's run: its arguments, as an array.
+
+        Args:
+          type: what it is decoded to; bytes as they are.
+
+        Raises:
+          CodecError: it is not a ``type``.
+          NotSupported: a server over QUIC.
+          ServerError: there is no such instance yet.
+        """
+        message = GetInput(instance_id=self.instance_id)
+        found = (await self._block.requests.request(message)).input
+        if found is None:
+            return None
+        codec = at(self._codec, Place(self.instance_id, "input"))
+        return decode(codec, f"the input of instance {self.instance_id!r}", found, type)
 
     async def get_status(self) -> InstanceInfo:
         """What the backend says of this instance."""

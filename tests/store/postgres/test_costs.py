@@ -28,6 +28,7 @@ from runtara_trio.messages import (
     Filter,
     FreeLease,
     GetCheckpoint,
+    GetInput,
     GetResults,
     GetStatus,
     GoOn,
@@ -122,6 +123,7 @@ async def test_the_statements_and_round_trips_of_each_message(
         await cost(SendSignal(**i, type=SignalType.PAUSE, payload=b"p"), 3, 2)
         await cost(AcknowledgeSignal(**mine, signal=PAUSE), 3, 2)
         await cost(GetStatus(**i), 1, 2)
+        await cost(GetInput(**i), 2, 3)
         await cost(ListInstances(), 3, 3)
         await cost(ShowInstance(**i), 6, 6)
         await cost(ListEvents(**i), 1, 2)

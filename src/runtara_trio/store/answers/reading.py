@@ -8,12 +8,14 @@ from ...messages import (
     Counted,
     CountInstances,
     EventPage,
+    GetInput,
     GetStatus,
     InstancePage,
     ListEvents,
     ListInstances,
     ReadCheckpoints,
     ShowInstance,
+    StoredInput,
 )
 from ...types import InstanceDetails, InstanceInfo, InstanceStatus, InstanceSummary
 from ..structs import Kind, Listed
@@ -34,6 +36,11 @@ async def get_status(tx: Tables, message: GetStatus) -> InstanceInfo:
         status=InstanceStatus.UNKNOWN,
         error="Instance not found",
     )
+
+
+async def get_input(tx: Tables, message: GetInput) -> StoredInput:
+    await check_known(tx, message.asked, message.instance_id)
+    return StoredInput(input=(await tx.details(message.instance_id)).input)
 
 
 async def read_checkpoints(tx: Tables, message: ReadCheckpoints) -> CheckpointPage:
@@ -126,6 +133,7 @@ def _summary(row: Listed, living: set[str]) -> InstanceSummary:
 
 ANSWERS: Handlers[Tables] = {
     GetStatus: get_status,
+    GetInput: get_input,
     ReadCheckpoints: read_checkpoints,
     ListEvents: list_events,
     ListInstances: list_instances,
