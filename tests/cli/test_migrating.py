@@ -134,7 +134,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path, options: tuple[str, ...]) -
     assert "not a SQLite database" in refused(f"sqlite:///{tmp_path}/text", 1)
     with sqlite3.connect(tmp_path / "other.db") as db:
         db.execute("CREATE TABLE instances (id)")
-    assert "not runtara-core 1.4.1's" in refused(f"sqlite:///{tmp_path}/other.db", 1)
+    assert "neither runtara-core 1.4.1's" in refused(f"sqlite:///{tmp_path}/other.db", 1)
 
 
 @pytest.mark.parametrize("options", [(), ("--check",)])
