@@ -35,6 +35,7 @@ from runtara_trio import (
 )
 from runtara_trio.codec import JSON, Codec, Compressed, Encrypted
 from runtara_trio.store.postgres.backend import PostgresStore
+from runtara_trio.testing import check_every_boundary
 
 from ..helpers.places import Shared
 from ..helpers.support import sql, store_of
@@ -357,3 +358,17 @@ async def test_commands_have_the_codec(shared: Shared, tmp_path: Path) -> None:
         "show", "a", codec="shop:not_a_codec", fails=True
     )
     assert "module:object" in await run("show", "a", codec="shop", fails=True)
+
+
+def test_a_program_that_encrypts_at_every_boundary() -> None:
+    async def program(sdk: RuntaraSdk) -> str:
+        await result_of(SECRET)
+        await sdk.checkpoint("state", SECRET)
+        return await sdk.wait_for_signal("signal", type=str)
+
+    async def answers(operator: Operator) -> None:
+        await trio.sleep(60)
+        await operator.send_signal("test", "signal", SECRET)
+
+    undisturbed = check_every_boundary(program, operator=answers, codec=CODEC)
+    assert undisturbed.result == SECRET

@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..messages import CountInstances, GetStatus, StartRuns
 from ..opening import open_backend
+from ..sdk import revealing
 from ..sdk.block import open_runtara
 from ..sdk.durable import run_in_thread
 from ..sdk.operator import Operator
@@ -136,6 +137,7 @@ class _Running:
         self._operator = operator
         self._case = case
         self._options = options
+        self._codec: Codec = options.get("codec", JSON)
         self._world = World()
         self._boundaries = Boundaries(INSTANCE)
         self._result: Any = None
@@ -151,10 +153,12 @@ class _Running:
             async with open_sqlite(locate(":memory:"), lease_ms=30_000, clock=clock) as store:
                 async with trio.open_nursery() as nursery:
                     if self._operator is not None:
-                        nursery.start_soon(self._operate, self._operator, Operator(store))
+                        operator = Operator(store, codec=self._codec)
+                        nursery.start_soon(self._operate, self._operator, operator)
                     starts = await outcome.acapture(self._until_ended, store)
                     nursery.cancel_scope.cancel()
-                info = await store.request(GetStatus(instance_id=INSTANCE))
+                found = await store.request(GetStatus(instance_id=INSTANCE))
+                info = revealing.info(self._codec, found)
             if self._failure is not None:
                 raise self._failure
             return Run(
@@ -253,7 +257,6 @@ class _Working(_Running):
             )
         super().__init__(program, operator, case, options)
         self._workflow = program
-        self._codec: Codec = options.get("codec", JSON)
         self._args: tuple[Any, ...] = options.get("args", ())
         self._workflows = list({program: None, **dict.fromkeys(options.get("workflows", ()))})
 
