@@ -58,6 +58,18 @@ ON_A_FILE = """
 def runtara_url(tmp_path):
     return f"sqlite:///{tmp_path}/shop.db"
 """
+ENCRYPTED = """
+from runtara_trio.codec import JSON, Encrypted
+
+@pytest.fixture
+def runtara_codec():
+    return Encrypted(JSON, {"a": b"k" * 32})
+
+@pytest.mark.trio
+async def test_it_is_encrypted(runtara_store, runtara_client):
+    await runtara_client.start(order, 5, id="one")
+    assert (await Operator(runtara_store).show("one")).input.startswith(b"\\xff")
+"""
 
 
 @pytest.mark.parametrize("more", ["", ON_A_FILE], ids=["memory", "file"])
@@ -70,6 +82,12 @@ def test_a_suite(pytester: pytest.Pytester, plugin: str, more: str) -> None:
     pytester.makepyfile(text)
     result = pytester.runpytest_subprocess("-q", timeout=60)
     result.assert_outcomes(passed=4 if week else 3)
+
+
+def test_a_suite_of_programs_that_encrypt(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(TESTS.format(more=ENCRYPTED, mark="@pytest.mark.trio"))
+    pytester.runpytest_subprocess("-q", timeout=60).assert_outcomes(passed=4)
 
 
 def test_not_on_asyncio(pytester: pytest.Pytester) -> None:

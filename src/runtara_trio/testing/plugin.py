@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from ..client.client import Client, open_client
+from ..codec import JSON, Codec
 from ..engine.services import SharedBackend
 from ..opening import open_backend
 from ..sdk.workflow import AnyWorkflow
@@ -34,6 +35,12 @@ def runtara_url() -> str:
 
 
 @pytest.fixture
+def runtara_codec() -> Codec:
+    """Of clients and workers; override it where the programs have another one."""
+    return JSON
+
+
+@pytest.fixture
 async def runtara_store(runtara_url: str) -> AsyncIterator[SharedBackend]:
     """An open backend: for blocks, clients, workers, and an ``Operator`` of it."""
     async with open_backend(runtara_url, create=True) as backend:
@@ -41,20 +48,25 @@ async def runtara_store(runtara_url: str) -> AsyncIterator[SharedBackend]:
 
 
 @pytest.fixture
-async def runtara_client(runtara_store: SharedBackend) -> AsyncIterator[Client]:
+async def runtara_client(
+    runtara_store: SharedBackend, runtara_codec: Codec
+) -> AsyncIterator[Client]:
     """A client of the tenant ``test``."""
-    async with open_client(runtara_store, tenant_id=TENANT) as client:
+    async with open_client(runtara_store, tenant_id=TENANT, codec=runtara_codec) as client:
         yield client
 
 
 @pytest.fixture
-async def runtara_worker(runtara_store: SharedBackend) -> AsyncIterator[StartWorker]:
+async def runtara_worker(
+    runtara_store: SharedBackend, runtara_codec: Codec
+) -> AsyncIterator[StartWorker]:
     """Starts a worker: ``await runtara_worker(order, ship, slots=1)``, with the options of
     :func:`open_worker`. It is stopped at the end of the test."""
     async with trio.open_nursery() as nursery:
 
         async def start(*workflows: AnyWorkflow, **options: Any) -> Worker:
-            work = functools.partial(_work, runtara_store, workflows, options)
+            given = {"codec": runtara_codec, **options}
+            work = functools.partial(_work, runtara_store, workflows, given)
             worker: Worker = await nursery.start(work)
             return worker
 
