@@ -217,6 +217,8 @@ async def test_a_fork_has_what_it_copies(shared: Shared) -> None:
         assert holding(await stored(store), SECRET) == set()
         with pytest.raises(CodecError, match="by the key '2026', and given are '2027'"):
             await Operator(store, codec=FORGOTTEN).fork("e", "third")
+        with pytest.raises(CodecError, match="'e' is encrypted with the key '2026': give the"):
+            await Operator(store).fork("e", "third")
         assert (await client.get("third").status()) is InstanceStatus.UNKNOWN
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ...backend import Handlers
-from ...errors import SdkError, SignalRefused
+from ...codec.marks import ENCRYPTED, written_by
+from ...errors import CodecError, SdkError, SignalRefused
 from ...ids import FORK_OF, FORKED, RERUN
 from ...messages import Acted, Done, Fork, ReadCheckpoints, Rerun, SignalMany
 from ..structs import Row
@@ -70,9 +71,14 @@ async def fork(tx: Tables, message: Fork) -> Done:
         if tx.again:  # the answer to it was lost
             return Done()
         raise SdkError(f"instance {new!r} exists; choose another id")
-    input = message.input
+    input, given = message.input, (await tx.details(instance)).input or b""
+    if message.copied is None and given.startswith(ENCRYPTED):
+        raise CodecError(
+            f"instance {instance!r} is {written_by(given)}; what it has saved is bound to it, and "
+            "its copy could not read it"
+        )
     if input is None and message.copied is not None:
-        input = message.copied(None, (await tx.details(instance)).input or b"")
+        input = message.copied(None, given)
     if not await tx.copy(instance, new, message.until, input):
         raise SdkError(
             f"instance {instance!r} has no checkpoint {message.until!r}; 'checkpoints' shows those "
