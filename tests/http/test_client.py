@@ -329,6 +329,16 @@ async def test_an_end_is_believed_once_the_status_tells_it() -> None:
             await backend.request(end)
 
 
+async def test_an_end_whose_status_was_lost() -> None:
+    """A question may always be asked again, and the end is sent once."""
+    server = Server()
+    async with running(server) as (backend, _):
+        async with block(backend):
+            server.before = once("/status", None)
+        assert server.status == "completed"
+        assert len(server.of("/events")) == 1
+
+
 async def test_what_is_refused() -> None:
     server = Server()
     async with running(server) as (backend, _):

@@ -137,6 +137,37 @@ def test_a_damaged_frame() -> None:
             decoded(Compressed(JSON), wrong, list)
 
 
+@pytest.mark.parametrize("codec", [ENCRYPTED, Compressed(JSON), Compressed(ENCRYPTED)], ids=repr)
+def test_a_value_of_another_type_is_told_as_it_is_without(codec: Codec) -> None:
+    data = encoded(codec, "text")
+    with pytest.raises(CodecError, match=r"it: JsonCodec finds no int in b'\"text\"': Expected"):
+        decoded(codec, data, int)
+
+
+@pytest.mark.parametrize("codec", [Compressed(JSON), Encrypted(Compressed(JSON), {"old": OLD})])
+def test_no_more_is_packed_than_is_unpacked(codec: Codec) -> None:
+    with pytest.raises(CodecError, match=f"it has {MAX_STATE + 1} bytes before"):
+        encoded(codec, bytes(MAX_STATE + 1))
+
+
+class OfNumbers:
+    """A codec that stores bytes in another way."""
+
+    def encode(self, value: Any) -> bytes:
+        return repr(value).encode()
+
+    def decode(self, data: bytes, type: Any) -> Any:
+        return type(data)
+
+
+def test_what_stores_bytes_otherwise_cannot_be_inside() -> None:
+    """Nobody could encode it for another place."""
+    with pytest.raises(ConfigError, match="OfNumbers cannot be inside Encrypted: it must store"):
+        Encrypted(OfNumbers(), {"old": OLD})
+    with pytest.raises(ConfigError, match="OfNumbers cannot be inside Compressed"):
+        Compressed(OfNumbers())
+
+
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
@@ -147,6 +178,7 @@ def test_a_damaged_frame() -> None:
         ({"": OLD}, "1 to 64 bytes, not ''"),
         ({"k" * 65: OLD}, "1 to 64 bytes"),
         ({1: OLD}, "1 to 64 bytes, not 1"),
+        ({"\ud800": OLD}, "1 to 64 bytes, not"),
     ],
 )
 def test_invalid_keys(keys: Any, says: str) -> None:

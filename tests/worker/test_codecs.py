@@ -20,6 +20,7 @@ from runtara_trio import (
     CodecError,
     InstanceExists,
     InstanceFailed,
+    InstanceFinished,
     InstanceStatus,
     Operator,
     RuntaraSdk,
@@ -30,6 +31,7 @@ from runtara_trio import (
     durable,
     open_backend,
     open_client,
+    open_runtara,
     open_worker,
     workflow,
 )
@@ -38,7 +40,7 @@ from runtara_trio.store.postgres.backend import PostgresStore
 from runtara_trio.testing import check_every_boundary
 
 from ..helpers.places import Shared
-from ..helpers.support import sql, store_of
+from ..helpers.support import block, sql, store_of
 
 SECRET = "nightingale"
 KEYS = {"2026": b"k" * 32}
@@ -102,7 +104,7 @@ async def everything(sdk: RuntaraSdk, text: str) -> list[str]:
     return said
 
 
-WORKFLOWS = [everything, child]
+WORKFLOWS: list[Any] = [everything, child]
 
 
 @asynccontextmanager
@@ -198,6 +200,8 @@ async def shown(operator: Operator, *, readable: bool) -> None:
     for what, data in seen.items():
         assert (SECRET.encode() in data) is readable, what
     assert readable or "encrypted with the key '2026'" in (failed.error or "")
+    ended = b"".join(one.payload for one in events if one.subtype == "step_debug_end")
+    assert (SECRET.encode() in ended) is (readable and bool(ended))
 
 
 async def test_a_fork_has_what_it_copies(shared: Shared) -> None:
@@ -297,6 +301,66 @@ async def test_a_schedule_that_cannot_be_read_disturbs_no_other(shared: Shared) 
             assert (await client.list(id_prefix="a@")).instances == ()
 
 
+@workflow
+async def odd(sdk: RuntaraSdk) -> list[str]:
+    """Ids that look like those of attempts, and signals to checkpoints."""
+    found = await sdk.checkpoint("job::retry::1", SECRET)
+    if found.custom_signal is None:
+        await sdk.wait_for_signal("go")
+    asked = await sdk.checkpoint("asks", "state")
+    said = asked.custom_signal
+    return [found.decode(str), "" if said is None else said.payload.decode()]
+
+
+async def test_ids_that_look_like_those_of_attempts(shared: Shared) -> None:
+    async with opened(shared.url) as (store, client):
+        instance = await client.start(odd, id="o")
+        await instance.signal("asks", SECRET)
+        await instance.signal("go", "x")
+        assert await instance.result() == [SECRET, SECRET]
+        operator = Operator(store, codec=CODEC)
+        shown = {
+            one.checkpoint_id: one.state for one in (await operator.checkpoints("o")).checkpoints
+        }
+        assert shown["job::retry::1"] == f'"{SECRET}"'.encode()
+        await operator.fork("o", "copy")
+        assert await client.get("copy", odd).result() == [SECRET, SECRET]
+
+
+async def test_a_signal_in_clear_may_be_replaced(shared: Shared) -> None:
+    async with open_backend(shared.url, create=True) as store:
+        operator = Operator(store, codec=CODEC)
+        async with block(store, codec=CODEC) as sdk:
+            await Operator(store).send_signal("i", "asks", "from somebody without the key")
+            with pytest.raises(CodecError, match="signal 'asks': it is not encrypted"):
+                await sdk.checkpoint("asks", 1)
+            await sdk.suspended()
+        await operator.send_signal("i", "asks", SECRET, replace=True)
+        async with block(store, codec=CODEC) as sdk:
+            found = (await sdk.checkpoint("asks", 1)).custom_signal
+            assert found is not None
+            assert found.payload == SECRET.encode()
+
+
+async def test_what_has_ended_is_told_in_clear(shared: Shared) -> None:
+    async with open_backend(shared.url, create=True) as store:
+        async with open_runtara(store, instance_id="a", tenant_id="t", codec=CODEC) as sdk:
+            await sdk.completed(SECRET)
+        with pytest.raises(InstanceFinished) as caught:
+            async with open_runtara(store, instance_id="a", tenant_id="t", codec=CODEC):
+                raise AssertionError("it does not run")
+        assert caught.value.output == f'"{SECRET}"'.encode()
+        with pytest.raises(ValueError, match=SECRET):
+            async with open_runtara(store, instance_id="b", tenant_id="t", codec=CODEC):
+                raise ValueError(SECRET)
+        with pytest.raises(InstanceFinished) as caught:
+            async with open_runtara(store, instance_id="b", tenant_id="t", codec=CODEC):
+                raise AssertionError("it does not run")
+        assert (caught.value.error or "").startswith(f"ValueError: {SECRET}")
+
+
+WORKFLOWS.append(odd)
+
 PROGRAM = """
 from runtara_trio import RuntaraSdk, workflow
 from runtara_trio.codec import JSON, Compressed, Encrypted
@@ -356,6 +420,7 @@ async def test_commands_have_the_codec(shared: Shared, tmp_path: Path) -> None:
     for command in ("show", "events", "checkpoints", "export", "steps"):
         assert SECRET not in await run(command, "a", codec=None)
     assert "key '2026'" in await run("show", "a", codec=None)
+    assert "key '2026'" in await run("result", "a", codec=None, fails=True)
     assert "has no encode and decode" in await run(
         "show", "a", codec="shop:not_a_codec", fails=True
     )

@@ -8,6 +8,7 @@ import click
 
 from ..client.client import Client, open_client
 from ..client.handle import InstanceHandle
+from ..codec.marks import written_by
 from ..errors import ServerError
 from ..types import InstanceStatus
 from ..words import readable
@@ -103,7 +104,11 @@ def result(store: str, tenant: str, instance_id: str, wait: bool) -> None:
 
 async def _result(handle: InstanceHandle[Any]) -> str:
     """The output as it is stored; JSON, unless its workers have another codec."""
-    return readable(await handle.result(bytes))
+    output = await handle.result(bytes)
+    by = written_by(output)
+    if by is not None:
+        raise click.ClickException(f"the result of {handle.id!r} is {by}")
+    return readable(output)
 
 
 def _with_client(store: str, tenant: str, ask: Any) -> Any:

@@ -84,18 +84,47 @@ def schema_of(codec: Codec, wanted: Any) -> str | None:
 def decode(codec: Codec, name: str, data: bytes, wanted: type[T]) -> T:
     """The value of type ``wanted`` in ``data``. Raises CodecError."""
     try:
-        return codec.decode(data, wanted)
+        return decoded(codec, data, wanted)
     except CodecError as exc:
         raise CodecError(f"{name}: {exc}") from exc
+
+
+def decoded(codec: Codec, data: bytes, wanted: type[T]) -> T:
+    """The same of what has no name; for codecs around others."""
+    try:
+        return codec.decode(data, wanted)
+    except CodecError:
+        raise
     except Exception as exc:
         by = written_by(data)
         if by is not None:
-            raise CodecError(f"{name} is {by}") from exc
+            raise CodecError(f"it is {by}") from exc
         head = data if len(data) <= 40 else data[:37] + b"..."
         raise CodecError(
-            f"{name}: {type(codec).__name__} finds no "
+            f"{type(codec).__name__} finds no "
             f"{getattr(wanted, '__name__', wanted)} in {head!r}: {message_of(exc)}"
         ) from exc
+
+
+def check_inner(codec: Codec, around: str) -> None:
+    """Whether a codec can be inside another one: what it is given as bytes it stores as they are,
+    and gives as bytes what it has stored. So they are read for another place, and for people.
+
+    Raises:
+      ConfigError: it cannot.
+    """
+    if hasattr(codec, "at"):  # it must be told a place first, and has been looked at itself
+        return
+    try:
+        stored = codec.encode({}), codec.encode(b"\xff")
+        kept = stored[1] == b"\xff" and codec.decode(stored[0], bytes) == stored[0]
+    except Exception:
+        kept = False
+    if not kept:
+        raise ConfigError(
+            f"{type(codec).__name__} cannot be inside {around}: it must store bytes as they are, "
+            "and decode(data, bytes) must give the data"
+        )
 
 
 def encode_sent(codec: Codec, name: str, value: Any) -> bytes:

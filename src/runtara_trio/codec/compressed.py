@@ -7,7 +7,7 @@ import threading
 from typing import Any, TypeVar
 
 from ..errors import CodecError, ConfigError
-from .codec import MAX_STATE, Codec, schema_of
+from .codec import MAX_STATE, Codec, check_inner, decoded, schema_of
 from .marks import COMPRESSED
 from .places import Place, at, is_bound
 
@@ -38,6 +38,7 @@ class Compressed:
             raise ConfigError("Compressed needs zstandard: pip install 'runtara-trio[zstd]'")
         if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= 22:
             raise ConfigError(f"level must be a whole number from 1 to 22, not {level!r}")
+        check_inner(codec, "Compressed")
         self._codec = codec
         self._level = level
         self._local = threading.local()  # a compressor is of one thread
@@ -53,6 +54,11 @@ class Compressed:
 
     def encode(self, value: Any, /) -> bytes:
         plain = self._codec.encode(value)
+        if len(plain) > MAX_STATE:
+            raise CodecError(
+                f"it has {len(plain)} bytes before, and at most {MAX_STATE} are read; keep the "
+                "data elsewhere and save where it is"
+            )
         compressor = getattr(self._local, "compressor", None)
         if compressor is None:
             compressor = self._local.compressor = zstandard.ZstdCompressor(level=self._level)
@@ -63,9 +69,9 @@ class Compressed:
 
     def decode(self, data: bytes, type: type[T], /) -> T:
         if not data.startswith(COMPRESSED):
-            return self._codec.decode(data, type)
+            return decoded(self._codec, data, type)
         how, packed = data[len(COMPRESSED) : len(COMPRESSED) + 1], data[len(COMPRESSED) + 1 :]
-        return self._codec.decode(packed if how == _AS_IT_IS else _unpacked(packed), type)
+        return decoded(self._codec, packed if how == _AS_IT_IS else _unpacked(packed), type)
 
     def check(self, type: Any, /) -> None:
         """Whether a type can be decoded. Raises whatever the other codec raises."""

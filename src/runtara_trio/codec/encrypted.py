@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ..errors import CodecError, ConfigError
-from .codec import Codec, schema_of
+from .codec import Codec, check_inner, decoded, schema_of
 from .marks import ENCRYPTED
 from .places import Place, at
 
@@ -55,6 +55,7 @@ class Encrypted:
             raise ConfigError("Encrypted needs at least one key, as {'2026-11': 32 bytes}")
         for name, key in keys.items():
             _check_key(name, key)
+        check_inner(codec, "Encrypted")
         self._codec = codec
         self._keys = dict(keys)
         self._plain = plain
@@ -85,7 +86,7 @@ class Encrypted:
         place = self._bound()
         if not data.startswith(ENCRYPTED):
             if self._plain:
-                return self._codec.decode(data, type)
+                return decoded(self._codec, data, type)
             raise CodecError(
                 "it is not encrypted: it was stored by another codec, or by none; where that was "
                 "so before, Encrypted(..., plain=True) reads it"
@@ -108,7 +109,7 @@ class Encrypted:
             plain = cipher.decrypt(nonce, data[nonce_from + _NONCE :], _bound_to(head, place))
         except (InvalidTag, ValueError) as exc:
             raise CodecError("it is damaged, or was moved here from another place") from exc
-        return self._codec.decode(plain, type)
+        return decoded(self._codec, plain, type)
 
     def check(self, type: Any, /) -> None:
         """Whether a type can be decoded. Raises whatever the other codec raises."""
@@ -152,7 +153,11 @@ def _bound_to(head: bytes, place: Place) -> bytes:
 
 
 def _check_key(name: object, key: object) -> None:
-    if not isinstance(name, str) or not 1 <= len(name.encode(errors="replace")) <= MAX_KEY_ID:
+    try:
+        length = len(name.encode()) if isinstance(name, str) else 0
+    except UnicodeEncodeError:
+        length = 0
+    if not 1 <= length <= MAX_KEY_ID:
         raise ConfigError(f"a key's id must be a text of 1 to {MAX_KEY_ID} bytes, not {name!r}")
     if not isinstance(key, bytes) or len(key) != KEY_BYTES:
         found = f"{len(key)} bytes" if isinstance(key, bytes) else f"a {type(key).__name__}"

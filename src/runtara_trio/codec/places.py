@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 from typing import Literal, NamedTuple
 
-from ..errors import message_of
+from ..errors import CodecError, message_of
 from ..ids import TIMED_OUT, attempted, own_record, received_name
 from .codec import Codec, decode
 from .marks import written_by
@@ -56,18 +56,26 @@ def seal(codec: Codec, place: Place, text: str) -> str:
 
 def unseal(codec: Codec, place: Place, stored: str) -> str:
     """A stored text, for people; of one that cannot be read, why."""
+    try:
+        return unsealed(codec, place, stored)
+    except Exception as exc:
+        return f"({message_of(exc)})"
+
+
+def unsealed(codec: Codec, place: Place, stored: str) -> str:
+    """A stored text. Raises CodecError."""
     if not stored.startswith(SEALED):
         return stored
     try:
         data = base64.b64decode(stored.removeprefix(SEALED), validate=True)
     except ValueError:  # somebody's own text
         return stored
-    if not getattr(codec, "seals", False):
-        return f"(it is {written_by(data) or 'written by another codec'})"
-    try:
-        return at(codec, place).decode(data, bytes).decode(errors="replace")
-    except Exception as exc:
-        return f"({message_of(exc)})"
+    if getattr(codec, "seals", False):
+        return decode(at(codec, place), place.kind, data, bytes).decode(errors="replace")
+    by = written_by(data)
+    if by is not None:
+        raise CodecError(f"it is {by}")
+    return stored
 
 
 def error_text(codec: Codec, instance_id: str, stored: str | None) -> str | None:
@@ -101,9 +109,6 @@ def resealed(codec: Codec, data: bytes, old: Place, new: Place) -> bytes:
 def stored_place(instance_id: str, stored: str) -> tuple[Place, int] | None:
     """The place of what is stored under a checkpoint id, and how many bytes of a record stand
     before it. None: nothing of a codec's is stored there."""
-    step = attempted(stored)
-    if step is not None:
-        return Place(instance_id, "attempt", step), 0
     kind, named = own_record(stored)
     if kind == "" or kind.startswith("failure"):
         return Place(instance_id, "state", stored), 0
@@ -116,12 +121,13 @@ def stored_place(instance_id: str, stored: str) -> tuple[Place, int] | None:
 
 def revealed(codec: Codec, instance_id: str, stored: str, state: bytes) -> bytes:
     """What is stored under a checkpoint id, for people."""
+    step = attempted(stored)
+    if step is not None and state.startswith(SEALED.encode()):
+        return unseal(codec, Place(instance_id, "attempt", step), state.decode()).encode()
     found = stored_place(instance_id, stored)
     if found is None or state == TIMED_OUT:
         return state
     place, before = found
-    if place.kind == "attempt":
-        return unseal(codec, place, state.decode(errors="replace")).encode()
     return state[:before] + reveal(codec, place, state[before:])
 
 
@@ -130,11 +136,14 @@ def copied(codec: Codec, old: str, new: str, stored: str | None, state: bytes) -
     arguments. Raises CodecError."""
     if stored is None:
         return resealed(codec, state, Place(old, "input"), Place(new, "input"))
+    step = attempted(stored)
+    if step is not None and state.startswith(SEALED.encode()):
+        text = unsealed(codec, Place(old, "attempt", step), state.decode())
+        return seal(codec, Place(new, "attempt", step), text).encode()
     found, wanted = stored_place(old, stored), stored_place(new, stored)
     if found is None or wanted is None or state == TIMED_OUT:
         return state
-    if found[0].kind == "attempt":
-        text = state.decode()
-        return seal(codec, wanted[0], unseal(codec, found[0], text)).encode()
     before = found[1]
+    if step is not None and written_by(state[before:]) is None:
+        return state  # the text of an attempt, by who has no codec
     return state[:before] + resealed(codec, state[before:], found[0], wanted[0])

@@ -9,8 +9,8 @@ from typing import Any
 import trio
 
 from .. import logs, measures
-from ..codec import JSON, Codec
-from ..errors import SdkError
+from ..codec import JSON, Codec, error_text
+from ..errors import InstanceFinished, SdkError
 from ..ids import waited_for
 from ..messages import Register, Registered, Trace
 from ..tasks import InFlight
@@ -106,7 +106,12 @@ class Block(Watched):
         )
         tracing = self.shared.tracing
         traces = {} if tracing is None else await tracing.known([self.instance_id])
-        reply = await self.shared.uninterrupted(self.shared.in_time, message)
+        try:
+            reply = await self.shared.uninterrupted(self.shared.in_time, message)
+        except InstanceFinished as exc:
+            exc.output = self.state.revealed("output", exc.output)
+            exc.error = error_text(self.state.codec, self.instance_id, exc.error)
+            raise
         self.begin(reply, skips=checkpoint_id is not None, trace=traces.get(self.instance_id))
 
     def begin(

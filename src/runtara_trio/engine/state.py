@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import logs
-from ..codec import Codec, Kind, Place, seal
+from ..codec import Codec, Kind, Place, reveal, seal
 from ..errors import SdkError
 from ..tasks import runs_on_trio
 from ..types import InstanceStatus, Outcome
@@ -82,6 +82,10 @@ class State:
     def seal(self, kind: Kind, id: str, text: str) -> str:
         """A text as it is stored: a codec that encrypts makes it unreadable."""
         return seal(self.codec, Place(self.instance_id, kind, id), text)
+
+    def revealed(self, kind: Kind, data: bytes | None) -> bytes | None:
+        """Stored bytes as people read them."""
+        return None if data is None else reveal(self.codec, Place(self.instance_id, kind), data)
 
     def check_open(self) -> None:
         """Raises SdkError after the block's end, and in code that does not run on Trio."""

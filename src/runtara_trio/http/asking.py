@@ -7,7 +7,8 @@ sleep of no time.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -53,7 +54,8 @@ class HttpAsking(Asking):
         super().__init__(pool.server.name, config.request_timeout_ms / 1000)
         self._pool = pool
         self.tenants: dict[str, str] = {}
-        """Of what was registered."""
+        """Of what was registered, and has not ended."""
+        self._brief: dict[str, trio.Lock] = {}
         self._head = f"Host: {pool.server.authority}\r\nAccept: application/json\r\n"
 
     def trouble(self) -> str | None:
@@ -65,6 +67,19 @@ class HttpAsking(Asking):
         response = await one.send("/input")
         _check(one, response)
         return one.read(response, bodies.Input).input
+
+    @asynccontextmanager
+    async def briefly_running(self, instance_id: str) -> AsyncIterator[None]:
+        """One that is held runs for a moment, once at a time: what lets it go on waits."""
+        async with self._brief.setdefault(instance_id, trio.Lock()):
+            with trio.CancelScope(shield=True):
+                yield
+
+    async def until_settled(self, instance_id: str) -> None:
+        """Wait for such a moment to be over."""
+        if instance_id in self._brief:
+            async with self._brief.pop(instance_id):
+                pass
 
     def registration(self, instance_id: str) -> bodies.Register:
         """What registers an instance again."""
@@ -129,7 +144,7 @@ class _Call:
             self.name,
             head.encode() + data,
             self._deadline,
-            resend=self._resend,
+            resend=self._resend or body is None,
             late=self._given if late and self._orphaned is not None else None,
         )
         self.resent = self.resent or reply.resent
@@ -165,6 +180,7 @@ class _Call:
 async def _register(one: _Call) -> calls.Answer:
     call: calls.RegisterInstance = one.call
     body = bodies.Register(tenant_id=call.tenant_id, checkpoint_id=call.checkpoint_id)
+    await one.asking.until_settled(call.instance_id)
     response = await one.send("/register", body)
     if response.status in (200, 201):
         one.asking.tenants[call.instance_id] = call.tenant_id
@@ -242,9 +258,12 @@ async def _save_nothing(one: _Call, question: bodies.Checkpoint) -> calls.Answer
 
 async def _while_held(one: _Call, body: bodies.Checkpoint) -> Response:
     """Save something of an instance that is held: only what runs may, so it runs for a moment."""
-    await one.send("/register", one.asking.registration(one.call.instance_id))
-    response = await one.send("/checkpoint", body, late=True)
-    await one.send("/events", bodies.Event(event_type="suspended", subtype=HOLD))
+    instance = one.call.instance_id
+    async with one.asking.briefly_running(instance):
+        await one.send("/register", one.asking.registration(instance))
+        response = await one.send("/checkpoint", body, late=True)
+        if instance in one.asking.held:
+            await one.send("/events", bodies.Event(event_type="suspended", subtype=HOLD))
     return response
 
 
@@ -300,6 +319,8 @@ async def _acknowledge(one: _Call) -> None:
     call: calls.SignalAck = one.call
     kind = calls.SignalType(call.signal_type).name.lower()
     _check(one, await one.send("/signals/ack", bodies.Ack(signal_type=kind)))
+    if call.signal_type == calls.SignalType.CANCEL:
+        one.asking.tenants.pop(call.instance_id, None)
 
 
 # ---- events and ends
@@ -329,6 +350,8 @@ async def _ended(one: _Call, kind: str) -> calls.Answer:
         return answer
     now = await _status(one)
     if isinstance(now, calls.GetInstanceStatusAnswer) and now.status == _STATUSES[kind]:
+        if one.call.subtype != HOLD:
+            one.asking.tenants.pop(one.call.instance_id, None)
         return calls.InstanceEventAnswer(True)
     return now
 

@@ -58,20 +58,22 @@ class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def made_result(
-    checkpoint_id: str, reply: CheckpointReply, data: bytes, codec: Codec
+    checkpoint_id: str,
+    reply: CheckpointReply,
+    data: bytes,
+    codec: Codec,
+    signal: CustomSignal | None,
 ) -> CheckpointResult:
-    """The result of a checkpoint whose state is ``data``, by the codec of its place.
+    """The result of a checkpoint whose state is ``data``, by the codec of its place; ``signal``: as
+    it was sent.
 
     Raises:
       CodecError: what stands there cannot be read.
     """
-    state, signal = reply.state, reply.custom_signal
+    state = reply.state
     if is_bound(codec):  # what is handed out as bytes is what the program has saved
         name = f"checkpoint {checkpoint_id!r}"
         state = decode(codec, name, state, bytes) if reply.found else state
-        if signal is not None:
-            payload = decode(codec, f"signal {checkpoint_id!r}", signal.payload, bytes)
-            signal = msgspec.structs.replace(signal, payload=payload)
     return CheckpointResult(
         checkpoint_id=checkpoint_id,
         found=reply.found,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..codec import Codec, Place, error_text, reveal, revealed, unseal
+from ..engine.debugging import END
 from ..types import (
     CheckpointRecord,
     Event,
@@ -54,6 +55,8 @@ def checkpoint(codec: Codec, instance_id: str, one: CheckpointRecord) -> Checkpo
 def event(codec: Codec, instance_id: str, one: Event) -> Event:
     if one.type == InstanceStatus.COMPLETED.value:
         payload = reveal(codec, Place(instance_id, "output"), one.payload)
+    elif one.subtype == END:
+        payload = _step_event(codec, instance_id, one.payload)
     elif one.type == "custom":
         payload = reveal(codec, Place(instance_id, "event", one.subtype or ""), one.payload)
     else:
@@ -61,6 +64,19 @@ def event(codec: Codec, instance_id: str, one: Event) -> Event:
         opened = unseal(codec, Place(instance_id, "error"), text)
         payload = opened.encode(errors="surrogateescape")
     return _replace(one, payload=payload)
+
+
+def _step_event(codec: Codec, instance_id: str, payload: bytes) -> bytes:
+    """An event that says what became of a step, with its error."""
+    try:
+        said = msgspec.json.decode(payload, type=dict[str, object])
+    except msgspec.MsgspecError:  # somebody else's
+        return payload
+    error, step = said.get("error"), said.get("step_id")
+    if not isinstance(error, str) or not isinstance(step, str):
+        return payload
+    said["error"] = unseal(codec, Place(instance_id, "attempt", step), error)
+    return msgspec.json.encode(said)
 
 
 def _output(codec: Codec, instance_id: str, data: bytes | None) -> bytes | None:

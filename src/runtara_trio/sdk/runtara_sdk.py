@@ -27,6 +27,7 @@ from ..ids import (
 from ..messages import (
     GetCheckpoint,
 )
+from ..types import CustomSignal
 from . import waiting
 from .asyncio_bridge import AsyncioLoop
 from .children import Starting
@@ -118,7 +119,11 @@ class RuntaraSdk(Parallel, Starting, Telling, ManualSignals):
             instance_id=self.instance_id, checkpoint_id=checkpoint_id, found=reply.found
         )
         await self._block.boundary.reach_saved()
-        return made_result(checkpoint_id, reply, data, codec)
+        signal = reply.custom_signal
+        if signal is not None:
+            payload = await self._accepted(checkpoint_id, signal.payload, bytes)
+            signal = CustomSignal(signal.checkpoint_id, payload)
+        return made_result(checkpoint_id, reply, data, codec, signal)
 
     @overload
     async def get_checkpoint(self, checkpoint_id: str) -> bytes | None: ...

@@ -143,7 +143,7 @@ def check_existing(
 
 def is_same(existing: Existing, run: NewRun, tenant_id: str, codec: Codec) -> bool:
     """Whether an instance was started for the same: its workflow, and its arguments as JSON. An
-    encrypting codec writes other bytes each time, so both are decoded."""
+    encrypting codec writes other bytes by another key, so both are decoded."""
     if existing.tenant_id != tenant_id or existing.workflow != run.workflow:
         return False
     if existing.input == run.input:
