@@ -24,7 +24,7 @@ from runtara_trio import (
 from runtara_trio.errors import RegistrationError, RequestTimeout
 from runtara_trio.ids import signal_id
 from runtara_trio.messages import Checkpoint, GetCheckpoint, GetStatus, RecordEvent, RecordOutcome
-from runtara_trio.types import EventType, InstanceStatus
+from runtara_trio.types import EventType, InstanceStatus, Outcome
 
 from ..helpers.support import block
 
@@ -337,6 +337,26 @@ async def test_an_end_whose_status_was_lost() -> None:
             server.before = once("/status", None)
         assert server.status == "completed"
         assert len(server.of("/events")) == 1
+
+
+async def test_a_cancel_comes_while_a_signal_is_waited_for() -> None:
+    """Who asks for the one is not told of the other."""
+    server = Server()
+
+    async def cancelled(asked: Asked) -> bytes | None:
+        asks_for_one = len(server.of("/signals/go")) > 3
+        if asked.what == "/signals" and asks_for_one:
+            return json({"signal": {"signal_type": "cancel"}})
+        if asked.what == "/signals/ack":
+            server.status = "cancelled"
+        return b""
+
+    async with running(server, signal_poll_interval_ms=5) as (backend, _):
+        server.before = cancelled
+        with trio.fail_after(10):
+            async with block(backend) as sdk:
+                await sdk.wait_for_signal("go")
+        assert sdk.outcome is Outcome.CANCELLED
 
 
 async def test_what_is_refused() -> None:

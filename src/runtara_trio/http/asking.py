@@ -49,6 +49,7 @@ class HttpAsking(Asking):
     """Makes calls to a runtara-core over HTTP."""
 
     acks_suspend = True
+    tells_all = False
 
     def __init__(self, pool: Pool, config: SdkConfig) -> None:
         super().__init__(pool.server.name, config.request_timeout_ms / 1000)

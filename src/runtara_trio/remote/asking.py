@@ -38,6 +38,8 @@ class Asking(ABC):
 
     acks_suspend = False
     """Acknowledging a pause suspends the instance at once, whatever it does."""
+    tells_all = True
+    """Who asks for the signal of a checkpoint is told of that of the instance, too."""
 
     def __init__(self, name: str, timeout: float) -> None:
         """``name``: what errors call the server; ``timeout``: seconds for a call."""

@@ -39,6 +39,7 @@ class Instances:
         self.server = asking.name
         self.trouble = asking.trouble
         self.acks_suspend = asking.acks_suspend
+        self.tells_all = asking.tells_all
         asking.kept = self._note_kept
         self.ask = asking.ask
         self.tell = asking.tell

@@ -272,8 +272,9 @@ async def _take(client: Instances, message: TakeSignal) -> SignalTaken:
         client.polls.remove(wait)
     else:
         client.polls.add(wait)
-    signal = await client.fresh(instance, answer.signal, version)
-    await client.publish_signal(instance, signal, version)
+    if client.tells_all:
+        signal = await client.fresh(instance, answer.signal, version)
+        await client.publish_signal(instance, signal, version)
     return SignalTaken(payload=None) if record is None else _taken(record)
 
 
