@@ -145,13 +145,14 @@ def test_the_other_benchmarks_are_too(page: str, title: str, columns: str) -> No
     assert columns in text
 
 
-def test_the_core_of_the_pages_is_the_one_that_is_tested() -> None:
-    (block,) = [block for block in blocks(DOCS / "server.md") if block.language == "sh"]
-    (version,) = re.findall(
-        r'^CORE_VERSION = "(.*)"', (DOCS.parent / "noxfile.py").read_text(), re.M
+def test_the_cores_of_the_pages_are_those_that_are_tested() -> None:
+    shown = [block.code for block in blocks(DOCS / "server.md") if block.language == "sh"]
+    tested = re.findall(
+        r'^CORE_(?:VERSION|OVER_HTTP) = "(.*)"', (DOCS.parent / "noxfile.py").read_text(), re.M
     )
-    assert f"cargo install runtara-core --version {version} --locked" in block.code
-    assert "sqlite://core.db?mode=rwc" in block.code
+    for code, version in zip(shown, tested, strict=True):
+        assert f"cargo install runtara-core --version {version} --locked" in code
+        assert "sqlite://core.db?mode=rwc" in code
 
 
 def test_the_benchmarks_over_quic_are_of_this_bench() -> None:
