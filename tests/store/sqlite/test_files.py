@@ -176,6 +176,28 @@ async def test_another_version(tmp_path: Path, url: str, statement: str, text: s
     await refused(path, text)
 
 
+async def test_a_question_waits_for_a_core_that_commits(tmp_path: Path) -> None:
+    """In the journal mode of a core nobody reads meanwhile, not even which tables there are."""
+    core = core_file(tmp_path / "core.db")
+    async with open_backend(f"sqlite:///{tmp_path}/core.db") as store:
+        operator = Operator(store)
+        await operator.list()
+        core.execute("BEGIN EXCLUSIVE")
+        answered = trio.Event()
+
+        async def ask() -> None:
+            await operator.list()
+            answered.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            with trio.move_on_after(0.5):  # five times as long as SQLite itself waits
+                await answered.wait()
+            assert not answered.is_set()
+            core.execute("COMMIT")
+    core.close()
+
+
 async def test_a_file_that_a_newer_core_has_migrated_goes_on(tmp_path: Path, url: str) -> None:
     """Under a store that has it open, and before one opens it."""
     async with open_backend(url) as backend:

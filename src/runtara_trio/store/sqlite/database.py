@@ -309,7 +309,7 @@ class Database:
             self.file = StoreFile(self.location, create=makes)
         if self.file.gone:
             self.file.check()
-        self.file.look_for_our_tables()
+        self._lock_waits.wait(self.file.look_for_our_tables)
         self.listens = self.listens or message.listens
         if self.leases.owner is None:
             if message.takes or self.location.path is None:
