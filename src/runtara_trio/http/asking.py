@@ -209,14 +209,11 @@ async def _status(one: _Call) -> calls.Answer:
 
 def checkpoint_answer(one: _Call, response: Response) -> calls.CheckpointAnswer:
     found = one.read(response, bodies.CheckpointAnswer)
-    custom = found.custom_signal
     return calls.CheckpointAnswer(
         found=found.found,
         state=found.state,
         pending_signal=_signal(one, found.signal),
-        custom_signal=None
-        if custom is None
-        else calls.CustomSignal(custom.checkpoint_id, custom.payload),
+        custom_signal=_custom(found.custom_signal),
     )
 
 
@@ -224,6 +221,10 @@ def _signal(one: _Call, found: bodies.Signal | None) -> calls.Signal | None:
     if found is None or found.signal_type not in _SIGNALS:
         return None
     return calls.Signal(one.call.instance_id, _SIGNALS[found.signal_type], found.payload)
+
+
+def _custom(found: bodies.CustomSignal | None) -> calls.CustomSignal | None:
+    return None if found is None else calls.CustomSignal(found.checkpoint_id, found.payload)
 
 
 async def _checkpoint(one: _Call) -> calls.Answer:
@@ -307,12 +308,9 @@ async def _poll(one: _Call) -> calls.Answer:
     if response.status != 200:
         return one.refusal(response)
     found = one.read(response, bodies.Signals)
-    custom = found.custom_signal
     return calls.PollSignalsAnswer(
         signal=_signal(one, found.signal),
-        custom_signal=None
-        if custom is None
-        else calls.CustomSignal(custom.checkpoint_id, custom.payload),
+        custom_signal=_custom(found.custom_signal),
     )
 
 
@@ -358,9 +356,7 @@ async def _ended(one: _Call, kind: str) -> calls.Answer:
 
 
 async def _posted(one: _Call, kind: str) -> calls.Answer:
-    call: calls.InstanceEvent = one.call
-    path, body = "/events", _event_body(call, kind)
-    response = await one.send(path, body)
+    response = await one.send("/events", _event_body(one.call, kind))
     return calls.InstanceEventAnswer(True) if response.status == 200 else one.refusal(response)
 
 

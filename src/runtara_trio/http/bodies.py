@@ -32,14 +32,6 @@ class Event(Body, frozen=True, kw_only=True):
     subtype: str | None = None
 
 
-class Completed(Body, frozen=True, kw_only=True):
-    output: bytes = b""
-
-
-class Failed(Body, frozen=True, kw_only=True):
-    error: str
-
-
 class Retry(Body, frozen=True, kw_only=True):
     checkpoint_id: str
     attempt: int
