@@ -106,6 +106,22 @@ def decoded(codec: Codec, data: bytes, wanted: type[T]) -> T:
         ) from exc
 
 
+class Around:
+    """What codecs around another one leave to it."""
+
+    _codec: Codec
+
+    def check(self, type: Any, /) -> None:
+        """Whether a type can be decoded. Raises whatever the other codec raises."""
+        check = getattr(self._codec, "check", None)
+        if check is not None:
+            check(type)
+
+    def schema(self, type: Any, /) -> str | None:
+        """The JSON schema of a type, if the other codec has one."""
+        return schema_of(self._codec, type)
+
+
 def check_inner(codec: Codec, around: str) -> None:
     """Whether a codec can be inside another one: what it is given as bytes it stores as they are,
     and gives as bytes what it has stored. So they are read for another place, and for people.

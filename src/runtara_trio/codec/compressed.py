@@ -7,7 +7,7 @@ import threading
 from typing import Any, TypeVar
 
 from ..errors import CodecError, ConfigError
-from .codec import MAX_STATE, Codec, check_inner, decoded, schema_of
+from .codec import MAX_STATE, Around, Codec, check_inner, decoded
 from .marks import COMPRESSED
 from .places import Place, at, is_bound
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 _AS_IT_IS, _ZSTD = b"\0", b"\1"
 
 
-class Compressed:
+class Compressed(Around):
     """Compresses what another codec has made, by zstd; for ``codec=...``. What was stored without
     it is read as well. It belongs inside encryption: ``Encrypted(Compressed(JSON), keys)``.
 
@@ -72,16 +72,6 @@ class Compressed:
             return decoded(self._codec, data, type)
         how, packed = data[len(COMPRESSED) : len(COMPRESSED) + 1], data[len(COMPRESSED) + 1 :]
         return decoded(self._codec, packed if how == _AS_IT_IS else _unpacked(packed), type)
-
-    def check(self, type: Any, /) -> None:
-        """Whether a type can be decoded. Raises whatever the other codec raises."""
-        check = getattr(self._codec, "check", None)
-        if check is not None:
-            check(type)
-
-    def schema(self, type: Any, /) -> str | None:
-        """The JSON schema of a type, if the other codec has one."""
-        return schema_of(self._codec, type)
 
 
 def _unpacked(packed: bytes) -> bytes:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ..errors import CodecError, ConfigError
-from .codec import Codec, check_inner, decoded, schema_of
+from .codec import Around, Codec, check_inner, decoded
 from .marks import ENCRYPTED
 from .places import Place, at
 
@@ -27,7 +27,7 @@ MAX_KEY_ID = 64
 _CHECK, _NONCE = 4, 12
 
 
-class Encrypted:
+class Encrypted(Around):
     """Encrypts what another codec has made, by AES-256-GCM; for ``codec=...``, of all that open one
     store::
 
@@ -110,16 +110,6 @@ class Encrypted:
         except (InvalidTag, ValueError) as exc:
             raise CodecError("it is damaged, or was moved here from another place") from exc
         return decoded(self._codec, plain, type)
-
-    def check(self, type: Any, /) -> None:
-        """Whether a type can be decoded. Raises whatever the other codec raises."""
-        check = getattr(self._codec, "check", None)
-        if check is not None:
-            check(type)
-
-    def schema(self, type: Any, /) -> str | None:
-        """The JSON schema of a type, if the other codec has one."""
-        return schema_of(self._codec, type)
 
     def _bound(self) -> Place:
         if self._place is None:
