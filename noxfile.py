@@ -224,12 +224,13 @@ def interop(session: nox.Session) -> None:
 
 
 def build_stock(session: nox.Session) -> dict[str, str]:
-    """A runtara-core and our program on the Rust SDK, built once outside the repository."""
+    """Runtara's parts and our programs on its Rust SDKs, built once outside the repository."""
     if shutil.which("cargo") is None:
         session.skip("cargo is not installed: no stock runtara-core to be run against")
     place = cache("runtara-trio-interop")
-    program = place / "program"
+    program, over_http = place / "program", place / "program-http"
     shutil.copytree("tests/interop/rust", program, dirs_exist_ok=True)
+    shutil.copytree("tests/interop/rust_http", over_http, dirs_exist_ok=True)
     build = {"CARGO_TARGET_DIR": str(place / "target")}
     if shutil.which("protoc") is None:
         session.install(*nox.project.dependency_groups(PROJECT, "proto"))
@@ -241,19 +242,28 @@ def build_stock(session: nox.Session) -> dict[str, str]:
     if not core.exists():
         version = ("--version", CORE_VERSION, "--locked", "--root", str(place))
         session.run("cargo", "install", "runtara-core", *version, env=build, external=True)
-    newer = place / CORE_OVER_HTTP / "bin" / "runtara-core"
-    if not newer.exists():
-        root = ("--root", str(place / CORE_OVER_HTTP))
-        version = ("--version", CORE_OVER_HTTP, "--locked", *root)
-        command = ("cargo", "install", "runtara-core", *version)
-        session.run(*command, env=build, external=True, success_codes=range(256))
     manifest = ("--manifest-path", str(program / "Cargo.toml"))
     session.run("cargo", "build", "--release", *manifest, env=build, external=True)
-    return {
+    found = {
         "INTEROP_CORE": str(core),
-        **({"INTEROP_CORE_1_6": str(newer)} if newer.exists() else {}),
         "INTEROP_RUST": str(place / "target" / "release" / "runtara-trio-interop"),
     }
+    root = place / CORE_OVER_HTTP
+    for name in ("runtara-core", "runtara-environment"):
+        made = root / "bin" / name
+        if not made.exists():
+            version = ("--version", CORE_OVER_HTTP, "--locked", "--root", str(root))
+            command = ("cargo", "install", name, *version)
+            session.run(*command, env=build, external=True, success_codes=range(256))
+        if made.exists():
+            found[f"INTEROP_{name.removeprefix('runtara-').upper()}_1_6"] = str(made)
+    manifest = ("--manifest-path", str(over_http / "Cargo.toml"))
+    command = ("cargo", "build", "--release", *manifest)
+    session.run(*command, env=build, external=True, success_codes=range(256))
+    newer = place / "target" / "release" / "runtara-trio-interop-http"
+    if newer.exists():
+        found["INTEROP_RUST_1_6"] = str(newer)
+    return found
 
 
 def cache(name: str) -> Path:

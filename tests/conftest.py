@@ -27,12 +27,14 @@ from .helpers.places import (
     CORES,
     HTTP_CORES,
     SERVED,
+    SERVED_HTTP,
     STORES,
     Place,
     Shared,
     core_place,
     http_core_place,
     postgres_place,
+    served_http_place,
     served_place,
     store_place,
 )
@@ -66,9 +68,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kinds = ["memory"]
     if metafunc.definition.get_closest_marker("core"):
         cores = metafunc.config.getoption("--core")
-        kinds = list(cores) if cores else [*STORES, SERVED]
+        kinds = list(cores) if cores else [*STORES, SERVED, SERVED_HTTP]
     if metafunc.definition.get_closest_marker("unless_http"):
-        kinds = [kind for kind in kinds if kind not in HTTP_CORES]
+        kinds = [kind for kind in kinds if kind not in (*HTTP_CORES, SERVED_HTTP)]
     metafunc.parametrize("place", kinds, indirect=True)
 
 
@@ -99,6 +101,8 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             opening = postgres_place(request.getfixturevalue("postgres_server"))
         case "served":
             opening = served_place()
+        case kind if kind == SERVED_HTTP:
+            opening = served_http_place()
         case kind if kind in HTTP_CORES:
             opening = http_core_place(kind, tmp_path)
         case kind:

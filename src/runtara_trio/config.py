@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -40,6 +41,10 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """RUNTARA_SKIP_CERT_VERIFICATION (``true`` or ``1``). None: certificates are
     not verified on loopback hosts, and verified elsewhere."""
 
+    token: str | None = None
+    """What a server over HTTP asks for (``serve --token-file``); RUNTARA_TOKEN. It is sent over
+    https, or to this machine, and nowhere else. None: no server asks."""
+
     connect_timeout_ms: int = 10_000
     """Milliseconds to connect; RUNTARA_CONNECT_TIMEOUT_MS."""
 
@@ -74,6 +79,8 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
             check_text("store", self.store)
         check_text("server_addr", self.server_addr)
         check_text("server_name", self.server_name)
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise ConfigError("token has characters that no bearer token has, or none")
         if self.skip_cert_verification not in (None, True, False):
             raise ConfigError(
                 "skip_cert_verification must be True, False or None, "
@@ -155,6 +162,7 @@ VARIABLES = {
     "server_addr": "RUNTARA_SERVER_ADDR",
     "server_name": "RUNTARA_SERVER_NAME",
     "skip_cert_verification": "RUNTARA_SKIP_CERT_VERIFICATION",
+    "token": "RUNTARA_TOKEN",
     "connect_timeout_ms": "RUNTARA_CONNECT_TIMEOUT_MS",
     "request_timeout_ms": "RUNTARA_REQUEST_TIMEOUT_MS",
     "signal_poll_interval_ms": "RUNTARA_SIGNAL_POLL_INTERVAL_MS",
@@ -165,6 +173,7 @@ VARIABLES = {
 HTTP_VARIABLE = "RUNTARA_HTTP_URL"
 CHECKPOINT_VARIABLE = "RUNTARA_CHECKPOINT_ID"
 
+_TOKEN = re.compile(r"[!-~]+")  # what a header may carry, and RFC 6750 needs less
 _LONGEST_MS = 10**12
 _MILLISECONDS = {  # field: least value
     "connect_timeout_ms": 1,

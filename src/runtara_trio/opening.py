@@ -151,9 +151,9 @@ def _quic(target: str | SdkConfig, config: SdkConfig, clock: Clock) -> Opener:
 
 
 def _http(url: str, config: SdkConfig, clock: Clock) -> Opener:
-    from .http.backend import open_http
+    from .http.client.backend import open_http
 
-    server = http_server(url)
+    server = http_server(url, config.token)
     return lambda patience: open_http(server, config=config, clock=clock, patience=patience)
 
 

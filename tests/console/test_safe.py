@@ -256,7 +256,7 @@ async def test_logging_in_and_out(
     ("text", "words"),
     [
         ("", "has no line"),
-        ("admin a " + "x" * 20, "role viewer or operator"),
+        ("admin a " + "x" * 20, "role viewer, operator or program"),
         ("viewer a short", "under 16"),
         ("viewer a", "role name token"),
     ],

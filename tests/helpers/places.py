@@ -24,10 +24,16 @@ import psycopg
 import trio
 
 from runtara_trio import Operator, SdkConfig, SharedBackend, open_backend
+from runtara_trio.http.server.connection import Limits as HttpLimits
+from runtara_trio.http.server.guard import Guard
+from runtara_trio.http.server.instances import InstanceAnswers
+from runtara_trio.http.server.server import listen, open_http_server
 from runtara_trio.messages import EventPage
 from runtara_trio.quic.server.connection import Limits
 from runtara_trio.quic.server.server import bind, open_server
+from runtara_trio.serving.leases import open_leases
 from runtara_trio.store.postgres.pooled import without_pooler
+from runtara_trio.tokens import Role
 from runtara_trio.types import Event, EventType
 
 from .quic import IDENTITY
@@ -35,6 +41,7 @@ from .support import Program
 
 STORES = ["memory", "file", "postgres"]
 SERVED = "served"
+SERVED_HTTP = "served-http"
 CORES = {"sqlite": "core on SQLite", "postgres": "core on PostgreSQL"}
 HTTP_CORES = {"http-sqlite": "core 1.6 on SQLite", "http-postgres": "core 1.6 on PostgreSQL"}
 
@@ -99,10 +106,29 @@ async def served_place(limits: Limits | None = None) -> AsyncIterator[Place]:
     address = f"127.0.0.1:{link.address[1]}"
     async with (
         open_backend(":memory:", create=True) as store,
-        open_server(store, link, IDENTITY, limits=limits),
+        open_leases(store) as leases,
+        open_server(store, link, IDENTITY, leases, limits=limits),
         client(address) as backend,
     ):
         yield Place(backend, Operator(store), f"quic://{address}")
+
+
+@asynccontextmanager
+async def served_http_place(**limits: Any) -> AsyncIterator[Place]:
+    """A store in memory behind our server over HTTP, on a real socket."""
+    listeners = await listen("127.0.0.1", 0, "--http-port")
+    async with (
+        open_backend(":memory:", create=True) as store,
+        open_leases(store) as leases,
+        open_http_server(
+            listeners,
+            InstanceAnswers(store, leases, Guard(role=Role.PROGRAM)),
+            limits=HttpLimits(**limits),
+        ) as server,
+    ):
+        url = f"http://127.0.0.1:{server.address[1]}"
+        async with open_backend(SdkConfig(store=url, signal_poll_interval_ms=POLL_MS)) as backend:
+            yield Place(backend, Operator(store), url)
 
 
 @asynccontextmanager
@@ -229,8 +255,7 @@ async def _drain(process: trio.Process) -> None:
 @asynccontextmanager
 async def http_core_place(kind: str, folder: Path) -> AsyncIterator[Place]:
     """A stock runtara-core 1.6 of its own, on a new database."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_tcp_port()
     url = f"http://127.0.0.1:{port}"
     config = SdkConfig(store=url, signal_poll_interval_ms=POLL_MS)
     if kind == "http-sqlite":
@@ -286,6 +311,12 @@ async def _answers(port: int) -> bool:
 def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def free_tcp_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
 

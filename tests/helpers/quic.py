@@ -15,7 +15,6 @@ from runtara_trio import SdkConfig
 from runtara_trio.clock import default_clock
 from runtara_trio.quic.client.backend import open_quic
 from runtara_trio.quic.client.connection import CallingConnection
-from runtara_trio.quic.location import ServerLocation as Place
 from runtara_trio.quic.location import server_of_url
 from runtara_trio.quic.server.connection import Limits, ServedConnection
 from runtara_trio.quic.server.listener import Listener
@@ -23,6 +22,7 @@ from runtara_trio.quic.transport.driver import Connection, Driver
 from runtara_trio.quic.transport.shim import Quic
 from runtara_trio.quic.transport.tls import make_identity
 from runtara_trio.remote.backend import RemoteBackend
+from runtara_trio.remote.location import ServerLocation as Place
 from runtara_trio.wire import calls, frames, mapping
 
 from .network import Network

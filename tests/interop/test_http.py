@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
 from pathlib import Path
 
@@ -13,18 +12,12 @@ import trio
 from runtara_trio import InstanceStatus, Operator, Outcome, SdkConfig, StoreError, open_backend
 from runtara_trio.messages import Register
 
-from ..helpers.places import HTTP_CORES, http_core_place, running_http_core
+from ..helpers.places import HTTP_CORES, free_tcp_port, http_core_place, running_http_core
 from ..helpers.support import block
 
 pytestmark = pytest.mark.skipif(
     "INTEROP_CORE_1_6" not in os.environ, reason="nox -s interop builds what this needs"
 )
-
-
-def free_tcp_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 async def test_a_core_that_is_killed_and_started_again_under_many_calls(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from runtara_trio.messages import (
 from runtara_trio.quic.client.connection import ConnectionLost
 from runtara_trio.quic.server.connection import Limits
 from runtara_trio.quic.server.server import Server, open_server
+from runtara_trio.serving.leases import open_leases
 from runtara_trio.wire import calls, frames, mapping
 
 from ..helpers.network import Network
@@ -55,9 +56,12 @@ def checkpoint(name: str) -> calls.Checkpoint:
 async def serving(
     store: SharedBackend, network: Network, *, port: int = 8001, **limits: Any
 ) -> AsyncIterator[Server]:
-    async with open_server(
-        store, network.listen(port), IDENTITY, limits=Limits(**limits), keep_leases=30
-    ) as server:
+    async with (
+        open_leases(store, keep=30) as leases,
+        open_server(
+            store, network.listen(port), IDENTITY, leases, limits=Limits(**limits)
+        ) as server,
+    ):
         yield server
 
 

@@ -29,6 +29,7 @@ from runtara_trio.quic.client.backend import open_quic
 from runtara_trio.quic.location import server_of_config, server_of_url
 from runtara_trio.quic.server.server import bind, open_server
 from runtara_trio.quic.transport.tls import Identity, load_identity, make_identity
+from runtara_trio.serving.leases import open_leases
 
 from ..helpers.network import Network
 from ..helpers.quic import IDENTITY, scripted
@@ -79,7 +80,8 @@ async def serving(identity: Identity) -> AsyncIterator[str]:
     link = bind("127.0.0.1", 0)
     async with (
         open_backend(":memory:", create=True) as store,
-        open_server(store, link, identity),
+        open_leases(store) as leases,
+        open_server(store, link, identity, leases),
     ):
         yield f"quic://127.0.0.1:{link.address[1]}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import trio
 from ..engine.outcome import contains, leaves_of
 from ..errors import ConfigError
 from ..opening import open_backend
-from .options import codec, run_on_trio, settings, store_option
+from .options import codec, is_loopback, run_on_trio, settings, store_option
 
 if TYPE_CHECKING:
     from ..console.people import Authorize, Tokens
@@ -111,7 +110,7 @@ def _who(options: dict[str, Any]) -> tuple[Tokens | None, Authorize | None]:
     file, proxies = options["token_file"], options["proxies"]
     tokens = None if file is None else Tokens.read(file)
     if not proxies:
-        if tokens is None and not _is_loopback(options["host"]):
+        if tokens is None and not is_loopback(options["host"]):
             raise click.UsageError(
                 f"on {options['host']} everybody who reaches it could act: give --token-file or"
                 " --trusted-proxy, or listen on 127.0.0.1"
@@ -120,10 +119,3 @@ def _who(options: dict[str, Any]) -> tuple[Tokens | None, Authorize | None]:
     proxy = TrustedProxy(proxies, options["user_header"], options["role_header"])
     ways = [proxy.authorize, *([] if tokens is None else [tokens.authorize])]
     return tokens, first_of(*ways)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

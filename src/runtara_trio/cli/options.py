@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import ipaddress
 import os
 import re
 import socket
@@ -114,3 +115,11 @@ def seconds(text: str) -> float:
 def print_json(value: object) -> None:
     """Print a value, for scripts."""
     click.echo(msgspec.json.format(msgspec.json.encode(value)))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host's ports."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 import trio
 
 from ..config import SdkConfig
+from ..http.server.connection import Limits as HttpLimits
+from ..http.server.guard import Guard
+from ..http.server.instances import InstanceAnswers
+from ..http.server.server import HttpServer, listen, open_http_server
 from ..opening import open_backend
 from ..quic.location import SCHEME
 from ..quic.server.connection import Limits
-from ..quic.server.server import bind, open_server
+from ..quic.server.server import Server, bind, open_server
 from ..quic.transport.tls import Identity, load_identity, make_identity
+from ..serving.leases import open_leases
 from ..store.location import without_password
+from ..tokens import Role, TokenFile
+from .options import is_loopback
 
 
 def identity_of(certificate: Path | None, key: Path | None, host: str) -> Identity:
@@ -27,36 +37,111 @@ def identity_of(certificate: Path | None, key: Path | None, host: str) -> Identi
     return make_identity(*(name for name in names if name not in ("0.0.0.0", "::")))
 
 
+class OverQuic(NamedTuple):
+    """What is served over QUIC."""
+
+    port: int
+    identity: Identity
+    limits: Limits
+
+
+class OverHttp(NamedTuple):
+    """What is served over HTTP."""
+
+    port: int
+    limits: HttpLimits
+    tokens: TokenFile | None
+    hosts: tuple[str, ...]
+    """Names by which it may be asked for."""
+
+    def guard(self, role: Role) -> Guard:
+        return Guard(hosts=self.hosts, tokens=self.tokens, role=role)
+
+
+def over_quic(host: str, options: Mapping[str, Any]) -> OverQuic:
+    """What the options say of QUIC."""
+    limits = Limits(
+        connections=options["max_connections"],
+        handshakes=options["max_handshakes"],
+        streams=options["max_calls"],
+        memory=options["max_memory"] << 20,
+        idle_timeout=options["idle_timeout"],
+        stream_timeout=options["call_timeout"],
+    )
+    identity = identity_of(options["certificate"], options["key"], host)
+    return OverQuic(options["port"], identity, limits)
+
+
+def over_http(host: str, options: Mapping[str, Any]) -> OverHttp:
+    """What they say of HTTP. Raises UsageError: anybody from anywhere could ask for anything."""
+    file = options["token_file"]
+    if file is None and not options["allow_anonymous"] and not is_loopback(host):
+        raise click.UsageError(
+            f"on {host} everybody who reaches the port could run, read and end any instance: give "
+            "--token-file, or --allow-anonymous, or listen on 127.0.0.1"
+        )
+    limits = HttpLimits(
+        connections=options["max_connections"],
+        memory=options["max_memory"] << 20,
+        idle_timeout=options["idle_timeout"],
+        call_timeout=options["call_timeout"],
+    )
+    tokens = None if file is None else TokenFile.read(file)
+    return OverHttp(options["http_port"], limits, tokens, options["hosts"])
+
+
 async def run_server(
     config: SdkConfig,
     host: str,
-    port: int,
-    identity: Identity,
+    quic: OverQuic | None,
+    http: OverHttp | None,
     *,
-    limits: Limits,
     drain_timeout: float,
 ) -> None:
     """Serve the configuration's store until SIGTERM or SIGINT."""
-    link = bind(host, port)
-    address = link.address
-    async with (
-        open_backend(config, create=True) as backend,
-        open_server(
-            backend,
-            link,
-            identity,
-            limits=limits,
-            keep_leases=config.lease_ms / 1000,
-            drain_timeout=drain_timeout,
-        ) as server,
-    ):
-        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        click.echo(f"serving {without_password(config.url)} on {SCHEME}{shown}:{address[1]}")
-        click.echo(f"certificate pin={identity.pin}")
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                click.echo(
-                    f"{signal.Signals(number).name}: draining {server.connections} connections",
-                    err=True,
+    link = None if quic is None else bind(host, quic.port)
+    listeners = None if http is None else await listen(host, http.port, "--http-port")
+    store = without_password(config.url)
+    running: list[Server | HttpServer] = []
+    async with AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(open_backend(config, create=True))
+        leases = await stack.enter_async_context(open_leases(backend, keep=config.lease_ms / 1000))
+        if quic is not None and link is not None:
+            over_quic = await stack.enter_async_context(
+                open_server(
+                    backend,
+                    link,
+                    quic.identity,
+                    leases,
+                    limits=quic.limits,
+                    drain_timeout=drain_timeout,
                 )
-                break
+            )
+            running.append(over_quic)
+            click.echo(f"serving {store} on {_url(SCHEME, link.address)}")
+            click.echo(f"certificate pin={quic.identity.pin}")
+        if http is not None and listeners is not None:
+            instances = InstanceAnswers(backend, leases, http.guard(Role.PROGRAM))
+            over_http = await stack.enter_async_context(
+                open_http_server(
+                    listeners, instances, limits=http.limits, drain_timeout=drain_timeout
+                )
+            )
+            running.append(over_http)
+            click.echo(f"serving {store} on {_url('http://', over_http.address)}")
+        number = await _ended()
+        count = sum(server.connections for server in running)
+        click.echo(f"{number.name}: draining {count} connections", err=True)
+
+
+async def _ended() -> signal.Signals:
+    """The signal that ends the server."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            return signal.Signals(number)
+    raise AssertionError("signals do not end")
+
+
+def _url(scheme: str, address: tuple[Any, ...]) -> str:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"{scheme}{host}:{address[1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +16,29 @@ from .options import run_on_trio, url_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="UDP; 0: any."
+)
+@click.option("--quic/--no-quic", default=True, show_default=True, help="Serve over QUIC.")
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65535),
+    help="Serve over HTTP, for SDKs from 1.5 on. TCP; 0: any.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Who may ask over HTTP: lines of role (program), name and token.",
+)
+@click.option(
+    "--allow-anonymous",
+    is_flag=True,
+    help="Over HTTP anybody may ask who reaches the port, though it is not on loopback.",
+)
+@click.option(
+    "--allowed-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name by which it is asked for over HTTP. Addresses and localhost are known.",
 )
 @click.option(
     "--certificate",
@@ -37,7 +61,7 @@ from .options import run_on_trio, url_option
     default=1_000,
     show_default=True,
     type=click.IntRange(1, 100_000),
-    help="Calls at once, of one connection.",
+    help="Calls at once, of one connection over QUIC.",
 )
 @click.option(
     "--max-memory",
@@ -71,41 +95,21 @@ from .options import run_on_trio, url_option
     metavar="SECONDS",
     help="To answer at the end what was asked before.",
 )
-def serve_command(
-    store: str,
-    host: str,
-    port: int,
-    certificate: Path | None,
-    key: Path | None,
-    max_connections: int,
-    max_handshakes: int,
-    max_calls: int,
-    max_memory: int,
-    idle_timeout: float,
-    call_timeout: float,
-    drain_timeout: float,
-) -> None:
+def serve_command(store: str, **options: Any) -> None:
     """Serve a store to SDKs of the instance protocol, as runtara-core does."""
-    from ..quic.server.connection import Limits  # with QUIC and its cryptography
-    from . import server
+    from . import server  # with QUIC and its cryptography
 
-    limits = Limits(
-        connections=max_connections,
-        handshakes=max_handshakes,
-        streams=max_calls,
-        memory=max_memory << 20,
-        idle_timeout=idle_timeout,
-        stream_timeout=call_timeout,
-    )
+    host = options["host"]
+    if not options["quic"] and options["http_port"] is None:
+        raise click.UsageError("--no-quic needs --http-port: there is nothing to serve")
 
     async def run() -> None:
         await server.run_server(
             SdkConfig(store=store),
             host,
-            port,
-            server.identity_of(certificate, key, host),
-            limits=limits,
-            drain_timeout=drain_timeout,
+            server.over_quic(host, options) if options["quic"] else None,
+            None if options["http_port"] is None else server.over_http(host, options),
+            drain_timeout=options["drain_timeout"],
         )
 
     run_on_trio(run)

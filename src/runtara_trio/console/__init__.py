@@ -20,7 +20,8 @@ metrics     what Prometheus scrapes
 serving     a server of its own, on Trio
 """
 
+from ..tokens import Person, Role
 from .app import app
-from .people import Authorize, Person, Role
+from .people import Authorize
 
 __all__ = ["Authorize", "Person", "Role", "app"]

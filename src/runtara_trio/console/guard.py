@@ -21,7 +21,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .people import Authorize, Person, checked
+from ..tokens import Person
+from .people import Authorize, checked
 
 VISIT = "runtara_visit"
 LARGEST_FORM = 2 * 2**20

@@ -21,9 +21,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from .. import words
 from ..errors import StoreError
 from ..sdk.operator import Operator
+from ..tokens import Person, Role
 from .guard import Refused, form_of
 from .live import TOKEN, TROUBLE, Making, Stream, Views
-from .people import Person, Role
 from .reach import Reach
 
 SAID_SECONDS = 60

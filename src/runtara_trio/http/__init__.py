@@ -1,9 +1,7 @@
-"""A runtara-core 1.6 over HTTP.
+"""The instance protocol over HTTP: a client of it that is a backend, and a server of any.
 
-location     from a URL to a server
-backend      opens the client: ``remote`` over HTTP
-asking       a call as a request, and an answer as what it says
-bodies       the JSON of requests and answers
-pool         connections that calls take turns on
-connection   one connection: a request, and its answer to the end
+location   URLs to servers
+bodies     the JSON of requests and answers
+client     a runtara-core 1.6 as a backend
+server     any backend as a runtara-core 1.6
 """

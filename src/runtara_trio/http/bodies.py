@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+CLIENT = b"runtara-client"
+"""The header by which our client tells a server of ours who it is; a core does not read it."""
+
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is sent."""
@@ -42,48 +45,54 @@ class Ack(Body, frozen=True, kw_only=True):
     signal_type: str
 
 
-class Signal(msgspec.Struct, frozen=True):
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is answered."""
+
+
+class Signal(Told, frozen=True):
     signal_type: str
     payload: bytes = b""
 
 
-class CustomSignal(msgspec.Struct, frozen=True):
+class CustomSignal(Told, frozen=True):
     checkpoint_id: str
     payload: bytes = b""
 
 
-class Done(msgspec.Struct, frozen=True):
+class Done(Told, frozen=True):
     """What says that a call was carried out, or why not."""
 
     success: bool = False
     error: str = ""
 
 
-class CheckpointAnswer(msgspec.Struct, frozen=True):
+class CheckpointAnswer(Told, frozen=True):
     found: bool
     state: bytes = b""
     signal: Signal | None = None
     custom_signal: CustomSignal | None = None
 
 
-class Signals(msgspec.Struct, frozen=True):
+class Signals(Told, frozen=True):
     signal: Signal | None = None
     custom_signal: CustomSignal | None = None
 
 
-class Status(msgspec.Struct, frozen=True):
+class Status(Told, frozen=True):
+    found: bool
     status: str
-    found: bool = True
+    instance_id: str = ""
     checkpoint_id: str | None = None
     output: bytes | None = None
     error: str | None = None
 
 
-class Input(msgspec.Struct, frozen=True):
+class Input(Told, frozen=True, omit_defaults=False):
     found: bool
+    instance_id: str = ""
     input: bytes | None = None
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    error: str
+class Refusal(Told, frozen=True, kw_only=True):
     code: str = ""
+    error: str

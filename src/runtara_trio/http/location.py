@@ -1,57 +1,39 @@
-"""From a URL to a server over HTTP: where it is, and how it is known.
+"""From a URL to a server over HTTP.
 
-``http://host:port``: a runtara-core speaks nothing else.
+``http://host:port``: a runtara-core, or ``runtara-trio serve``, speaks nothing else.
+``https://host:port`` is a proxy in front of one.
 """
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
-import msgspec
-
 from ..errors import ConfigError
+from ..remote.location import TRUST, ServerLocation, is_loopback, server_of
 
-SCHEMES = ("http://", "https://")
-DEFAULT_PORT = 8001
-
-
-class HttpServer(msgspec.Struct, frozen=True, kw_only=True):
-    """A server."""
-
-    host: str
-    port: int
-
-    @property
-    def name(self) -> str:
-        """What errors call it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
-
-    @property
-    def authority(self) -> str:
-        """What it is called in requests."""
-        return self.name.partition("://")[2]
+HTTP, HTTPS = "http://", "https://"
+DEFAULT_PORTS = {HTTP: 8001, HTTPS: 443}
 
 
 def is_http(target: str) -> bool:
     """Whether a URL means a server over HTTP."""
-    return target.lower().startswith(SCHEMES)
+    return target.lower().startswith((HTTP, HTTPS))
 
 
-def http_server(url: str) -> HttpServer:
-    """The server that a URL names. Raises ConfigError."""
-    remedy = "write http://HOST:PORT, such as http://127.0.0.1:8001"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        raise ConfigError(f"{url!r} names no server ({exc}); {remedy}") from exc
-    if not host or parts.username or parts.path not in ("", "/") or parts.fragment or port == 0:
-        raise ConfigError(f"{url!r} names no server; {remedy}")
-    if parts.query:
+def http_server(url: str, token: str | None = None) -> ServerLocation:
+    """The server that a URL names.
+
+    Raises:
+      ConfigError: it names none, or a token could be read on its way there.
+    """
+    scheme = HTTPS if url.lower().startswith(HTTPS) else HTTP
+    server = server_of(
+        url,
+        port=DEFAULT_PORTS[scheme],
+        parameters=TRUST if scheme == HTTPS else (),
+        example="write http://HOST:PORT, such as http://127.0.0.1:8001",
+    )
+    if token is not None and scheme == HTTP and not is_loopback(server.host):
         raise ConfigError(
-            f"{url!r}: {parts.query} is not understood; an http:// URL has no parameters"
+            f"a token for {server.name} could be read on its way: put a proxy with TLS before the "
+            "server, and give its https:// URL"
         )
-    if parts.scheme == "https":
-        raise ConfigError(f"{url!r}: a server over TLS is not opened by this version; {remedy}")
-    return HttpServer(host=host, port=DEFAULT_PORT if port is None else port)
+    return server

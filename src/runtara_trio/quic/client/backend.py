@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from ...clock import Clock
 from ...config import SdkConfig
 from ...remote.backend import RemoteBackend
+from ...remote.location import ServerLocation
 from ...tasks import open_service_nursery
-from ..location import ServerLocation
 from .asking import QuicAsking
 from .session import OpenLink, Session
 

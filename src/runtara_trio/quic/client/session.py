@@ -18,9 +18,9 @@ import trio
 
 from ... import logs, measures
 from ...errors import RequestTimeout, ServerError, Unreachable
+from ...remote.location import ServerLocation
 from ...tasks import GRACE, RepeatedEvent, staggered
 from ...threads import addresses
-from ..location import ServerLocation
 from ..transport.driver import Driver
 from ..transport.link import Address, ClientLink, Link
 from ..transport.shim import Quic

@@ -4,5 +4,4 @@ server       all of it, until it is drained
 listener     datagrams to connections
 connection   requests on the streams of one connection, and limits
 answers      what each call is answered
-leases       whose instance it is
 """

@@ -29,8 +29,6 @@ from ...messages import (
     RecordEvent,
     RecordOutcome,
     RecordRetry,
-    ReplyT,
-    Request,
     TakeSignal,
 )
 from ...remote.names import (
@@ -42,10 +40,10 @@ from ...remote.names import (
     signal_type,
     status_number,
 )
+from ...serving.leases import Client, ClientLeases
 from ...types import EventType, InstanceStatus, Signal, SignalType
 from ...wire import calls, mapping
 from ...wire.calls import Answer, Call
-from .leases import Client, ClientLeases
 
 
 class Answers:
@@ -107,25 +105,6 @@ class Answers:
         if not events:
             del self._acknowledging[instance_id]
 
-    async def write(
-        self,
-        client: Client,
-        instance_id: str,
-        make: Callable[[int], Request[ReplyT]],
-        *,
-        ends: bool = False,
-    ) -> ReplyT:
-        """Send a writing message under the client's lease; ``ends``: it gives that up."""
-        lease = await self.leases.lease(client, instance_id, suspended=ends)
-        try:
-            reply = await self.backend.request(make(lease))
-        except LeaseLost:
-            self.leases.dropped(instance_id, lease)
-            raise
-        if ends:
-            self.leases.dropped(instance_id, lease)
-        return reply
-
 
 async def _register(answers: Answers, client: Client, call: calls.RegisterInstance) -> Answer:
     try:
@@ -147,7 +126,7 @@ async def _register(answers: Answers, client: Client, call: calls.RegisterInstan
 async def _checkpoint(answers: Answers, client: Client, call: calls.Checkpoint) -> Answer:
     check_stored_id(call.checkpoint_id)
     _check_size("state", call.state)
-    reply = await answers.write(
+    reply = await answers.leases.write(
         client,
         call.instance_id,
         lambda lease: Checkpoint(
@@ -181,25 +160,26 @@ async def _instance_event(answers: Answers, client: Client, call: calls.Instance
     if outcome is not None:
         await answers.acknowledged(instance)
     if outcome is InstanceStatus.SUSPENDED and call.subtype == HOLD:
-        await answers.write(
+        await answers.leases.write(
             client,
             instance,
             lambda lease: Hold(instance_id=instance, lease=lease, signal=None, reason=payload),
         )
         return calls.InstanceEventAnswer(True)
     if outcome is not None:
-        await answers.write(
+        await answers.leases.write(
             client,
             instance,
             lambda lease: RecordOutcome(
                 instance_id=instance, lease=lease, status=outcome, payload=payload
             ),
             ends=True,
+            suspended=True,
         )
         return calls.InstanceEventAnswer(True)
     custom = call.event_type == calls.InstanceEventType.CUSTOM
     subtype = None if call.subtype is None else check_subtype(call.subtype)
-    await answers.write(
+    await answers.leases.write(
         client,
         instance,
         lambda lease: RecordEvent(
@@ -247,7 +227,7 @@ async def _poll(answers: Answers, client: Client, call: calls.PollSignals) -> An
         check_stored_id(checkpoint_id)
         info = await answers.backend.request(GetStatus(instance_id=instance))
         if info.status is InstanceStatus.RUNNING:
-            taken = await answers.write(
+            taken = await answers.leases.write(
                 client,
                 instance,
                 lambda lease: TakeSignal(
@@ -274,16 +254,17 @@ async def _acknowledge(answers: Answers, client: Client, call: calls.SignalAck) 
     pending = (await answers.backend.request(PollSignals(instance_id=instance))).signal
     signal = pending if pending is not None and pending.type is kind else None
     if kind is SignalType.CANCEL:
-        await answers.write(
+        await answers.leases.write(
             client,
             instance,
             lambda lease: RecordOutcome(
                 instance_id=instance, lease=lease, status=InstanceStatus.CANCELLED, signal=signal
             ),
             ends=True,
+            suspended=True,
         )
     elif signal is not None:
-        await answers.write(
+        await answers.leases.write(
             client,
             instance,
             lambda lease: AcknowledgeSignal(instance_id=instance, lease=lease, signal=signal),
@@ -293,7 +274,7 @@ async def _acknowledge(answers: Answers, client: Client, call: calls.SignalAck) 
 async def _retry(answers: Answers, client: Client, call: calls.RetryAttempt) -> None:
     check_stored_id(call.checkpoint_id)
     error = call.error_message
-    await answers.write(
+    await answers.leases.write(
         client,
         call.instance_id,
         lambda lease: RecordRetry(

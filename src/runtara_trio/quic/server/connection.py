@@ -16,6 +16,7 @@ import msgspec
 import trio
 from aioquic.quic import events
 
+from ...serving.limits import Memory
 from ...wire import frames
 from ...wire.frames import FrameError, FrameReader
 from ..transport import shim
@@ -48,21 +49,6 @@ SMALL = 16 * 1024
 
 TOO_MUCH = 1
 """The error code of a connection that wanted more than its share."""
-
-
-class Memory:
-    """Bytes that are held for clients, of all and of one."""
-
-    def __init__(self, limit: int, whole: Memory | None = None) -> None:
-        self.limit = limit
-        self.used = 0
-        self._whole = whole
-
-    def take(self, size: int) -> bool:
-        """Hold more, or fewer where ``size`` is negative. Whether that is within the limits."""
-        self.used += size
-        whole = self._whole is None or self._whole.take(size)
-        return self.used <= self.limit and whole
 
 
 class ServedConnection(Connection):

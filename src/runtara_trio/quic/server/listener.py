@@ -24,11 +24,12 @@ from aioquic.quic.packet import (
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from ... import logs
+from ...serving.limits import Memory
 from ..transport import shim
 from ..transport.driver import Connection, Driver
 from ..transport.link import Address, Link
 from ..transport.shim import Quic
-from .connection import Limits, Memory, ServedConnection
+from .connection import Limits, ServedConnection
 
 Handle = Callable[[ServedConnection, int, bytes], None]
 Ended = Callable[[ServedConnection], None]

@@ -16,6 +16,7 @@ import trio
 from ... import logs
 from ...backend import Backend
 from ...errors import ConfigError
+from ...serving.leases import ClientLeases
 from ...tasks import InFlight
 from ...wire import mapping
 from ...wire.calls import Call
@@ -23,7 +24,6 @@ from ..transport.link import Link, ServerLink
 from ..transport.tls import Identity
 from .answers import Answers
 from .connection import Limits, ServedConnection
-from .leases import ClientLeases
 from .listener import Listener
 
 
@@ -36,11 +36,11 @@ class Server:
         link: Link,
         identity: Identity,
         limits: Limits,
-        keep_leases: float,
+        leases: ClientLeases,
         nursery: trio.Nursery,
     ) -> None:
         self._nursery = nursery
-        self.leases = ClientLeases(backend, keep_leases)
+        self.leases = leases
         self._answers = Answers(backend, self.leases)
         self._running = InFlight()
         self._draining = False
@@ -141,22 +141,21 @@ async def open_server(
     backend: Backend,
     link: Link,
     identity: Identity,
+    leases: ClientLeases,
     *,
     limits: Limits | None = None,
-    keep_leases: float = 30.0,
     drain_timeout: float = 10.0,
 ) -> AsyncIterator[Server]:
     """Serve a backend over a link, until the block is left.
 
     Args:
-      keep_leases: seconds that the leases of a connection outlive it.
+      leases: of all servers of the backend.
       drain_timeout: seconds to answer at the end what was asked before.
     """
     try:
         async with trio.open_nursery() as nursery:
-            server = Server(backend, link, identity, limits or Limits(), keep_leases, nursery)
+            server = Server(backend, link, identity, limits or Limits(), leases, nursery)
             nursery.start_soon(server.listener.driver.run)
-            nursery.start_soon(server.leases.free_gone)
             try:
                 yield server
             finally:

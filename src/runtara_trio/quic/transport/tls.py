@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from ...errors import ConfigError
-from ..location import ServerLocation, show_pin
+from ...remote.location import ServerLocation, another_certificate, show_pin
 from . import shim
 from .shim import Quic
 
@@ -57,14 +57,7 @@ def pin_check(server: ServerLocation) -> Callable[[Quic], str | None]:
     def check(quic: Quic) -> str | None:
         if server.pin is None:
             return None
-        shown = shim.certificate_digest(quic)
-        if shown == server.pin:
-            return None
-        return (
-            f"its certificate is another one: it has the pin {_pin(shown)}, not "
-            f"{show_pin(server.pin)}. If it was renewed, give the new pin; else somebody is "
-            "between you and your server"
-        )
+        return another_certificate(server, shim.certificate_digest(quic))
 
     return check
 

@@ -1,4 +1,4 @@
-"""A runtara-core 1.6 as a backend."""
+"""A server over HTTP as a backend."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ..backend import Patience
-from ..clock import Clock
-from ..config import SdkConfig
-from ..remote.backend import RemoteBackend
-from ..tasks import open_service_nursery
+from ...backend import Patience
+from ...clock import Clock
+from ...config import SdkConfig
+from ...remote.backend import RemoteBackend
+from ...remote.location import ServerLocation
+from ...tasks import open_service_nursery
 from .asking import HttpAsking
-from .location import HttpServer
 from .pool import Pool
 
 
 @asynccontextmanager
 async def open_http(
-    server: HttpServer, *, config: SdkConfig, clock: Clock, patience: Patience
+    server: ServerLocation, *, config: SdkConfig, clock: Clock, patience: Patience
 ) -> AsyncIterator[RemoteBackend]:
     """Open a client. The first request connects."""
     async with open_service_nursery() as nursery:

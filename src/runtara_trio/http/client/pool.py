@@ -12,13 +12,15 @@ from typing import NamedTuple
 import outcome
 import trio
 
-from .. import logs, measures
-from ..errors import RequestTimeout, ServerError, Unreachable
-from ..tasks import GRACE, Answer
+from ... import logs, measures
+from ...errors import RequestTimeout, ServerError, Unreachable
+from ...remote.location import ServerLocation
+from ...tasks import GRACE, Answer
+from ..location import HTTPS
 from .connection import BadResponse, Connection, Lost, Response
-from .location import HttpServer
+from .tls import context_for, encrypted
 
-Connect = Callable[[HttpServer], Awaitable[Connection]]
+Connect = Callable[[], Awaitable[Connection]]
 
 WRITE = b"POST"
 """How a request begins that writes."""
@@ -38,10 +40,22 @@ class Reply(NamedTuple):
     resent: bool
 
 
-async def connect(server: HttpServer) -> Connection:
-    """A connection over TCP. Raises OSError."""
-    stream = await trio.open_tcp_stream(server.host, server.port)
-    return Connection(stream, stream.socket.fileno())
+def connecting(server: ServerLocation) -> Connect:
+    """What connects to a server over TCP, and where its URL says so over TLS. Raises OSError."""
+    context = context_for(server) if server.scheme == HTTPS else None
+
+    async def connect() -> Connection:
+        stream = await trio.open_tcp_stream(server.host, server.port)
+        if context is None:
+            return Connection(stream, stream.socket.fileno())
+        try:
+            tls = await encrypted(stream, server, context)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return Connection(tls, stream.socket.fileno())
+
+    return connect
 
 
 def _leave_alone(scope: trio.CancelScope) -> None:
@@ -53,16 +67,15 @@ class Pool:
 
     def __init__(
         self,
-        server: HttpServer,
+        server: ServerLocation,
         nursery: trio.Nursery,
         connect_timeout: float,
-        connect: Connect = connect,
     ) -> None:
         """``nursery``: of calls that are on their way."""
         self.server = server
         self._nursery = nursery
         self._connect_timeout = connect_timeout
-        self._connect = connect
+        self._connect = connecting(server)
         self._turns = trio.Semaphore(MOST)
         self._idle: list[Connection] = []
         self._writes = 0
@@ -187,7 +200,7 @@ class Pool:
         failure = "there was no answer"
         with trio.move_on_at(limit):
             try:
-                made = await self._connect(self.server)
+                made = await self._connect()
             except OSError as exc:
                 failure = str(exc)
             else:

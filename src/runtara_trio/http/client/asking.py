@@ -7,26 +7,24 @@ sleep of no time.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 import trio
 
-from ..config import SdkConfig
-from ..errors import NotSupported, ServerError
-from ..ids import signal_id, signal_record
-from ..remote.asking import Asking, Orphaned
-from ..remote.names import HOLD
-from ..wire import calls
-from ..wire.mapping import CALL_NAMES
-from . import bodies
+from ...config import SdkConfig
+from ...errors import LeaseLost, NotSupported, ServerError
+from ...ids import signal_id, signal_record
+from ...remote.asking import Asking, Orphaned
+from ...remote.names import HOLD, LEASE_LOST
+from ...wire import calls
+from .. import bodies
+from .call import Call, Input, checkpoint_answer, custom_of, signal_of
 from .connection import Response
 from .pool import Pool
-
-T = TypeVar("T")
 
 _EVENTS = {
     calls.InstanceEventType.HEARTBEAT: "heartbeat",
@@ -38,9 +36,6 @@ _EVENTS = {
 _ENDS = ("completed", "failed", "suspended")
 _NOT_RUNNING = (calls.InstanceStatus.SUSPENDED, calls.InstanceStatus.PENDING)
 _STATUSES = {one.name.lower(): one for one in calls.InstanceStatus}
-_SIGNALS = {one.name.lower(): one for one in calls.SignalType}
-
-TOO_LARGE = 413
 _SUSPENDED = b"got 'suspended'"
 """How a refusal ends of what only a running instance may."""
 
@@ -53,18 +48,22 @@ class HttpAsking(Asking):
 
     def __init__(self, pool: Pool, config: SdkConfig) -> None:
         super().__init__(pool.server.name, config.request_timeout_ms / 1000)
-        self._pool = pool
+        self.pool = pool
         self.tenants: dict[str, str] = {}
         """Of what was registered, and has not ended."""
         self._brief: dict[str, trio.Lock] = {}
-        self._head = f"Host: {pool.server.authority}\r\nAccept: application/json\r\n"
+        token = "" if config.token is None else f"Authorization: Bearer {config.token}\r\n"
+        self.head = (
+            f"Host: {pool.server.authority}\r\nAccept: application/json\r\n"
+            f"{bodies.CLIENT.decode()}: {secrets.token_hex(8)}\r\n{token}"
+        )
 
     def trouble(self) -> str | None:
-        return self._pool.trouble()
+        return self.pool.trouble()
 
     async def input(self, instance_id: str) -> bytes | None:
         deadline = trio.current_time() + self._timeout
-        one = _Call(self, _Input(instance_id), deadline, resend=True, orphaned=None)
+        one = Call(self, Input(instance_id), deadline, resend=True, orphaned=None)
         response = await one.send("/input")
         _check(one, response)
         return one.read(response, bodies.Input).input
@@ -89,96 +88,18 @@ class HttpAsking(Asking):
     async def answer(
         self, call: calls.Call, deadline: float, *, resend: bool, orphaned: Orphaned | None
     ) -> tuple[calls.Answer, bool]:
-        one = _Call(self, call, deadline, resend=resend, orphaned=orphaned)
+        one = Call(self, call, deadline, resend=resend, orphaned=orphaned)
         answer = await _ASK[type(call)](one)
         return answer, one.resent
 
     async def carry(self, call: calls.Call, deadline: float, *, resend: bool) -> None:
-        await _TELL[type(call)](_Call(self, call, deadline, resend=resend, orphaned=None))
-
-
-class _Input(calls.Call, frozen=True):
-    """The one call that the protocol over QUIC has not."""
-
-    instance_id: str
-
-
-class _Call:
-    """One call on its way."""
-
-    def __init__(
-        self,
-        asking: HttpAsking,
-        call: Any,
-        deadline: float,
-        *,
-        resend: bool,
-        orphaned: Orphaned | None,
-    ) -> None:
-        self.asking = asking
-        self.call = call
-        self.name = CALL_NAMES.get(type(call), "input")
-        self.resent = False
-        self._deadline = deadline
-        self._resend = resend
-        self._orphaned = orphaned
-
-    async def send(
-        self,
-        path: str,
-        body: bodies.Body | None = None,
-        *,
-        of: str | None = None,
-        late: bool = False,
-    ) -> Response:
-        """Send one request about the call's instance, or another one; ``late``: an answer that
-        nobody waits for is given to who wants it."""
-        instance = quote(self.call.instance_id if of is None else of, safe="")
-        data = b"" if body is None else msgspec.json.encode(body)
-        method = "GET" if body is None else "POST"
-        kind = "" if body is None else "Content-Type: application/json\r\n"
-        head = (
-            f"{method} /api/v1/instances/{instance}{path} HTTP/1.1\r\n"
-            f"{self.asking._head}{kind}Content-Length: {len(data)}\r\n\r\n"
-        )
-        reply = await self.asking._pool.call(
-            self.name,
-            head.encode() + data,
-            self._deadline,
-            resend=self._resend or body is None,
-            late=self._given if late and self._orphaned is not None else None,
-        )
-        self.resent = self.resent or reply.resent
-        return reply.response
-
-    def _given(self, response: Response) -> None:
-        if response.status == 200 and self._orphaned is not None:
-            self._orphaned(checkpoint_answer(self, response))
-
-    def read(self, response: Response, kind: type[T]) -> T:
-        """What an answer says. Raises ServerError where it is invalid."""
-        try:
-            return msgspec.json.decode(response.body, type=kind)
-        except msgspec.MsgspecError as exc:
-            raise ServerError(self.name, "BAD_REPLY", f"{response.status}: {exc}") from exc
-
-    def refusal(self, response: Response) -> calls.RpcError:
-        """What a server says that does not carry a call out."""
-        try:
-            said = msgspec.json.decode(response.body, type=bodies.Refusal)
-        except msgspec.MsgspecError:
-            if response.status == TOO_LARGE:
-                text = "it takes requests of up to 64 MiB, and so states of up to 48 MiB"
-                return calls.RpcError("HTTP_413", text)
-            text = response.body.decode(errors="replace").strip()
-            return calls.RpcError(f"HTTP_{response.status}", text or f"status {response.status}")
-        return calls.RpcError(said.code or f"HTTP_{response.status}", said.error)
+        await _TELL[type(call)](Call(self, call, deadline, resend=resend, orphaned=None))
 
 
 # ---- registering
 
 
-async def _register(one: _Call) -> calls.Answer:
+async def _register(one: Call) -> calls.Answer:
     call: calls.RegisterInstance = one.call
     body = bodies.Register(tenant_id=call.tenant_id, checkpoint_id=call.checkpoint_id)
     await one.asking.until_settled(call.instance_id)
@@ -189,7 +110,7 @@ async def _register(one: _Call) -> calls.Answer:
     return calls.RegisterInstanceAnswer(False, one.refusal(response).message)
 
 
-async def _status(one: _Call) -> calls.Answer:
+async def _status(one: Call) -> calls.Answer:
     response = await one.send("/status")
     if response.status != 200:
         return one.refusal(response)
@@ -207,27 +128,7 @@ async def _status(one: _Call) -> calls.Answer:
 # ---- checkpoints
 
 
-def checkpoint_answer(one: _Call, response: Response) -> calls.CheckpointAnswer:
-    found = one.read(response, bodies.CheckpointAnswer)
-    return calls.CheckpointAnswer(
-        found=found.found,
-        state=found.state,
-        pending_signal=_signal(one, found.signal),
-        custom_signal=_custom(found.custom_signal),
-    )
-
-
-def _signal(one: _Call, found: bodies.Signal | None) -> calls.Signal | None:
-    if found is None or found.signal_type not in _SIGNALS:
-        return None
-    return calls.Signal(one.call.instance_id, _SIGNALS[found.signal_type], found.payload)
-
-
-def _custom(found: bodies.CustomSignal | None) -> calls.CustomSignal | None:
-    return None if found is None else calls.CustomSignal(found.checkpoint_id, found.payload)
-
-
-async def _checkpoint(one: _Call) -> calls.Answer:
+async def _checkpoint(one: Call) -> calls.Answer:
     call: calls.Checkpoint = one.call
     body = bodies.Checkpoint(checkpoint_id=call.checkpoint_id, state=call.state)
     response = await one.send("/checkpoint", body, late=True)
@@ -243,7 +144,7 @@ async def _checkpoint(one: _Call) -> calls.Answer:
     return answer if call.state or answer.found else await _save_nothing(one, body)
 
 
-async def _save_nothing(one: _Call, question: bodies.Checkpoint) -> calls.Answer:
+async def _save_nothing(one: Call, question: bodies.Checkpoint) -> calls.Answer:
     """Save an empty state, which was not there; then what comes with it."""
     if not question.checkpoint_id:
         raise NotSupported(
@@ -258,7 +159,7 @@ async def _save_nothing(one: _Call, question: bodies.Checkpoint) -> calls.Answer
     return msgspec.structs.replace(checkpoint_answer(one, response), found=False)
 
 
-async def _while_held(one: _Call, body: bodies.Checkpoint) -> Response:
+async def _while_held(one: Call, body: bodies.Checkpoint) -> Response:
     """Save something of an instance that is held: only what runs may, so it runs for a moment."""
     instance = one.call.instance_id
     async with one.asking.briefly_running(instance):
@@ -269,7 +170,7 @@ async def _while_held(one: _Call, body: bodies.Checkpoint) -> Response:
     return response
 
 
-async def _get_checkpoint(one: _Call) -> calls.Answer:
+async def _get_checkpoint(one: Call) -> calls.Answer:
     """An empty state asks. A signal that waits under the id comes along, and is gone: it is kept as
     whoever takes it would."""
     call: calls.GetCheckpoint = one.call
@@ -294,7 +195,7 @@ async def _get_checkpoint(one: _Call) -> calls.Answer:
 # ---- signals
 
 
-async def _poll(one: _Call) -> calls.Answer:
+async def _poll(one: Call) -> calls.Answer:
     call: calls.PollSignals = one.call
     path = "/signals"
     if call.checkpoint_id is not None:
@@ -309,12 +210,12 @@ async def _poll(one: _Call) -> calls.Answer:
         return one.refusal(response)
     found = one.read(response, bodies.Signals)
     return calls.PollSignalsAnswer(
-        signal=_signal(one, found.signal),
-        custom_signal=_custom(found.custom_signal),
+        signal=signal_of(one, found.signal),
+        custom_signal=custom_of(found.custom_signal),
     )
 
 
-async def _acknowledge(one: _Call) -> None:
+async def _acknowledge(one: Call) -> None:
     call: calls.SignalAck = one.call
     kind = calls.SignalType(call.signal_type).name.lower()
     _check(one, await one.send("/signals/ack", bodies.Ack(signal_type=kind)))
@@ -325,7 +226,7 @@ async def _acknowledge(one: _Call) -> None:
 # ---- events and ends
 
 
-async def _event(one: _Call) -> calls.Answer:
+async def _event(one: Call) -> calls.Answer:
     call: calls.InstanceEvent = one.call
     kind = _EVENTS[calls.InstanceEventType(call.event_type)]
     if kind not in _ENDS:
@@ -342,7 +243,7 @@ async def _event(one: _Call) -> calls.Answer:
     return calls.InstanceEventAnswer(False, told)
 
 
-async def _ended(one: _Call, kind: str) -> calls.Answer:
+async def _ended(one: Call, kind: str) -> calls.Answer:
     """The answer to an end; where the instance has another status then, that."""
     answer = await _posted(one, kind)
     if isinstance(answer, calls.RpcError):
@@ -355,7 +256,7 @@ async def _ended(one: _Call, kind: str) -> calls.Answer:
     return now
 
 
-async def _posted(one: _Call, kind: str) -> calls.Answer:
+async def _posted(one: Call, kind: str) -> calls.Answer:
     response = await one.send("/events", _event_body(one.call, kind))
     return calls.InstanceEventAnswer(True) if response.status == 200 else one.refusal(response)
 
@@ -369,7 +270,7 @@ def _event_body(call: calls.InstanceEvent, kind: str) -> bodies.Event:
     )
 
 
-async def _events(one: _Call) -> None:
+async def _events(one: Call) -> None:
     """There is no batch."""
     batch: calls.InstanceEventBatch = one.call
     for event in batch.events:
@@ -377,7 +278,7 @@ async def _events(one: _Call) -> None:
         await one.send("/events", _event_body(event, kind), of=event.instance_id)
 
 
-async def _retry(one: _Call) -> None:
+async def _retry(one: Call) -> None:
     call: calls.RetryAttempt = one.call
     body = bodies.Retry(
         checkpoint_id=call.checkpoint_id,
@@ -389,14 +290,16 @@ async def _retry(one: _Call) -> None:
         _check(one, response)
 
 
-def _check(one: _Call, response: Response) -> None:
+def _check(one: Call, response: Response) -> None:
     """Raises ServerError where a call that is answered by nothing else was refused."""
     if response.status != 200:
         refusal = one.refusal(response)
+        if refusal.code == LEASE_LOST:
+            raise LeaseLost(one.call.instance_id)
         raise ServerError(one.name, refusal.code, refusal.message)
 
 
-_ASK: Mapping[type[calls.Call], Callable[[_Call], Awaitable[calls.Answer]]] = {
+_ASK: Mapping[type[calls.Call], Callable[[Call], Awaitable[calls.Answer]]] = {
     calls.RegisterInstance: _register,
     calls.GetInstanceStatus: _status,
     calls.Checkpoint: _checkpoint,
@@ -404,7 +307,7 @@ _ASK: Mapping[type[calls.Call], Callable[[_Call], Awaitable[calls.Answer]]] = {
     calls.PollSignals: _poll,
     calls.InstanceEvent: _event,
 }
-_TELL: Mapping[type[calls.Call], Callable[[_Call], Awaitable[None]]] = {
+_TELL: Mapping[type[calls.Call], Callable[[Call], Awaitable[None]]] = {
     calls.SignalAck: _acknowledge,
     calls.InstanceEventBatch: _events,
     calls.RetryAttempt: _retry,

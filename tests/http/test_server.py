@@ -1,0 +1,451 @@
+"""Our server over HTTP: whose instance it is, who may ask, and clients that mean no good."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from runtara_trio import InstanceStatus, LeaseLost, Operator, SdkConfig, SharedBackend, open_backend
+from runtara_trio.http.server.connection import Limits
+from runtara_trio.http.server.guard import Guard
+from runtara_trio.http.server.instances import InstanceAnswers
+from runtara_trio.http.server.server import HttpServer, listen, open_http_server
+from runtara_trio.messages import Checkpoint, GetStatus
+from runtara_trio.serving.leases import open_leases
+from runtara_trio.tokens import Role, TokenFile
+
+from ..helpers.http import Raw, connected, request
+from ..helpers.support import block, start_args
+
+BASE = "/api/v1/instances/i"
+SAVE = {"checkpoint_id": "a", "state": "YQ=="}
+
+
+@asynccontextmanager
+async def serving(
+    store: SharedBackend,
+    *,
+    guard: Guard | None = None,
+    drain_timeout: float = 10,
+    **limits: Any,
+) -> AsyncIterator[tuple[HttpServer, str]]:
+    """A server and its URL."""
+    async with (
+        open_leases(store) as leases,
+        open_http_server(
+            await listen("127.0.0.1", 0, "--http-port"),
+            InstanceAnswers(store, leases, guard or Guard(role=Role.PROGRAM)),
+            limits=Limits(**limits),
+            drain_timeout=drain_timeout,
+        ) as server,
+    ):
+        yield server, f"http://127.0.0.1:{server.address[1]}"
+
+
+async def register(raw: Raw, instance: str = "i", **headers: str) -> None:
+    path = f"/api/v1/instances/{instance}/register"
+    assert (await raw.ask("POST", path, {"tenant_id": "t"}, headers)).status == 200
+
+
+async def until(condition: Any) -> None:
+    with trio.fail_after(20):
+        while not condition():
+            await trio.sleep(0.005)
+
+
+# ---- whose instance it is
+
+
+async def test_a_register_takes_the_instance_from_an_earlier_client(memory: SharedBackend) -> None:
+    async with (
+        serving(memory) as (_, url),
+        open_backend(url) as one,
+        open_backend(url) as other,
+        block(one) as first,
+    ):
+        await first.checkpoint("a")
+        async with block(other) as second:
+            await second.checkpoint("b")
+            save = Checkpoint(instance_id="i", lease=0, checkpoint_id="c", state=b"x")
+            with pytest.raises(LeaseLost):
+                await one.request(save)
+        assert (await memory.request(GetStatus(instance_id="i"))).status is InstanceStatus.COMPLETED
+
+
+async def test_a_living_process_of_the_store_keeps_its_instance(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw, block(memory) as sdk:
+        refused = await raw.ask("POST", f"{BASE}/register", {"tenant_id": "t"})
+        assert refused.status == 400
+        assert refused.json["error"].startswith("InstanceBusy: process ")
+        lost = await raw.ask("POST", f"{BASE}/checkpoint", SAVE)
+        assert (lost.status, lost.json["code"]) == (409, "LEASE_LOST")
+        await sdk.checkpoint("mine")
+
+
+async def test_stock_clients_share_what_nobody_named_himself_for(memory: SharedBackend) -> None:
+    """Calls of one instance come on any connection; a program of ours is told from them."""
+    async with serving(memory) as (_, url), connected(url) as one, connected(url) as other:
+        await register(one)
+        assert (await other.ask("POST", f"{BASE}/checkpoint", SAVE)).json == {"found": False}
+        await register(one, "j", **{"runtara-client": "x"})
+        path = "/api/v1/instances/j/checkpoint"
+        assert (await other.ask("POST", path, SAVE)).status == 409
+        assert (await other.ask("POST", path, SAVE, {"runtara-client": "x"})).status == 200
+
+
+async def test_a_lease_that_is_not_used_becomes_free(
+    memory: SharedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtara_trio.http.server.instances.QUIET", 0.2)
+    operator = Operator(memory)
+    async with serving(memory) as (_, url), connected(url) as raw:
+        await register(raw)
+        for _ in range(10):  # longer than that, but never quiet
+            await trio.sleep(0.05)
+            await raw.ask("GET", f"{BASE}/signals")
+        assert (await operator.show("i")).summary.held
+        with trio.fail_after(20):
+            while (await operator.show("i")).summary.held:
+                await trio.sleep(0.05)
+        assert (await raw.ask("POST", f"{BASE}/checkpoint", SAVE)).json == {"found": False}
+        assert (await operator.show("i")).summary.held
+
+
+async def test_a_sleep_that_is_repeated_waits_for_what_is_left(memory: SharedBackend) -> None:
+    async with serving(memory) as (server, url):
+        sleep = {"duration_ms": 3_600_000, "checkpoint_id": "nap", "state": "YQ=="}
+        async with connected(url) as raw:
+            await register(raw)
+            await raw.stream.send_all(request("POST", f"{BASE}/sleep", sleep))
+            with trio.fail_after(20):
+                while not (await Operator(memory).checkpoints("i")).checkpoints:
+                    await trio.sleep(0.005)
+        await until(lambda: server.connections == 0)  # it ends with its connection
+        async with connected(url) as raw:
+            short = {**sleep, "duration_ms": 1}
+            assert (await raw.ask("POST", f"{BASE}/sleep", short)).json == {"success": True}
+        (wake,) = [
+            one
+            for one in (await Operator(memory).checkpoints("i")).checkpoints
+            if "wake" in one.checkpoint_id
+        ]
+        summary = (await Operator(memory).show("i")).summary
+        assert summary.sleep_until is not None
+        left = summary.sleep_until.timestamp() - wake.created_at.timestamp()  # type: ignore[union-attr]
+        assert left == pytest.approx(3600, abs=60)  # the first one stands
+
+
+async def test_a_write_is_carried_through_without_its_client(memory: SharedBackend) -> None:
+    async with serving(memory) as (server, url):
+        async with connected(url) as raw:
+            await register(raw)
+            await raw.stream.send_all(request("POST", f"{BASE}/checkpoint", SAVE))
+        await until(lambda: server.connections == 0)
+        found = (await Operator(memory).checkpoints("i")).checkpoints
+        assert [one.checkpoint_id for one in found] == ["a"]
+
+
+# ---- who may ask
+
+
+async def test_pages_of_a_browser_may_not(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw:
+        for headers in (
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site"},  # a picture's, which has no Origin
+            {"Host": "evil.example"},
+            {"Host": "evil.example:80"},
+            {"Host": "localhost.evil.example"},
+            {"Host": "127.0.0.1.evil.example"},
+        ):
+            refused = await raw.ask("GET", "/health", None, headers)
+            assert refused.status == 403, headers
+        for host in ("127.0.0.1:8003", "[::1]:8003", "LOCALHOST", "10.1.2.3"):
+            assert (await raw.ask("GET", "/health", None, {"Host": host})).status == 200
+        assert (await memory.request(GetStatus(instance_id="i"))).status is InstanceStatus.UNKNOWN
+
+
+async def test_a_name_that_is_allowed(memory: SharedBackend) -> None:
+    guard = Guard(role=Role.PROGRAM, hosts=("Runtara.internal",))
+    async with serving(memory, guard=guard) as (_, url), connected(url) as raw:
+        answer = await raw.ask("GET", "/health", None, {"Host": "runtara.INTERNAL:8003"})
+        assert answer.status == 200
+
+
+async def test_tokens(memory: SharedBackend) -> None:
+    tokens = TokenFile("program shop 0123456789abcdef\noperator ann fedcba9876543210\n")
+    guard = Guard(role=Role.PROGRAM, tokens=tokens)
+    async with serving(memory, guard=guard) as (_, url), connected(url) as raw:
+        for token, status in (
+            (None, 401),
+            ("Bearer 0123456789abcdeX", 401),
+            ("Basic 0123456789abcdef", 401),
+            ("Bearer fedcba9876543210", 403),
+            ("bearer 0123456789abcdef", 200),
+        ):
+            headers = {} if token is None else {"Authorization": token}
+            answer = await raw.ask("GET", f"{BASE}/status", None, headers)
+            assert answer.status == status, token
+            if status == 401:
+                assert answer.headers["www-authenticate"] == "bearer"
+        config = SdkConfig(store=url, token="0123456789abcdef")
+        async with open_backend(config) as backend, block(backend) as sdk:
+            await sdk.checkpoint("a")
+
+
+# ---- requests that are none
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"POST %s HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST %s HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", 400),
+        (b"POST %s HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", 400),
+        (b"POST %s HTTP/1.1\r\nContent-Length: -3\r\n\r\n", 400),
+        (b"POST %s HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400),
+        (b"GET %s HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n", 400),
+        (b"GET %s HTTP/1.1\r\nHost : localhost\r\n\r\n", 400),
+        (b"GET %s HTTP/1.1\nHost: localhost\n\n", 400),
+        (b"GET %s HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n%s", 400),
+        (b"\x16\x03\x01\x02\x00%s", 400),
+        (b"GET %s HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n", 431),
+        (b"GET %s HTTP/1.1\r\na: " + b"b" * 600_000, 431),
+        (b"GET /%s" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (
+            b"POST %s HTTP/1.1\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 67108865\r\n\r\n",
+            413,
+        ),
+    ],
+    ids=lambda value: None if isinstance(value, int) else repr(value[:50]),
+)
+async def test_what_is_no_request_is_answered_and_closed(
+    memory: SharedBackend, data: bytes, status: int
+) -> None:
+    async with serving(memory) as (server, url):
+        async with connected(url) as raw:
+            await raw.stream.send_all(data.replace(b"%s", f"{BASE}/checkpoint".encode()))
+            answer = await raw.answer()
+            assert answer.status == status, answer
+            assert answer.headers["connection"] == "close"
+            assert await raw.is_closed()
+        await until(lambda: server.held == 0)
+
+
+async def test_what_was_whole_before_is_answered(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw:
+        await raw.stream.send_all(request("GET", "/health") + b"garbage\r\n\r\n")
+        assert (await raw.answer()).status == 200
+        assert (await raw.answer()).status == 400
+
+
+async def test_a_refused_request_with_a_large_body_can_read_why(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw:
+        body = request("POST", "/nothing", bytes(10_000_000))
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                with pytest.raises(trio.BrokenResourceError):
+                    await raw.stream.send_all(body)
+                    await raw.stream.send_all(body)
+
+            nursery.start_soon(send)
+            assert (await raw.answer()).status == 404
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_upgrade_is_ignored(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw:
+        headers = {"Connection": "upgrade, http2-settings", "Upgrade": "h2c"}
+        assert (await raw.ask("GET", "/health", None, headers)).status == 200
+
+
+# ---- clients that mean no good
+
+
+async def test_half_requests_and_idle_connections_are_ended(memory: SharedBackend) -> None:
+    half = request("POST", f"{BASE}/checkpoint", SAVE)
+    async with serving(memory, idle_timeout=0.2, call_timeout=0.3) as (server, url):
+        async with connected(url) as silent, connected(url) as slow, connected(url) as slower:
+            await slow.stream.send_all(half[:10])
+            await slower.stream.send_all(half[:-3])
+            assert await silent.is_closed()
+            for one in (slow, slower):
+                assert (await one.answer()).status == 408
+                assert await one.is_closed()
+        await until(lambda: server.connections == 0)
+        assert server.held == 0
+
+
+async def test_a_reader_that_does_not_read_is_ended(memory: SharedBackend) -> None:
+    async with block(memory) as sdk:
+        await sdk.checkpoint("large", bytes(20_000_000))
+        async with serving(memory, call_timeout=0.5) as (server, url), connected(url) as raw:
+            await raw.stream.send_all(request("GET", f"{BASE}/status") * 3)
+            await register(raw, "j")
+        await until(lambda: server.connections == 0)
+    async with serving(memory, call_timeout=0.5) as (server, url), connected(url) as raw:
+        await register(raw)
+        probe = {"checkpoint_id": "large", "state": ""}
+        await raw.stream.send_all(request("POST", f"{BASE}/checkpoint", probe))
+        await until(lambda: server.held > 20_000_000)
+        await until(lambda: server.connections == 0)
+        assert server.held == 0
+
+
+async def test_no_more_memory_than_allowed(memory: SharedBackend) -> None:
+    async with serving(memory, memory=4_000_000) as (server, url):
+        async with connected(url) as raw, connected(url) as other:
+            await register(other)
+            large = {"checkpoint_id": "a", "state": "YWJj" * 400_000}
+            await raw.stream.send_all(request("POST", f"{BASE}/checkpoint", large))
+            assert (await raw.answer()).status == 503
+            assert (await other.ask("POST", f"{BASE}/checkpoint", SAVE)).status == 200
+        await until(lambda: server.held == 0)
+
+
+async def test_no_more_connections_than_allowed(memory: SharedBackend) -> None:
+    async with serving(memory, connections=2) as (server, url):
+        async with connected(url) as third:
+            async with connected(url) as one, connected(url) as two:
+                for raw in (third, one):
+                    assert (await raw.ask("GET", "/health")).status == 200
+                await two.stream.send_all(request("GET", "/health"))
+                assert server.connections == 2
+            assert (await third.ask("GET", "/health")).status == 200
+        await until(lambda: server.connections == 0)
+
+
+async def test_connections_that_came_and_went_leave_nothing(memory: SharedBackend) -> None:
+    async with (
+        open_leases(memory) as leases,
+        open_http_server(
+            await listen("127.0.0.1", 0, "--http-port"),
+            InstanceAnswers(memory, leases, Guard(role=Role.PROGRAM)),
+        ) as server,
+    ):
+        for number in range(50):
+            async with connected(f"http://127.0.0.1:{server.address[1]}") as raw:
+                await register(raw, f"i{number}", **{"runtara-client": str(number)})
+                path = f"/api/v1/instances/i{number}/completed"
+                await raw.ask("POST", path, {}, {"runtara-client": str(number)})
+        await until(lambda: server.connections == 0)
+        assert server.held == 0
+        assert len(leases) == 0
+        assert not leases._by_client
+
+
+async def test_a_mistake_of_ours_is_answered_and_ends_nothing(
+    memory: SharedBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise AssertionError("a mistake")
+
+    monkeypatch.setattr(InstanceAnswers, "answer", fail)
+    async with serving(memory) as (_, url), connected(url) as raw:
+        assert (await raw.ask("GET", "/health")).status == 500
+        assert (await raw.ask("GET", "/health")).status == 500
+    assert "call_failed" in {record.__dict__.get("event") for record in caplog.records}
+
+
+# ---- the end
+
+
+async def test_a_drain_answers_what_was_asked_and_closes(memory: SharedBackend) -> None:
+    async with trio.open_nursery() as nursery:
+        async with serving(memory) as (_, url):
+            idle = await nursery.start(_opened, url)
+            half = await nursery.start(_opened, url)
+            sleeping = await nursery.start(_opened, url)
+            await register(sleeping)
+            sleep = {"duration_ms": 3_600_000, "checkpoint_id": "nap", "state": "YQ=="}
+            await sleeping.stream.send_all(request("POST", f"{BASE}/sleep", sleep))
+            with trio.fail_after(20):
+                while not (await Operator(memory).checkpoints("i")).checkpoints:
+                    await trio.sleep(0.005)
+            save = request("POST", f"{BASE}/checkpoint", SAVE)
+            await half.stream.send_all(save[:-3])
+
+            async def when_it_drains() -> None:
+                assert await idle.is_closed()
+                assert await sleeping.is_closed()
+                await half.stream.send_all(save[-3:])
+
+            nursery.start_soon(when_it_drains)
+        answer = await half.answer()
+        assert answer.json == {"found": False}
+        assert answer.headers["connection"] == "close"
+        assert await half.is_closed()
+        nursery.cancel_scope.cancel()
+
+
+async def _opened(url: str, task_status: trio.TaskStatus[Raw]) -> None:
+    async with connected(url) as raw:
+        task_status.started(raw)
+        await trio.sleep_forever()
+
+
+# ---- the command
+
+
+async def test_serve_from_the_command_line(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/served.db"
+    options = ("--store", store, "--no-quic", "--http-port", "0")
+    async with start_args("-m", "runtara_trio", "serve", *options) as server:
+        url = (await server.line("serving")).rpartition(" ")[2]
+        assert url.startswith("http://127.0.0.1:")
+        async with block(url) as sdk:
+            await sdk.checkpoint("a", b"kept")
+            await sdk.suspended()
+        server.send(signal.SIGTERM)
+        assert await server.wait() == 0
+        assert "SIGTERM: draining" in server.lines[-1]
+    async with block(store) as sdk:
+        assert await sdk.get_checkpoint("a") == b"kept"
+
+
+async def test_serve_beside_quic(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/served.db"
+    options = ("--store", store, "--port", "0", "--http-port", "0")
+    async with start_args("-m", "runtara_trio", "serve", *options) as server:
+        quic = (await server.line("serving")).rpartition(" ")[2]
+        http = (await server.line("serving")).rpartition(" ")[2]
+        with pytest.raises(LeaseLost):
+            async with block(quic) as sdk:
+                await sdk.checkpoint("a", b"over quic")
+                async with block(http) as taken:  # one server, one table of leases
+                    assert await taken.get_checkpoint("a") == b"over quic"
+                    await sdk.checkpoint("b")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--no-quic",), "--no-quic needs --http-port"),
+        (("--http-port", "0", "--host", "0.0.0.0"), "give --token-file, or --allow-anonymous"),
+        (("--http-port", "0", "--token-file", "nowhere"), "cannot read the token file nowhere"),
+    ],
+)
+async def test_options_that_do_not_go_together(options: tuple[str, ...], said: str) -> None:
+    async with start_args("-m", "runtara_trio", "serve", "--store", ":memory:", *options) as server:
+        assert await server.wait() == 2
+        assert said in " ".join(" ".join(server.lines).split())
+
+
+async def test_a_taken_port_is_refused() -> None:
+    (listener,) = await listen("127.0.0.1", 0, "--http-port")
+    async with listener:
+        port = str(listener.socket.getsockname()[1])
+        options = ("--store", ":memory:", "--no-quic", "--http-port", port)
+        async with start_args("-m", "runtara_trio", "serve", *options) as server:
+            assert await server.wait() == 2
+            assert f"TCP port {port} of 127.0.0.1 is taken" in " ".join(server.lines)
