@@ -12,9 +12,11 @@ import click
 import trio
 
 from ..config import SdkConfig
+from ..http.server.connection import Application
 from ..http.server.connection import Limits as HttpLimits
 from ..http.server.guard import Guard
 from ..http.server.instances import InstanceAnswers
+from ..http.server.operators import OperatorAnswers
 from ..http.server.server import HttpServer, listen, open_http_server
 from ..opening import open_backend
 from ..quic.location import SCHEME
@@ -48,11 +50,25 @@ class OverQuic(NamedTuple):
 class OverHttp(NamedTuple):
     """What is served over HTTP."""
 
-    port: int
+    port: int | None
+    """Of instances; None: they are not served."""
+    operators_port: int | None
     limits: HttpLimits
     tokens: TokenFile | None
     hosts: tuple[str, ...]
     """Names by which it may be asked for."""
+
+    async def listen(self, host: str) -> list[tuple[str, list[trio.SocketListener]]]:
+        """What is served where. Raises ConfigError: a port is taken."""
+        ports = {
+            "serving": (self.port, "--http-port"),
+            "operators of": (self.operators_port, "--operators-port"),
+        }
+        return [
+            (what, await listen(host, port, option))
+            for what, (port, option) in ports.items()
+            if port is not None
+        ]
 
     def guard(self, role: Role) -> Guard:
         return Guard(hosts=self.hosts, tokens=self.tokens, role=role)
@@ -87,7 +103,9 @@ def over_http(host: str, options: Mapping[str, Any]) -> OverHttp:
         call_timeout=options["call_timeout"],
     )
     tokens = None if file is None else TokenFile.read(file)
-    return OverHttp(options["http_port"], limits, tokens, options["hosts"])
+    return OverHttp(
+        options["http_port"], options["operators_port"], limits, tokens, options["hosts"]
+    )
 
 
 async def run_server(
@@ -100,7 +118,7 @@ async def run_server(
 ) -> None:
     """Serve the configuration's store until SIGTERM or SIGINT."""
     link = None if quic is None else bind(host, quic.port)
-    listeners = None if http is None else await listen(host, http.port, "--http-port")
+    listening = [] if http is None else await http.listen(host)
     store = without_password(config.url)
     running: list[Server | HttpServer] = []
     async with AsyncExitStack() as stack:
@@ -120,15 +138,20 @@ async def run_server(
             running.append(over_quic)
             click.echo(f"serving {store} on {_url(SCHEME, link.address)}")
             click.echo(f"certificate pin={quic.identity.pin}")
-        if http is not None and listeners is not None:
-            instances = InstanceAnswers(backend, leases, http.guard(Role.PROGRAM))
+        for what, listeners in listening:
+            assert http is not None
+            application: Application = (
+                InstanceAnswers(backend, leases, http.guard(Role.PROGRAM))
+                if what == "serving"
+                else OperatorAnswers(backend, http.guard(Role.OPERATOR))
+            )
             over_http = await stack.enter_async_context(
                 open_http_server(
-                    listeners, instances, limits=http.limits, drain_timeout=drain_timeout
+                    listeners, application, limits=http.limits, drain_timeout=drain_timeout
                 )
             )
             running.append(over_http)
-            click.echo(f"serving {store} on {_url('http://', over_http.address)}")
+            click.echo(f"{what} {store} on {_url('http://', over_http.address)}")
         number = await _ended()
         count = sum(server.connections for server in running)
         click.echo(f"{number.name}: draining {count} connections", err=True)

@@ -24,9 +24,14 @@ from .options import run_on_trio, url_option
     help="Serve over HTTP, for SDKs from 1.5 on. TCP; 0: any.",
 )
 @click.option(
+    "--operators-port",
+    type=click.IntRange(0, 65535),
+    help="Answer operators over HTTP, as a runtara-environment does. TCP; 0: any.",
+)
+@click.option(
     "--token-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Who may ask over HTTP: lines of role (program), name and token.",
+    help="Who may ask over HTTP: lines of role (program or operator), name and token.",
 )
 @click.option(
     "--allow-anonymous",
@@ -100,7 +105,8 @@ def serve_command(store: str, **options: Any) -> None:
     from . import server  # with QUIC and its cryptography
 
     host = options["host"]
-    if not options["quic"] and options["http_port"] is None:
+    over_http = options["http_port"] is not None or options["operators_port"] is not None
+    if not options["quic"] and not over_http:
         raise click.UsageError("--no-quic needs --http-port: there is nothing to serve")
 
     async def run() -> None:
@@ -108,7 +114,7 @@ def serve_command(store: str, **options: Any) -> None:
             SdkConfig(store=store),
             host,
             server.over_quic(host, options) if options["quic"] else None,
-            None if options["http_port"] is None else server.over_http(host, options),
+            server.over_http(host, options) if over_http else None,
             drain_timeout=options["drain_timeout"],
         )
 

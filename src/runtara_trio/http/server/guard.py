@@ -68,4 +68,5 @@ class Guard:
             )
         if person.role is not self._role:
             return text(403, f"the token of {person.name} is one of a {person.role}")
+        head.who = person.name
         return None

@@ -19,6 +19,7 @@ from .. import bodies
 from ..bodies import CLIENT
 from . import bodies as asked
 from . import checkpoints, events, signals
+from .api import Api
 from .bodies import read
 from .calls import DONE, Call, One
 from .guard import Guard
@@ -30,23 +31,13 @@ QUIET = 120.0
 by themselves."""
 
 
-class InstanceAnswers:
+class InstanceAnswers(Api):
     """The application of a core: instances ask it."""
 
     def __init__(self, backend: Backend, leases: ClientLeases, guard: Guard) -> None:
+        super().__init__(guard, ROUTES)
         self._backend = backend
         self._leases = leases
-        self._guard = guard
-
-    def refuses(self, head: Head) -> Reply | None:
-        refusal = self._guard.refuses(head)
-        if refusal is not None:
-            return refusal
-        try:
-            head.found = ROUTES.find(head)
-        except Refused as exc:
-            return exc.reply
-        return None
 
     async def answer(self, head: Head, body: bytearray) -> Reply:
         found: Found[Call] = head.found

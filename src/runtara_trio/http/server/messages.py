@@ -20,6 +20,8 @@ class Head(msgspec.Struct, kw_only=True):
     """Path and query, as they were sent."""
     headers: Mapping[bytes, bytes]
     """By their names in small letters."""
+    who: str = ""
+    """By whose token it is asked; empty: nobody was asked for one."""
     found: Any = None
     """Where an application keeps what it has found out by the head."""
 
