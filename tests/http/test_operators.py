@@ -15,7 +15,7 @@ from runtara_trio.http.server.operators import OperatorAnswers
 from runtara_trio.http.server.server import listen, open_http_server
 from runtara_trio.tokens import Role, TokenFile
 
-from ..helpers.http import Raw, b64, connected
+from ..helpers.http import Answer, Raw, b64, connected
 from ..helpers.support import block, start_args
 
 BASE = "/api/v1/instances"
@@ -32,6 +32,12 @@ async def asking(store: SharedBackend, tokens: TokenFile | None = None) -> Async
         connected(f"http://127.0.0.1:{server.address[1]}") as raw,
     ):
         yield raw
+
+
+async def post(raw: Raw, path: str, body: Any, headers: dict[str, str] | None = None) -> Answer:
+    """Shielded: a signal may cancel the task that sends it."""
+    with trio.CancelScope(shield=True):
+        return await raw.ask("POST", path, body, headers)
 
 
 async def get(raw: Raw, path: str) -> Any:
@@ -105,32 +111,32 @@ async def test_signals(backend: SharedBackend) -> None:
         pass
     async with asking(backend) as raw:
         path = f"{BASE}/i/signals"
-        assert (await raw.ask("POST", path, {"signal_type": "cancel"})).status == 404
+        assert (await post(raw, path, {"signal_type": "cancel"})).status == 404
         async with block(backend) as sdk:
-            wrong = await raw.ask("POST", path, {"signal_type": "stop"})
+            wrong = await post(raw, path, {"signal_type": "stop"})
             assert wrong.status == 400
             assert "there are cancel, pause, resume" in wrong.json["error"]
-            empty = await raw.ask("POST", f"{path}/custom", {"checkpoint_id": "", "payload": ""})
+            empty = await post(raw, f"{path}/custom", {"checkpoint_id": "", "payload": ""})
             assert empty.status == 400
             custom = {"checkpoint_id": "go", "payload": "ä"}
-            assert (await raw.ask("POST", f"{path}/custom", custom)).json == {"success": True}
+            assert (await post(raw, f"{path}/custom", custom)).json == {"success": True}
             assert await sdk.wait_for_signal("go") == "ä".encode()
-            assert (await raw.ask("POST", path, {"signal_type": "pause"})).status == 200
+            assert (await post(raw, path, {"signal_type": "pause"})).status == 200
             await sdk.sleep(60, "nap")
         assert sdk.outcome is Outcome.PAUSED
-        assert (await raw.ask("POST", f"{BASE}/i/resume", {})).json == {"success": True}
+        assert (await post(raw, f"{BASE}/i/resume", {})).json == {"success": True}
         async with block(backend) as sdk:
             body = {"signal_type": "cancel", "payload": "enough"}
-            assert (await raw.ask("POST", path, body)).json == {"success": True}
+            assert (await post(raw, path, body)).json == {"success": True}
             await sdk.sleep(60, "nap")
         assert sdk.outcome is Outcome.CANCELLED
-        refused = await raw.ask("POST", path, {"signal_type": "pause"})
+        refused = await post(raw, path, {"signal_type": "pause"})
         assert (refused.status, refused.json["success"]) == (409, False)
 
 
 async def test_a_stop_is_a_cancel(memory: SharedBackend) -> None:
     async with asking(memory) as raw, block(memory) as sdk:
-        assert (await raw.ask("POST", f"{BASE}/i/stop", {"reason": "x"})).status == 200
+        assert (await post(raw, f"{BASE}/i/stop", {"reason": "x"})).status == 200
         await trio.sleep_forever()
     assert sdk.outcome is Outcome.CANCELLED
 
@@ -204,10 +210,10 @@ async def test_an_operators_token_and_the_audit(memory: SharedBackend) -> None:
         async with block(memory) as sdk:
             path, body = f"{BASE}/i/signals", {"signal_type": "cancel"}
             programs = {"Authorization": "Bearer 0123456789abcdef"}
-            assert (await raw.ask("POST", path, body)).status == 401
-            assert (await raw.ask("POST", path, body, programs)).status == 403
+            assert (await post(raw, path, body)).status == 401
+            assert (await post(raw, path, body, programs)).status == 403
             operators = {"Authorization": "Bearer fedcba9876543210"}
-            assert (await raw.ask("POST", path, body, operators)).status == 200
+            assert (await post(raw, path, body, operators)).status == 200
             await trio.sleep_forever()
     assert sdk.outcome is Outcome.CANCELLED
     (record,) = (await Operator(memory).audit()).records
@@ -221,6 +227,6 @@ async def test_from_the_command_line() -> None:
         operators = (await server.line("operators of")).rpartition(" ")[2]
         async with block(url) as sdk, connected(operators) as raw:
             assert (await get(raw, ""))["total_count"] == 1
-            await raw.ask("POST", f"{BASE}/i/signals", {"signal_type": "cancel"})
+            await post(raw, f"{BASE}/i/signals", {"signal_type": "cancel"})
             await trio.sleep_forever()
         assert sdk.outcome is Outcome.CANCELLED
