@@ -67,6 +67,10 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     :meth:`Operator.steps`. A server keeps none. "core": also, on a server too, a pair of custom
     events for each, ``step_debug_start`` and ``step_debug_end``, which Runtara's own tools show."""
 
+    core: Literal["1.4.1", "1.6.4"] = "1.4.1"
+    """The runtara-core whose tables a *new* store gets; ``core=`` in its URL goes before it. A core
+    1.6.4 takes either, and adds what it misses; a core 1.4.1 takes its own alone."""
+
     clock: Clock | None = None
     """Where wall time is read; None: the system's clock, or Trio's MockClock in a test."""
 
@@ -86,6 +90,8 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
                 "skip_cert_verification must be True, False or None, "
                 f"not {self.skip_cert_verification!r}"
             )
+        if self.core not in ("1.4.1", "1.6.4"):
+            raise ConfigError(f"core must be '1.4.1' or '1.6.4', not {self.core!r}")
         if self.history not in ("steps", "none", "core"):
             raise ConfigError(f"history must be 'steps', 'none' or 'core', not {self.history!r}")
         for name, least in _MILLISECONDS.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import msgspec
 import trio
 
 from .backend import Backend, Patience
@@ -21,6 +22,7 @@ from .errors import ConfigError, NotSupported, SdkError
 from .http.location import http_server, is_http
 from .interrupts import protected_manager
 from .quic.location import is_server, server_of_config, server_of_url
+from .store.core import split_core
 from .store.location import is_postgres, locate, needing_psycopg
 from .store.sqlite.backend import open_sqlite
 from .tasks import open_service_nursery, runs_on_trio
@@ -102,6 +104,7 @@ def check_shareable(
             f"{what} needs the store itself, not a server ({url}): give its URL, as "
             "sqlite:///shop.db or postgresql://host/shop"
         )
+    url, _ = split_core(url)
     if not is_postgres(url) and locate(url).path is None:
         raise ConfigError(f"{what} on {url!r} would be alone with it: {remedy}")
 
@@ -125,9 +128,11 @@ def _resolve(
             return config, clock, _quic(url, config, clock)
         if is_http(url):
             return config, clock, _http(url, config, clock)
+        url, core = split_core(url)
+        core = core or config.core
         if is_postgres(url):
-            return config, clock, _postgres(url, config, create)
-        location = locate(url)
+            return config, clock, _postgres(url, config, create, core)
+        location = msgspec.structs.replace(locate(url), core=core)
         return (
             config,
             clock,
@@ -157,12 +162,12 @@ def _http(url: str, config: SdkConfig, clock: Clock) -> Opener:
     return lambda patience: open_http(server, config=config, clock=clock, patience=patience)
 
 
-def _postgres(url: str, config: SdkConfig, create: bool) -> Opener:
+def _postgres(url: str, config: SdkConfig, create: bool, core: str) -> Opener:
     with needing_psycopg(url):
         from .store.postgres.backend import named, open_postgres
     name = named(url)
     return lambda patience: open_postgres(
-        url, name, config=config, patience=patience, create=create
+        url, name, config=config, patience=patience, create=create, core=core
     )
 
 

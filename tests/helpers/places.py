@@ -89,11 +89,17 @@ async def postgres_place(server: str) -> AsyncIterator[Place]:
 @asynccontextmanager
 async def pooled_place(server: str) -> AsyncIterator[Place]:
     """A store on a server behind a pooler in transaction mode."""
+    async with new_database(server) as url, store_place(url) as place:
+        yield place
+
+
+@asynccontextmanager
+async def new_database(server: str) -> AsyncIterator[str]:
+    """The URL of a database of its own."""
     name = f"t{uuid.uuid4().hex}"
     await trio.to_thread.run_sync(_sql, server, f"CREATE DATABASE {name}")
     try:
-        async with store_place(urlunsplit(urlsplit(server)._replace(path=f"/{name}"))) as place:
-            yield place
+        yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(_sql, server, f"DROP DATABASE {name} WITH (FORCE)")
@@ -145,12 +151,12 @@ async def core_place(kind: str, folder: Path) -> AsyncIterator[Place]:
             yield Place(backend, Operator(store), f"quic://127.0.0.1:{port}")
     else:
         server = os.environ["INTEROP_POSTGRES"]
-        name = f"t{uuid.uuid4().hex}"
-        await trio.to_thread.run_sync(_sql, server, f"CREATE DATABASE {name}")
-        url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-        async with running_core(url, port), client(f"127.0.0.1:{port}") as backend:
+        async with (
+            new_database(server) as url,
+            running_core(url, port),
+            client(f"127.0.0.1:{port}") as backend,
+        ):
             yield Place(backend, PostgresOperator(url), f"quic://127.0.0.1:{port}")
-        await trio.to_thread.run_sync(_sql, server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 class Shared:
@@ -268,12 +274,12 @@ async def http_core_place(kind: str, folder: Path) -> AsyncIterator[Place]:
             yield Place(backend, Operator(store), url)
     else:
         server = os.environ["INTEROP_POSTGRES"]
-        name = f"t{uuid.uuid4().hex}"
-        await trio.to_thread.run_sync(_sql, server, f"CREATE DATABASE {name}")
-        database = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-        async with running_http_core(database, port), open_backend(config) as backend:
+        async with (
+            new_database(server) as database,
+            running_http_core(database, port),
+            open_backend(config) as backend,
+        ):
             yield Place(backend, PostgresOperator(database), url)
-        await trio.to_thread.run_sync(_sql, server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @asynccontextmanager

@@ -6,13 +6,20 @@ import os
 import sqlite3
 from pathlib import Path
 
+import psycopg
 import pytest
 import trio
 
 from runtara_trio import InstanceStatus, Operator, Outcome, SdkConfig, StoreError, open_backend
 from runtara_trio.messages import Register
 
-from ..helpers.places import HTTP_CORES, free_tcp_port, http_core_place, running_http_core
+from ..helpers.places import (
+    HTTP_CORES,
+    free_tcp_port,
+    http_core_place,
+    new_database,
+    running_http_core,
+)
 from ..helpers.support import block
 
 pytestmark = pytest.mark.skipif(
@@ -96,3 +103,92 @@ async def test_the_input_that_an_instance_was_started_with(tmp_path: Path) -> No
                 db.execute("UPDATE instances SET input = ?", (b'{"order": 7}',))
             db.close()
             assert await sdk.input(dict[str, int]) == {"order": 7}
+
+
+# ---- databases of both
+
+
+def shape(path: Path) -> list[object]:
+    """The columns and records of a file, as its core made them or ours."""
+    db = sqlite3.connect(path)
+    tables = ("instances", "checkpoints", "instance_events", "pending_signals")
+    found = [db.execute(f"PRAGMA table_info({table})").fetchall() for table in tables]
+    records = db.execute("SELECT version, hex(checksum) FROM _sqlx_migrations").fetchall()
+    db.close()
+    columns = [sorted((row[1], row[2], row[3]) for row in one) for one in found]
+    return [columns, sorted(records)]
+
+
+async def test_a_new_file_is_as_a_core_makes_it(tmp_path: Path) -> None:
+    async with running_http_core(f"sqlite://{tmp_path}/theirs.db?mode=rwc", free_tcp_port()):
+        pass
+    async with block(f"sqlite:///{tmp_path}/ours.db?core=1.6.4") as sdk:
+        await sdk.suspended()
+    before = shape(tmp_path / "ours.db")
+    assert before == shape(tmp_path / "theirs.db")
+    port = free_tcp_port()
+    async with (
+        running_http_core(f"sqlite://{tmp_path}/ours.db", port),
+        open_backend(f"http://127.0.0.1:{port}") as backend,
+        block(backend) as sdk,
+    ):
+        await sdk.checkpoint("a", b"over http")
+    assert shape(tmp_path / "ours.db") == before
+
+
+async def test_a_new_database_is_as_a_core_makes_it() -> None:
+    server = os.environ["INTEROP_POSTGRES"]
+    async with new_database(server) as theirs, new_database(server) as ours:
+        async with running_http_core(theirs, free_tcp_port()):
+            pass
+        mark = "&" if "?" in ours else "?"
+        async with block(f"{ours}{mark}core=1.6.4") as sdk:
+            await sdk.suspended()
+        found = [await trio.to_thread.run_sync(columns_of, url) for url in (theirs, ours)]
+        assert found[0] == found[1]
+        port = free_tcp_port()
+        async with (
+            running_http_core(ours, port),
+            open_backend(f"http://127.0.0.1:{port}") as backend,
+            block(backend) as sdk,
+        ):
+            await sdk.checkpoint("a", b"over http")
+        assert await trio.to_thread.run_sync(columns_of, ours) == found[1]
+
+
+def columns_of(url: str) -> list[object]:
+    """The columns, types and records of a database, but those of ours alone."""
+    with psycopg.connect(url) as connection:
+        columns = connection.execute(
+            "SELECT table_name::text, column_name::text, udt_name::text, is_nullable::text"
+            " FROM information_schema.columns WHERE table_schema = 'public'"
+            " AND table_name NOT LIKE 'runtara_trio%' ORDER BY 1, 2"
+        ).fetchall()
+        kinds = connection.execute(
+            "SELECT t.typname::text, e.enumlabel::text FROM pg_enum e JOIN pg_type t"
+            " ON t.oid = e.enumtypid ORDER BY 1, e.enumsortorder"
+        ).fetchall()
+        records = connection.execute(
+            "SELECT version, checksum FROM _sqlx_migrations ORDER BY 1"
+        ).fetchall()
+    return [columns, kinds, records]
+
+
+async def test_a_file_that_a_core_migrates_under_us_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "orders.db"
+    async with open_backend(f"sqlite:///{path}") as store:
+        async with block(store) as sdk:
+            await sdk.checkpoint("a", b"before")
+            await sdk.suspended()
+        port = free_tcp_port()
+        async with running_http_core(f"sqlite://{path}", port):
+            pass
+        async with block(store) as sdk:
+            assert await sdk.get_checkpoint("a") == b"before"
+            await sdk.checkpoint("b", b"behind")
+    async with block(f"sqlite:///{path}", "other"):
+        pass
+    db = sqlite3.connect(path)
+    reasons = dict(db.execute("SELECT instance_id, termination_reason FROM instances").fetchall())
+    db.close()
+    assert reasons["other"] == "completed"

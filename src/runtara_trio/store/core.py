@@ -1,10 +1,15 @@
-"""Whether tables are those of a runtara-core that this package knows."""
+"""Whose tables: those of the runtara-cores that this package knows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..errors import StoreError
+from ..errors import ConfigError, StoreError
+from ..types import InstanceStatus, SignalType
+from .structs import End
+
+CORES = ("1.4.1", "1.6.4")
+"""Whose tables new stores may have."""
 
 Migrations = Iterable[tuple[int, str, str]]
 """Version, description and SHA-384 of each."""
@@ -34,3 +39,35 @@ def check_core(
         f"{name} has a table 'instances' that is neither runtara-core 1.4.1's nor 1.6.4's; "
         f"give the store {place}"
     )
+
+
+def split_core(url: str) -> tuple[str, str | None]:
+    """A URL without its ``core=``, and what that says; None: nothing.
+
+    Raises:
+      ConfigError: an unknown version.
+    """
+    place, mark, query = url.partition("?")
+    parts = query.split("&")
+    versions = [one.removeprefix("core=") for one in parts if one.startswith("core=")]
+    for version in versions:
+        if version not in CORES:
+            raise ConfigError(f"core must be {' or '.join(CORES)}, not {version!r}")
+    rest = "&".join(one for one in parts if not one.startswith("core="))
+    return f"{place}{mark if rest else ''}{rest}", versions[-1] if versions else None
+
+
+_TERMINATIONS: dict[InstanceStatus, tuple[str, int | None]] = {
+    InstanceStatus.COMPLETED: ("completed", 0),
+    InstanceStatus.FAILED: ("application_error", 1),
+    InstanceStatus.CANCELLED: ("cancelled", None),
+}
+
+
+def termination_of(end: End) -> tuple[str | None, int | None]:
+    """What the columns of 1.6.4 are told of an end: reason and exit code. No reason: a suspended
+    instance that nobody has paused; it sleeps, if it has a time to wake."""
+    if end.status is not InstanceStatus.SUSPENDED:
+        return _TERMINATIONS[end.status]
+    paused = end.signal is not None and end.signal.type is SignalType.PAUSE
+    return "paused" if paused else None, None

@@ -58,6 +58,8 @@ class Location(msgspec.Struct, frozen=True):
     """Absolute and without links; None: in memory."""
     create: bool = True
     """Whether a register may make the file."""
+    core: str = "1.4.1"
+    """Which runtara-core's tables a new one gets."""
 
     @property
     def name(self) -> str:

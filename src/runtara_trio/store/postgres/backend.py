@@ -69,6 +69,7 @@ class PostgresStore:
         config: SdkConfig,
         patience: Patience,
         create: bool,
+        core: str,
     ) -> None:
         self._nursery = nursery
         self._name = name
@@ -79,7 +80,7 @@ class PostgresStore:
         versions = itertools.count(1)
         self._owner = Owner(hosts, config.lease_ms, self._lost)
         self._pool = Pool(hosts, name)
-        self._preparing = Preparing(self._pool, self._owner, name, create=create)
+        self._preparing = Preparing(self._pool, self._owner, name, create=create, core=core)
         self._watch = Watch(self._pool, self._owner, hosts, self._preparing.listens, versions)
         self._transactions = Transactions(
             *(self._pool, self._owner, self._preparing, name, versions, self._watch.announced)
@@ -226,12 +227,20 @@ class PostgresStore:
 
 @asynccontextmanager
 async def open_postgres(
-    url: str, name: str, *, config: SdkConfig, patience: Patience, create: bool = False
+    url: str,
+    name: str,
+    *,
+    config: SdkConfig,
+    patience: Patience,
+    create: bool = False,
+    core: str = "1.4.1",
 ) -> AsyncIterator[PostgresStore]:
     """Open a store. The server is asked by the first request, its tables are made by the
     first register; with ``create`` by the first request."""
     async with open_service_nursery() as nursery:
-        store = PostgresStore(url, name, nursery, config=config, patience=patience, create=create)
+        store = PostgresStore(
+            url, name, nursery, config=config, patience=patience, create=create, core=core
+        )
         try:
             store.start()
             yield store

@@ -130,6 +130,7 @@ class PostgresChildren(PostgresRuns):
 
     async def cancel_many(self, told: Sequence[str], ended: Sequence[str]) -> None:
         self._later(_CANCEL, list(told), list(ended))
+        self._note_terminations([(one, "cancelled", None) for one in ended])
         self.announces = self.announces or bool(told)
         await self.place_runs([(one, Placing(state=RunState.ENDED)) for one in ended])
 

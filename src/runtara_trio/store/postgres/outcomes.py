@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..structs import End
@@ -33,6 +33,25 @@ WITH input AS MATERIALIZED (
 )
 DELETE FROM runtara_trio_leases l USING input WHERE l.instance_id = input.instance_id
 """
+
+
+_TERMINATED = """
+UPDATE instances i SET exit_code = NULLIF(t.code, -1), termination_reason = COALESCE(
+    NULLIF(t.reason, ''),
+    CASE WHEN i.status = 'suspended' AND i.sleep_until > now() THEN 'sleeping' END
+)::termination_reason
+FROM unnest($1::text[], $2::text[], $3::bigint[]) AS t (instance_id, reason, code)
+WHERE i.instance_id = t.instance_id
+"""
+
+
+def note_terminations(
+    connection: Connection, ends: Iterable[tuple[str, str | None, int | None]]
+) -> None:
+    """Write why instances do not run any more, into the columns of 1.6.4."""
+    rows = [(one, reason or "", -1 if code is None else code) for one, reason, code in ends]
+    if rows:
+        connection.later(_TERMINATED, *(list(column) for column in zip(*rows, strict=True)))
 
 
 def record(connection: Connection, ends: Sequence[End]) -> None:

@@ -22,12 +22,19 @@ from .run_schema import RUNS_VERSION
 class Preparing:
     """Makes a store ready, once."""
 
-    def __init__(self, pool: Pool, owner: Owner, name: str, *, create: bool) -> None:
-        """``create``: any message makes the tables, not only the first register."""
+    def __init__(
+        self, pool: Pool, owner: Owner, name: str, *, create: bool, core: str = "1.4.1"
+    ) -> None:
+        """
+        Args:
+          create: any message makes the tables, not only the first register.
+          core: whose tables new ones are.
+        """
         self._pool = pool
         self._owner = owner
         self._name = name
         self._create = create
+        self._core = core
         self._lock = trio.Lock()
         self.is_ready = False
         """The tables are there."""
@@ -37,6 +44,8 @@ class Preparing:
         """It wants to hear of signals, or of changes to runs."""
         self.has_runs = False
         """The tables of workflows are there."""
+        self.tracks_ends = False
+        """Instances have columns that say why they ended."""
 
     async def prepare_for(self, job: Job, patience: trio.CancelScope) -> None:
         """See that a message can be answered. A server that is not up yet is waited for, but
@@ -75,7 +84,8 @@ class Preparing:
                         f"{self._name} has no tables of runtara yet; the first instance that "
                         "registers makes them"
                     )
-                await schema.create(connection, self._name)
+                await schema.create(connection, self._name, self._core)
+            self.tracks_ends = await schema.tracks_ends(connection)
             await self.find_runs(connection, make=make)
 
     async def find_runs(self, connection: Connection, *, make: bool) -> None:

@@ -5,7 +5,7 @@ Each operation is one statement, however many runs it is about.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,9 @@ from ...messages import Ends, EndsSince, LookForWork, Result, Work
 from ...types import RunState, WorkerInfo
 from ..structs import Orphan, Placing
 from ..values import awaited_text, orphan_of, result_of, waiting_text
+from . import outcomes
 from .claims import NOW_MS, NOW_US, PostgresClaims, columns
+from .connection import Connection
 from .liveness import AGE, LOCKED
 from .schema import NEXT_EPOCH
 
@@ -104,6 +106,9 @@ SELECT EXISTS (SELECT 1 FROM unnest($1::text[]) AS q (queue)
 class PostgresRuns(PostgresClaims):
     """The part of the port that is about runs; see :class:`runtara_trio.store.tables.Tables`."""
 
+    _connection: Connection
+    _tracks_ends: bool
+
     # ---- placing
 
     async def place_run(self, instance_id: str, placing: Placing) -> None:
@@ -133,7 +138,13 @@ class PostgresRuns(PostgresClaims):
             [orphan.newest for orphan, _, _ in orphans],
             [reasons.get(orphan.instance_id, "") for orphan, _, _ in orphans],
         )
+        self._note_terminations([(instance, "crashed", None) for instance in reasons])
         self.runs_changed = True
+
+    def _note_terminations(self, ends: Iterable[tuple[str, str | None, int | None]]) -> None:
+        """Why instances do not run any more, and with which exit code, where there are columns."""
+        if self._tracks_ends:
+            outcomes.note_terminations(self._connection, ends)
 
     async def mark_runs(self, waiting: Sequence[str], working: Sequence[str]) -> None:
         had_place = await self._run(

@@ -177,6 +177,60 @@ CORE_1_6 = (
 )
 """Those that cores made until 1.6.4, each on any database that it opens."""
 
+CORE_1_6_TABLES = f"""
+CREATE TYPE error_category AS ENUM ('unknown', 'transient', 'permanent', 'business');
+CREATE TYPE error_severity AS ENUM ('info', 'warning', 'error', 'critical');
+CREATE TYPE compensation_state AS ENUM ('none', 'pending', 'triggered', 'completed', 'failed');
+CREATE TYPE termination_reason AS ENUM ('completed', 'application_error', 'crashed', 'timeout',
+    'heartbeat_timeout', 'cancelled', 'paused', 'sleeping', 'orphaned');
+CREATE TABLE error_history (
+    id BIGSERIAL PRIMARY KEY,
+    instance_id {ID} NOT NULL REFERENCES instances ON DELETE CASCADE,
+    checkpoint_id TEXT,
+    step_id TEXT,
+    error_code TEXT NOT NULL,
+    error_message TEXT NOT NULL,
+    category error_category NOT NULL DEFAULT 'unknown',
+    severity error_severity NOT NULL DEFAULT 'error',
+    retry_hint TEXT,
+    retry_after_ms BIGINT,
+    attributes JSONB DEFAULT '{{}}',
+    cause_error_id BIGINT REFERENCES error_history,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+CREATE INDEX runtara_trio_errors_of ON error_history (instance_id);
+CREATE TABLE compensation_log (
+    id BIGSERIAL PRIMARY KEY,
+    instance_id {ID} NOT NULL REFERENCES instances ON DELETE CASCADE,
+    checkpoint_id TEXT NOT NULL,
+    compensation_step_id TEXT NOT NULL,
+    attempt_number INTEGER NOT NULL DEFAULT 1,
+    started_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    finished_at TIMESTAMPTZ,
+    success BOOLEAN,
+    error_message TEXT,
+    error_id BIGINT REFERENCES error_history
+);
+CREATE INDEX runtara_trio_compensations_of ON compensation_log (instance_id);
+ALTER TABLE instances
+    ADD last_error_id BIGINT REFERENCES error_history,
+    ADD compensation_state compensation_state NOT NULL DEFAULT 'none',
+    ADD compensation_triggered_at TIMESTAMPTZ,
+    ADD compensation_reason TEXT,
+    ADD termination_reason termination_reason,
+    ADD exit_code INTEGER;
+ALTER TABLE checkpoints
+    ADD error_category error_category,
+    ADD error_severity error_severity,
+    ADD error_attributes JSONB,
+    ADD is_compensatable BOOLEAN NOT NULL DEFAULT false,
+    ADD compensation_step_id TEXT,
+    ADD compensation_data BYTEA,
+    ADD compensation_state compensation_state NOT NULL DEFAULT 'none',
+    ADD compensation_order INTEGER NOT NULL DEFAULT 0,
+    ADD compensated_at TIMESTAMPTZ;
+"""
+
 FIRST_OF_ENVIRONMENT = 20250101000000
 """The first version among the migrations of a runtara-environment, which keeps its own
 tables beside core's."""
@@ -267,27 +321,40 @@ async def made(connection: Connection, name: str) -> tuple[bool, bool]:
     return bool(core), bool(ours)
 
 
+async def tracks_ends(connection: Connection) -> bool:
+    """Whether instances have the columns in which 1.6.4 has why they ended."""
+    ((found,),) = await connection.run(
+        "SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = 'instances'::regclass"
+        " AND attname = 'termination_reason' AND NOT attisdropped)"
+    )
+    return bool(found)
+
+
 async def is_ready(connection: Connection, name: str) -> bool:
     """Whether both are there; see :func:`made`."""
     return all(await made(connection, name))
 
 
-async def create(connection: Connection, name: str) -> None:
-    """Make what is missing, but for the tables of workflows."""
+async def create(connection: Connection, name: str, core: str = "1.4.1") -> None:
+    """Make what is missing, but for the tables of workflows; ``core``: whose new ones are."""
     async with _by_one(connection):
-        core, ours = await made(connection, name)
-        if not (core and ours):
+        theirs, ours = await made(connection, name)
+        later = CORE_1_6 if core == "1.6.4" else ()
+        if not (theirs and ours):
             records = "".join(
                 "INSERT INTO _sqlx_migrations"
                 " (version, description, success, checksum, execution_time) VALUES"
                 f" ({version}, '{description}', true, '\\x{checksum}', 0);"
-                for version, description, checksum in CORE_MIGRATIONS
+                for version, description, checksum in (*CORE_MIGRATIONS, *later)
             )
             # The ids of a core's tables are of the database's collation, and so are ours beside.
             await connection.script(
                 OUR_TABLES.format(id="TEXT")
-                if core
-                else CORE_TABLES + records + OUR_TABLES.format(id=ID)
+                if theirs
+                else CORE_TABLES
+                + (CORE_1_6_TABLES if later else "")
+                + records
+                + OUR_TABLES.format(id=ID)
             )
 
 

@@ -17,6 +17,7 @@ from ...messages import (
     ReadCheckpoints,
 )
 from ...types import InstanceInfo
+from ..core import termination_of
 from ..structs import ChildEnd, Details, End, Holder, Kind, Listed, Row
 from ..tables import Doubtful
 from . import lists, outcomes, reading, rows, upkeep
@@ -41,12 +42,14 @@ class PostgresTables(PostgresPeople):
         version: int,
         again: bool,
         runs: bool,
+        tracks_ends: bool,
     ) -> None:
         """Of one connection.
 
         Args:
           losses: how many connections the store has lost so far.
           runs: the tables of workflows are there.
+          tracks_ends: instances have columns that say why they ended.
         """
         self.version = version
         self.again = again
@@ -56,6 +59,7 @@ class PostgresTables(PostgresPeople):
         self.child_ends: list[ChildEnd] = []
         self.turns_freed: list[str] = []
         self._has_runs = runs
+        self._tracks_ends = tracks_ends
         self.leased: list[tuple[str, int | None]] = []
         """Leases taken, and given up (None), once it has committed."""
         self._connection = connection
@@ -98,6 +102,7 @@ class PostgresTables(PostgresPeople):
                 parents = [end.parent_id for end in self.child_ends]
                 await self.lock_runs([*(end.instance_id for end in self._ends), *parents])
             outcomes.record(self._connection, self._ends)
+            self._note_terminations([(end.instance_id, *termination_of(end)) for end in self._ends])
             await self.place_runs(
                 [(end.instance_id, end.run) for end in self._ends if end.run is not None]
             )
@@ -141,6 +146,7 @@ class PostgresTables(PostgresPeople):
 
     async def set_suspended(self, instance_id: str) -> None:
         self._later("UPDATE instances SET status = 'suspended' WHERE instance_id = $1", instance_id)
+        self._note_terminations([(instance_id, "paused", None)])
 
     async def set_cancelled(self, instance_id: str) -> None:
         self._later(
@@ -148,6 +154,7 @@ class PostgresTables(PostgresPeople):
             " WHERE instance_id = $1",
             instance_id,
         )
+        self._note_terminations([(instance_id, "cancelled", None)])
 
     async def set_sleep(self, instance_id: str, checkpoint_id: str, wake_at_ms: int) -> None:
         self._later(

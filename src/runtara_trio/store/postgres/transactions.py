@@ -176,6 +176,7 @@ class Transactions:
             version=next(self._versions),
             again=again,
             runs=self._preparing.has_runs,
+            tracks_ends=self._preparing.tracks_ends,
         )
 
     def _committed(self, tx: PostgresTables) -> None:

@@ -111,6 +111,7 @@ class SqliteChildren(SqliteRuns):
             " WHERE instance_id = ?",
             [(now, instance) for instance in ended],
         )
+        self._note_termination(ended, "cancelled")
         for table in ("runtara_trio_leases", "pending_signals"):
             self.db.executemany(
                 f"DELETE FROM {table} WHERE instance_id = ?", [(instance,) for instance in ended]

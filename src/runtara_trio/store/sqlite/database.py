@@ -316,7 +316,7 @@ class Database:
                 self._become_owner(self.file, job.now)
             elif makes and not self.file.is_ready:
                 self.file.make_ready(job.now)
-                self._in_transaction(self.file.db, schema.create)
+                self._in_transaction(self.file.db, self._create_in)
                 self.file.is_ready = True
 
     def _become_owner(self, file: StoreFile, now: float) -> None:
@@ -332,8 +332,11 @@ class Database:
         (self._data_version,) = file.db.execute("PRAGMA data_version").fetchone()
         self._next_renewal = time.monotonic() + self.leases.lease_ms / 3000
 
+    def _create_in(self, db: sqlite3.Connection) -> None:
+        schema.create(db, self.location.core)
+
     def _become_owner_in(self, db: sqlite3.Connection) -> list[str]:
-        schema.create(db)
+        self._create_in(db)
         dead_files = self.leases.bury_the_dead(db)
         self.leases.become_owner(db)
         return dead_files

@@ -8,6 +8,7 @@ and tables as they are.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sqlite3
@@ -96,6 +97,11 @@ class StoreFile:
             self._refuse_living_core(now)
             self._switch_to_wal()
         self._drop_stand_ins()
+
+    @functools.cached_property
+    def tracks_ends(self) -> bool:
+        """Whether instances have columns that say why they ended. Asked once there are tables."""
+        return schema.tracks_ends(self.db)
 
     def size(self) -> int:
         """Bytes that the file and its log take."""

@@ -12,11 +12,26 @@ from ...types import RunState, WorkerInfo
 from ..structs import Orphan, Placing
 from ..values import awaited_text, orphan_of, result_of, waiting_text
 from .claims import SqliteClaims
+from .file import StoreFile
 from .schema import time_text
 
 
 class SqliteRuns(SqliteClaims):
     """The part of the port that is about runs; see :class:`runtara_trio.store.tables.Tables`."""
+
+    _file: StoreFile
+
+    def _note_termination(
+        self, instance_ids: Iterable[str], reason: str | None, exit_code: int | None = None
+    ) -> None:
+        """Why instances do not run any more, where there are columns for it."""
+        if self._file.tracks_ends:
+            self.db.executemany(
+                "UPDATE instances SET exit_code = ?, termination_reason = COALESCE(?, CASE WHEN"
+                " status = 'suspended' AND sleep_until > ? THEN 'sleeping' END)"
+                " WHERE instance_id = ?",
+                [(exit_code, reason, time_text(int(self.now)), one) for one in instance_ids],
+            )
 
     # ---- placing
 
@@ -87,6 +102,7 @@ class SqliteRuns(SqliteClaims):
             self.db.execute(
                 "UPDATE instances SET status = 'suspended' WHERE instance_id = ?", (instance,)
             )
+            self._note_termination([instance], "crashed")
             self.db.execute("DELETE FROM runtara_trio_leases WHERE instance_id = ?", (instance,))
             self.db.execute(
                 "INSERT INTO instance_events (instance_id, event_type, payload, created_at)"

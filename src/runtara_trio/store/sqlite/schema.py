@@ -137,6 +137,13 @@ CORE_1_6 = (
 )
 """Those of 1.6.4, which makes them on any file that it opens."""
 
+CORE_1_6_TABLES = """
+ALTER TABLE instances ADD COLUMN termination_reason TEXT CHECK (termination_reason IN ('completed',
+    'application_error', 'crashed', 'timeout', 'heartbeat_timeout', 'cancelled', 'paused',
+    'sleeping'));
+ALTER TABLE instances ADD COLUMN exit_code INTEGER
+"""
+
 OUR_TABLES = """
 CREATE {temp} TABLE IF NOT EXISTS runtara_trio_schema (
     version INTEGER NOT NULL,
@@ -206,6 +213,12 @@ def runs_version(db: sqlite3.Connection) -> int:
     return int(version)
 
 
+def tracks_ends(db: sqlite3.Connection) -> bool:
+    """Whether instances have the columns in which 1.6.4 has why they ended."""
+    found = db.execute("SELECT name FROM pragma_table_info('instances')")
+    return any(name == "termination_reason" for (name,) in found)
+
+
 def check_version(db: sqlite3.Connection, path: str) -> bool:
     """Whether the file has runtara's tables, all of a version this one knows.
 
@@ -238,15 +251,24 @@ def check_version(db: sqlite3.Connection, path: str) -> bool:
     return True
 
 
-def create(db: sqlite3.Connection) -> None:
-    """Make what is missing; inside a transaction, so that first starts may race."""
+def create(db: sqlite3.Connection, core: str = "1.4.1") -> None:
+    """Make what is missing; inside a transaction, so that first starts may race.
+
+    ``core``: whose tables new ones are.
+    """
     names = tables(db)
     if "instances" not in names:
         _script(db, CORE_TABLES)
+        later = CORE_1_6 if core == "1.6.4" else ()
+        if later:
+            _script(db, CORE_1_6_TABLES)
         db.executemany(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum,"
             " execution_time) VALUES (?, ?, 1, ?, 0)",
-            [(version, what, bytes.fromhex(digest)) for version, what, digest in CORE_MIGRATIONS],
+            [
+                (version, what, bytes.fromhex(digest))
+                for version, what, digest in (*CORE_MIGRATIONS, *later)
+            ],
         )
     references = "REFERENCES instances (instance_id) ON DELETE CASCADE"
     _make_runs(db, references)

@@ -17,6 +17,7 @@ from ...messages import (
     ReadCheckpoints,
 )
 from ...types import FINISHED, InstanceInfo, InstanceStatus
+from ..core import termination_of
 from ..structs import ChildEnd, Details, End, Holder, Kind, Listed, Row
 from ..values import row_of
 from . import lists, reading, rows
@@ -91,6 +92,7 @@ class SqliteTables(SqlitePeople):
         self.db.execute(
             "UPDATE instances SET status = 'suspended' WHERE instance_id = ?", (instance_id,)
         )
+        self._note_termination([instance_id], "paused")
 
     async def set_cancelled(self, instance_id: str) -> None:
         self.db.execute(
@@ -98,6 +100,7 @@ class SqliteTables(SqlitePeople):
             " WHERE instance_id = ?",
             (self.now_text, instance_id),
         )
+        self._note_termination([instance_id], "cancelled")
 
     async def set_sleep(self, instance_id: str, checkpoint_id: str, wake_at_ms: int) -> None:
         last = 253402300799  # 9999-12-31 23:59:59, the last time that a text can show
@@ -120,6 +123,7 @@ class SqliteTables(SqlitePeople):
                 instance,
             ),
         )
+        self._note_termination([instance], *termination_of(end))
         if end.status is not InstanceStatus.CANCELLED:  # core's history has no row for it
             self._add_event(instance, end.status.value, end.payload)
         if end.signal is not None:
