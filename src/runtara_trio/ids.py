@@ -7,6 +7,7 @@ program that runs on SQLite does not fail on its first day on PostgreSQL.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterable
 from urllib.parse import unquote
 
@@ -126,6 +127,12 @@ def step_key(instance_id: str, checkpoint_id: str) -> str:
 def wake_id(checkpoint_id: str) -> str:
     """Where the wake time of a sleep is stored: 8 bytes, Unix ms, big-endian."""
     return f"{RESERVED}wake::{checkpoint_id}"
+
+
+def exit_id(wake_at_ms: int) -> str:
+    """Where a core keeps when a program is to be started again, each time under another id: it
+    takes none twice."""
+    return f"{RESERVED}exit::{wake_at_ms}::{secrets.token_hex(4)}"
 
 
 def signal_id(checkpoint_id: str) -> str:

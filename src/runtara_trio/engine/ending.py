@@ -32,8 +32,12 @@ _CARRIED_OUT_BY = {Outcome.CANCELLED: SignalType.CANCEL, Outcome.PAUSED: SignalT
 """Which signal an outcome carries out."""
 
 
-_LOCAL = {Cause.DRAIN: "drained by its worker", Cause.UNLOAD: "unloaded while it waits"}
-"""Why a worker ends a run, by what cancelled its scope."""
+_LOCAL = {
+    Cause.DRAIN: "drained by its worker",
+    Cause.UNLOAD: "unloaded while it waits",
+    Cause.SLEEP: "ended while it sleeps",
+}
+"""Why a run is ended from here, by what cancelled its scope."""
 
 
 class Ending:

@@ -36,7 +36,7 @@ LONGEST_ERROR = 1000
 """Characters."""
 
 
-_PUT_AWAY = (Cause.PAUSE, Cause.STOP, Cause.DRAIN, Cause.UNLOAD)
+_PUT_AWAY = (Cause.PAUSE, Cause.STOP, Cause.DRAIN, Cause.UNLOAD, Cause.SLEEP)
 _WAITS = (StepKind.SIGNAL, StepKind.MESSAGE, StepKind.SLEEP)
 
 

@@ -27,6 +27,7 @@ class Cause(enum.Enum):
     LOST = "lost"
     DRAIN = "drain"
     UNLOAD = "unload"
+    SLEEP = "sleep"
 
 
 class SignalScope:

@@ -36,6 +36,12 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
     can_unload: bool = True
     """False: its worker must keep it loaded."""
 
+    @property
+    def is_sleep(self) -> bool:
+        """Whether it ends with a time, and with nothing else."""
+        others = (self.signal, self.child, self.block, self.failing)
+        return self.until_ms is not None and all(other is None for other in others)
+
 
 class Turns(Protocol):
     """What a worker is told of a run's waits."""

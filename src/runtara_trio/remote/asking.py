@@ -38,6 +38,8 @@ class Asking(ABC):
 
     acks_suspend = False
     """Acknowledging a pause suspends the instance at once, whatever it does."""
+    wakes = False
+    """A suspended instance may be told when to wake."""
     tells_all = True
     """Who asks for the signal of a checkpoint is told of that of the instance, too."""
 

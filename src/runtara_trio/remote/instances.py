@@ -40,6 +40,7 @@ class Instances:
         self.trouble = asking.trouble
         self.acks_suspend = asking.acks_suspend
         self.tells_all = asking.tells_all
+        self.wakes = asking.wakes
         asking.kept = self._note_kept
         self.ask = asking.ask
         self.tell = asking.tell

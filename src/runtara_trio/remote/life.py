@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import msgspec
 import trio
 
 from ..backend import Handlers
@@ -15,9 +16,7 @@ from ..errors import (
     ServerError,
     Unreachable,
 )
-from ..ids import (
-    revived_id,
-)
+from ..ids import exit_id, revived_id
 from ..messages import (
     Done,
     GoOn,
@@ -38,10 +37,11 @@ READ_BACK = 0.05
 
 async def register(client: Instances, message: Register) -> Registered:
     instance = message.instance_id
-    status = await _register(
+    before = await _register(
         client, instance, message.tenant_id, message.checkpoint_id, revive=message.revive
     )
-    resumed = status not in (InstanceStatus.UNKNOWN, InstanceStatus.PENDING)
+    status = status_of(before.status)
+    resumed = _was_there(before)
     client.enter(instance, resumed=resumed)
     try:
         generation = await _generation(client, instance, resumed, revived=status.finished)
@@ -59,6 +59,17 @@ async def register(client: Instances, message: Register) -> Registered:
     )
 
 
+def _was_there(before: calls.GetInstanceStatusAnswer) -> bool:
+    """Whether an instance has run before. What an environment starts for the first time is called
+    running already."""
+    match status_of(before.status):
+        case InstanceStatus.UNKNOWN | InstanceStatus.PENDING:
+            return False
+        case InstanceStatus.RUNNING:
+            return before.checkpoint_id is not None
+    return True
+
+
 async def _generation(client: Instances, instance: str, resumed: bool, *, revived: bool) -> int:
     """How often the instance was revived: a core removes no failures, so those of before must
     not count."""
@@ -73,8 +84,8 @@ async def _generation(client: Instances, instance: str, resumed: bool, *, revive
 
 async def _register(
     client: Instances, instance: str, tenant: str, checkpoint_id: str | None, *, revive: bool
-) -> InstanceStatus:
-    """Register an instance; the status that it had before."""
+) -> calls.GetInstanceStatusAnswer:
+    """Register an instance; what it was before."""
     before = await client.status(instance)
     status = status_of(before.status)
     if status.finished and not revive:
@@ -85,7 +96,7 @@ async def _register(
         if answer.error.startswith(BUSY):
             raise InstanceBusy(instance, answer.error.removeprefix(BUSY).strip(), None)
         raise RegistrationError(answer.error)
-    return status
+    return before
 
 
 async def record_outcome(client: Instances, message: RecordOutcome) -> OutcomeReply:
@@ -100,9 +111,24 @@ async def record_outcome(client: Instances, message: RecordOutcome) -> OutcomeRe
         if status is InstanceStatus.CANCELLED:
             await _record_cancelled(client, instance)
         else:
-            await _record_event(client, instance, status, message.payload)
+            await _record_end(client, message)
     client.leave(instance)
     return OutcomeReply(cancel=None)
+
+
+async def _record_end(client: Instances, message: RecordOutcome) -> None:
+    """Record an end; of a program that has ended while it sleeps with the time to wake."""
+    due_ms = None if message.next is None else message.next.due_ms
+    if message.status is not InstanceStatus.SUSPENDED or due_ms is None or not client.wakes:
+        await _record_event(client, message.instance_id, message.status, message.payload)
+        return
+    await _record_event(
+        client,
+        message.instance_id,
+        message.status,
+        msgspec.json.encode({"wake_at_ms": due_ms, "state": b""}),
+        checkpoint_id=exit_id(due_ms),
+    )
 
 
 async def _recorded_already(client: Instances, instance: str, status: InstanceStatus) -> bool:
@@ -143,10 +169,12 @@ async def _record_event(
     payload: bytes,
     *,
     subtype: str | None = None,
+    checkpoint_id: str | None = None,
 ) -> None:
     event = calls.InstanceEvent(
         instance_id=instance,
         event_type=event_type(status),
+        checkpoint_id=checkpoint_id,
         payload=payload,
         timestamp_ms=client.now_ms(),
         subtype=subtype,

@@ -21,12 +21,13 @@ from ..backend import Backend
 from ..clock import Seconds, check_seconds
 from ..codec import JSON, Codec
 from ..config import CHECKPOINT_VARIABLE, VARIABLES, SdkConfig, environment
+from ..engine.asleep import end_asleep
 from ..engine.block import Block
 from ..engine.outcome import contains
 from ..engine.services import SharedBackend
 from ..engine.stop import STOP_SIGNALS, signal_numbers
 from ..errors import ConfigError, LeaseLost
-from ..ids import check_checkpoint_id, check_instance_id, check_tenant_id
+from ..ids import check_checkpoint_id, check_instance_id, check_stored_id, check_tenant_id
 from ..interrupts import protected_manager
 from ..opening import Target, check_on_trio, open_backend
 from ..types import Outcome
@@ -44,6 +45,7 @@ def open_runtara(
     revive: bool = False,
     signals: Literal["scopes", "manual"] = "scopes",
     on_pause: Literal["suspend", "hold"] = "suspend",
+    on_sleep: Literal["wait", "exit"] = "wait",
     pause_grace: Seconds = 30.0,
     final_timeout: Seconds = 30.0,
     stop_signals: Iterable[int] = (signal.SIGTERM,),
@@ -70,6 +72,10 @@ def open_runtara(
         polls and acknowledges, as with the Rust SDK.
       on_pause: "suspend": a pause ends the block. "hold": what is parked stays parked, and a
         resume lets it go on; meanwhile the instance is suspended and nobody else may run it.
+      on_sleep: "wait": the process waits for the time to wake. "exit": once all that the body does
+        is sleep, for 10 s at least, the block ends as STOPPED and the instance is suspended until
+        then: whoever starts its program again at that time, as a runtara-environment does, has it
+        go on.
       pause_grace: seconds, or a ``timedelta``, that a pause waits for the next boundary before
         it cancels.
       final_timeout: seconds, or a ``timedelta``, to record the outcome and to close a backend
@@ -97,6 +103,7 @@ def open_runtara(
         revive=revive,
         signals=signals,
         on_pause=on_pause,
+        on_sleep=on_sleep,
         pause_grace=pause_grace,
         final_timeout=final_timeout,
         stop_signals=stop_signals,
@@ -115,6 +122,7 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
     revive: bool
     manual: bool
     hold: bool
+    exits: bool
     pause_grace: float
     final_timeout: float
     stop_signals: tuple[int, ...]
@@ -148,6 +156,9 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
     sdk = RuntaraSdk(block, settings.codec, settings.checkpoint_id)
     STOP_SIGNALS.join(settings.stop_signals, block.stop)
     before = make_current(sdk)
+    if settings.exits:
+        block.waits.begin(None)
+        shared.start_soon(end_asleep, block)
     try:
         if settings.register:
             try:
@@ -203,6 +214,7 @@ def _checked(
     revive: bool,
     signals: str,
     on_pause: str,
+    on_sleep: str,
     pause_grace: Seconds,
     final_timeout: Seconds,
     stop_signals: Iterable[int],
@@ -217,10 +229,16 @@ def _checked(
     resume = checkpoint_id
     if resume is None:
         resume = os.environ.get(CHECKPOINT_VARIABLE) or None
+        if resume is not None:  # an environment names the last one, which may be the SDK's own
+            check_stored_id(resume)
+    else:
+        check_checkpoint_id(resume)
     if signals not in ("scopes", "manual"):
         raise ConfigError(f"signals must be 'scopes' or 'manual', not {signals!r}")
     if on_pause not in ("suspend", "hold"):
         raise ConfigError(f"on_pause must be 'suspend' or 'hold', not {on_pause!r}")
+    if on_sleep not in ("wait", "exit"):
+        raise ConfigError(f"on_sleep must be 'wait' or 'exit', not {on_sleep!r}")
     for name, value in (("register", register), ("revive", revive)):
         if not isinstance(value, bool):
             raise ConfigError(f"{name} must be True or False, not {value!r}")
@@ -229,11 +247,12 @@ def _checked(
     settings = _Settings(
         instance_id=check_instance_id(_named("instance_id", instance_id, config.instance_id)),
         tenant_id=check_tenant_id(_named("tenant_id", tenant_id, config.tenant_id)),
-        checkpoint_id=None if resume is None else check_checkpoint_id(resume),
+        checkpoint_id=resume,
         register=register,
         revive=revive,
         manual=signals == "manual",
         hold=on_pause == "hold",
+        exits=on_sleep == "exit",
         pause_grace=check_seconds("pause_grace", pause_grace),
         final_timeout=check_seconds("final_timeout", final_timeout, positive=True),
         stop_signals=signal_numbers(stop_signals),

@@ -44,6 +44,7 @@ class HttpAsking(Asking):
     """Makes calls to a runtara-core over HTTP."""
 
     acks_suspend = True
+    wakes = True
     tells_all = False
 
     def __init__(self, pool: Pool, config: SdkConfig) -> None:
