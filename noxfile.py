@@ -364,6 +364,15 @@ def bench_quic(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_http(session: nox.Session) -> None:
+    """Calls over HTTP, beside the stock Rust SDK 1.6.4; writes docs/benchmarks-http.md."""
+    stock = build_stock(session)
+    install(session, "interop")
+    on_postgres = ("python", "-m", "tests.interop.postgres", "python", "-m", "bench.http")
+    session.run(*on_postgres, *session.posargs, env=stock)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and formatting."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))

@@ -10,10 +10,8 @@ import argparse
 import contextlib
 import os
 import platform
-import resource
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +24,7 @@ import trio
 
 from runtara_trio import RuntaraSdk, SdkConfig, open_runtara
 
+from .loads import Load, cpu, load, started, told
 from .report import table
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks-quic.md"
@@ -34,22 +33,6 @@ SIZES = (200, 4096)
 LARGE = 60_000_000
 CORE, RUST = os.environ.get("INTEROP_CORE", ""), os.environ.get("INTEROP_RUST", "")
 POSTGRES = os.environ.get("INTEROP_POSTGRES", "")
-
-
-class Load(msgspec.Struct, frozen=True):
-    """What one client did."""
-
-    calls: int
-    seconds: float
-    errors: int
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float = 0.0
-
-    @property
-    def rate(self) -> float:
-        """Calls a second that ended well."""
-        return (self.calls - self.errors) / self.seconds
 
 
 # ---- the client: a process of its own
@@ -75,35 +58,15 @@ async def run_client(
 
     async with open_runtara(config, instance_id=name, tenant_id="bench", revive=True) as sdk:
         await sdk.checkpoint("stored", state)
-        cpu = _cpu()
+        used = cpu()
         begin = time.perf_counter()
         until = begin + seconds
         async with trio.open_nursery() as nursery:
             for task in range(tasks):
                 nursery.start_soon(work, sdk, task)
         elapsed = time.perf_counter() - begin
-        cpu = _cpu() - cpu
-    times.sort()
-    return Load(
-        calls=len(times),
-        seconds=elapsed,
-        errors=0,
-        p50_ms=times[len(times) // 2] * 1e3,
-        p99_ms=times[int((len(times) - 1) * 0.99)] * 1e3,
-        cpu_us=cpu / len(times) * 1e6,
-    )
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def load(client: list[str], *arguments: object) -> Load:
-    done = subprocess.run(
-        [*client, *map(str, arguments)], stdout=subprocess.PIPE, check=True, timeout=300
-    )
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Load)
+        used = cpu() - used
+    return told(times, elapsed, used)
 
 
 def ours(port: int, *arguments: object) -> Load:
@@ -133,18 +96,8 @@ def server(kind: str, folder: Path) -> Iterator[int]:
     environment = {**os.environ, "RUNTARA_QUIC_PORT": str(port)}
     if database:
         environment["RUNTARA_DATABASE_URL"] = database
-    log = Path(path) / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        while ready not in log.read_bytes():
-            if process.poll() is not None:
-                raise RuntimeError(log.read_text())
-            time.sleep(0.02)
+    with started(command, ready, Path(path) / "log", environment):
         yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _serve(store: str, port: int) -> list[str]:
@@ -225,7 +178,6 @@ def measure(folder: Path, rounds: int, seconds: float) -> str:
 def _row(
     kind: str, size: str, tasks: int, mine: Load, other: Load, ratio: float
 ) -> tuple[str, ...]:
-    lost = f" ({other.errors / other.calls:.0%} errors)" if other.errors else ""
     return (
         kind,
         size,
@@ -234,7 +186,7 @@ def _row(
         f"{mine.p50_ms:.2f}",
         f"{mine.p99_ms:.2f}",
         f"{mine.cpu_us:.0f}",
-        f"{other.rate:,.0f}{lost}",
+        f"{other.rate:,.0f}{other.lost}",
         f"{ratio:.2f}",
     )
 

@@ -45,20 +45,22 @@ class BadResponse(Exception):
 class Connection:
     """One that is open. Who uses it takes turns; one call at a time."""
 
-    def __init__(self, stream: trio.abc.Stream, socket: int) -> None:
-        """``socket``: what is below the stream."""
+    def __init__(self, stream: trio.abc.Stream, socket: int, *, is_plain: bool = True) -> None:
+        """
+        Args:
+          socket: what is below the stream.
+          is_plain: it is a :class:`TcpStream`: a read that is cancelled loses nothing.
+        """
+        self.is_plain = is_plain
         self._stream = stream
         self._socket = socket
         self._received = bytearray()
+        self._read_head: tuple[int, int, bool] | None = None
         self.reusable = True
         """Another request may be sent on it."""
 
-    async def exchange(self, request: bytes) -> Response:
-        """Send a request, and read its answer to the end.
-
-        Raises:
-          Lost, BadResponse.
-        """
+    async def send(self, request: bytes) -> None:
+        """Send a request. :meth:`read` reads its answer. Raises Lost."""
         self.reusable = False
         try:
             await self._stream.send_all(request)
@@ -66,20 +68,23 @@ class Connection:
             # Some servers answer what is too large before they have read it all.
             if not self._received and not await self._receive_quietly():
                 raise Lost(str(exc.__cause__ or exc), sent=True) from exc
-        head = await self._head()
-        status = _STATUS.match(head)
-        lengths = _LENGTH.findall(head)
-        if status is None or len(lengths) != 1 or _OTHER.search(head):
-            raise BadResponse(f"it begins with {bytes(head[:60])!r}")
-        length = int(lengths[0])
-        if length > LONGEST_BODY:
-            raise BadResponse(f"it has {length} bytes")
+
+    async def read(self) -> Response:
+        """Read the answer to the end. Where it is cancelled, another call goes on with that.
+
+        Raises:
+          Lost, BadResponse.
+        """
+        if self._read_head is None:
+            self._read_head = _checked(await self._head())
+        status, length, closes = self._read_head
         while len(self._received) < length:
             await self._receive()
         body = bytes(self._received[:length])
         del self._received[:length]
-        self.reusable = not self._received and _CLOSE.search(head) is None
-        return Response(int(status[1]), body)
+        self._read_head = None
+        self.reusable = not (self._received or closes)
+        return Response(status, body)
 
     async def _head(self) -> bytes:
         """Status and headers of the answer, without those of an interim one."""
@@ -120,3 +125,15 @@ class Connection:
 
     async def close(self) -> None:
         await trio.aclose_forcefully(self._stream)
+
+
+def _checked(head: bytes) -> tuple[int, int, bool]:
+    """Status, length of the body, and whether the connection ends behind it. Raises BadResponse."""
+    status = _STATUS.match(head)
+    lengths = _LENGTH.findall(head)
+    if status is None or len(lengths) != 1 or _OTHER.search(head):
+        raise BadResponse(f"it begins with {bytes(head[:60])!r}")
+    length = int(lengths[0])
+    if length > LONGEST_BODY:
+        raise BadResponse(f"it has {length} bytes")
+    return int(status[1]), length, _CLOSE.search(head) is not None

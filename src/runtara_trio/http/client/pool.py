@@ -17,10 +17,14 @@ from ...errors import RequestTimeout, ServerError, Unreachable
 from ...remote.location import ServerLocation
 from ...tasks import GRACE, Answer
 from ..location import HTTPS
+from ..stream import TcpStream
 from .connection import BadResponse, Connection, Lost, Response
 from .tls import context_for, encrypted
 
 Connect = Callable[[], Awaitable[Connection]]
+
+SMALL = 32 * 1024
+"""Bytes of a request that a connection takes at once, the one before having been answered."""
 
 WRITE = b"POST"
 """How a request begins that writes."""
@@ -47,19 +51,39 @@ def connecting(server: ServerLocation) -> Connect:
     async def connect() -> Connection:
         stream = await trio.open_tcp_stream(server.host, server.port)
         if context is None:
-            return Connection(stream, stream.socket.fileno())
+            plain = TcpStream.of(stream)
+            return Connection(plain, plain.fileno())
         try:
             tls = await encrypted(stream, server, context)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-        return Connection(tls, stream.socket.fileno())
+        return Connection(tls, stream.socket.fileno(), is_plain=False)
 
     return connect
 
 
 def _leave_alone(scope: trio.CancelScope) -> None:
     scope.deadline = trio.current_time() + LEFT_ALONE
+
+
+class _Exchange:
+    """One request and its answer. What was begun is gone on with by whoever runs it next."""
+
+    __slots__ = ("_sent", "connection", "late", "request", "writes")
+
+    def __init__(self, connection: Connection, request: bytes, late: Late | None) -> None:
+        self.connection = connection
+        self.request = request
+        self.late = late
+        self.writes = request.startswith(WRITE)
+        self._sent = False
+
+    async def run(self) -> Response:
+        if not self._sent:
+            self._sent = True
+            await self.connection.send(self.request)  # a small one does not wait
+        return await self.connection.read()
 
 
 class Pool:
@@ -132,25 +156,35 @@ class Pool:
             except BadResponse as exc:
                 raise ServerError(name, "BAD_REPLY", str(exc)) from exc
 
+    @trio.lowlevel.enable_ki_protection
     async def _once(
         self, name: str, request: bytes, deadline: float, sent: bool, late: Late | None
     ) -> Response:
         if self._closed:
             raise Unreachable(f"the client of {self.server.name} was closed; {name} was not sent")
         with trio.move_on_at(deadline) as limit:
-            await self._turns.acquire()
+            if self._turns.value:
+                self._turns.acquire_nowait()
+            else:
+                await self._turns.acquire()
             try:
                 connection = await self._taken(deadline)
             except BaseException:
                 self._turns.release()
                 raise
-            answer, scope = Answer(), trio.CancelScope()
-            self._writes += request.startswith(WRITE)
-            self._nursery.start_soon(self._exchange, connection, request, answer, late, scope)
+            exchange = _Exchange(connection, request, late)
+            self._writes += exchange.writes
             sent = True
-            found: Response = await answer.wait(
-                grace=0 if late is None else GRACE, leaves=lambda: _leave_alone(scope)
-            )
+            if len(request) > SMALL or not connection.is_plain:
+                return await self._handed_over(exchange)
+            try:
+                found = await exchange.run()
+            except (trio.Cancelled, KeyboardInterrupt):
+                return await self._handed_over(exchange)
+            except BaseException:
+                await self._done(exchange)
+                raise
+            await self._done(exchange)
             return found
         assert limit.cancelled_caught
         raise RequestTimeout(
@@ -159,35 +193,46 @@ class Pool:
             + ("" if self._failure is None else f" (not connected: {self._failure})")
         )
 
+    async def _handed_over(self, exchange: _Exchange) -> Response:
+        """Who has asked is cancelled: the answer is read without him. He waits for it where it
+        tells what was saved, but not for long."""
+        answer, scope = Answer(), trio.CancelScope()
+        self._nursery.start_soon(self._finish, exchange, answer, scope)
+        found: Response = await answer.wait(
+            grace=0 if exchange.late is None else GRACE, leaves=lambda: _leave_alone(scope)
+        )
+        return found
+
     @trio.lowlevel.enable_ki_protection
-    async def _exchange(
-        self,
-        connection: Connection,
-        request: bytes,
-        answer: Answer,
-        late: Late | None,
-        scope: trio.CancelScope,
-    ) -> None:
-        """One call, to its end."""
+    async def _finish(self, exchange: _Exchange, answer: Answer, scope: trio.CancelScope) -> None:
+        """An exchange that was handed over, to its end."""
         found: outcome.Outcome[Response] = outcome.Error(Lost("the client was closed", sent=True))
         try:
             with scope:
-                found = outcome.Value(await connection.exchange(request))
+                found = outcome.Value(await exchange.run())
         except (Lost, BadResponse) as exc:
             found = outcome.Error(exc)
         finally:
-            self._turns.release()
-            self._writes -= request.startswith(WRITE)
-            if not self._writes:
-                self._written.set()
-            if connection.reusable and not self._closed:
-                self._idle.append(connection)
-            else:
-                with trio.CancelScope(shield=True):
-                    await connection.close()
-            if late is not None and not answer.is_awaited and isinstance(found, outcome.Value):
-                late(found.value)
+            await self._done(exchange)
+            if (
+                exchange.late is not None
+                and not answer.is_awaited
+                and isinstance(found, outcome.Value)
+            ):
+                exchange.late(found.value)
             answer.give(found)
+
+    async def _done(self, exchange: _Exchange) -> None:
+        """An exchange has ended, or is given up."""
+        self._turns.release()
+        self._writes -= exchange.writes
+        if not self._writes:
+            self._written.set()
+        if exchange.connection.reusable and not self._closed:
+            self._idle.append(exchange.connection)
+        else:
+            with trio.CancelScope(shield=True):
+                await exchange.connection.close()
 
     async def _taken(self, deadline: float) -> Connection:
         """A connection that nobody uses, or a new one. Raises Lost."""

@@ -25,6 +25,8 @@ ON_ITS_WAY = 0.05
 """Seconds in which a request that was sent before a drain is still taken."""
 LINGER = 2.0
 """Seconds in which a client that goes on sending can read why it is cut off."""
+FAIR = 16
+"""Pieces of one client after which it is the others' turn, though its next one is there."""
 MOST_UNREAD = 1024 * 1024
 """Bytes that are read of one that waits for a time."""
 
@@ -61,7 +63,7 @@ class ServedConnection:
 
     def __init__(
         self,
-        stream: trio.SocketStream,
+        stream: trio.abc.HalfCloseableStream,
         application: Application,
         limits: Limits,
         memory: Memory,
@@ -74,6 +76,7 @@ class ServedConnection:
         self._waiting: trio.CancelScope | None = None
         """Around what a drain ends: a wait for a next request, or for a time."""
         self._draining = False
+        self._turns = 0
 
     async def run(self) -> None:
         """Answer what is asked, until the connection ends."""
@@ -138,6 +141,9 @@ class ServedConnection:
 
     async def _received(self) -> bytes:
         data = await self._stream.receive_some(CHUNK)
+        self._turns += 1
+        if self._turns % FAIR == 0:
+            await trio.lowlevel.checkpoint()
         if not data:
             raise _Left
         return bytes(data)

@@ -12,6 +12,7 @@ from ... import logs
 from ...errors import ConfigError
 from ...serving.limits import Memory
 from ...tasks import RepeatedEvent
+from ..stream import TcpStream
 from .connection import Application, Limits, ServedConnection
 
 BUSY = 0.1
@@ -75,7 +76,9 @@ class HttpServer:
                     raise
                 await trio.sleep(BUSY)
                 continue
-            client = ServedConnection(stream, self._application, self._limits, self._memory)
+            client = ServedConnection(
+                TcpStream.of(stream), self._application, self._limits, self._memory
+            )
             self._clients.add(client)
             self._nursery.start_soon(self._serve, client)
 
