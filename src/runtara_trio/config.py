@@ -45,6 +45,9 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a server over HTTP asks for (``serve --token-file``); RUNTARA_TOKEN. It is sent over
     https, or to this machine, and nowhere else. None: no server asks."""
 
+    operators_token: str | None = None
+    """The same for what operators ask (``serve --operators-port``); RUNTARA_OPERATORS_TOKEN."""
+
     connect_timeout_ms: int = 10_000
     """Milliseconds to connect; RUNTARA_CONNECT_TIMEOUT_MS."""
 
@@ -83,8 +86,10 @@ class SdkConfig(msgspec.Struct, frozen=True, kw_only=True):
             check_text("store", self.store)
         check_text("server_addr", self.server_addr)
         check_text("server_name", self.server_name)
-        if self.token is not None and not _TOKEN.fullmatch(self.token):
-            raise ConfigError("token has characters that no bearer token has, or none")
+        for name in ("token", "operators_token"):
+            token = getattr(self, name)
+            if token is not None and not _TOKEN.fullmatch(token):
+                raise ConfigError(f"{name} is empty, or has characters that no token has")
         if self.skip_cert_verification not in (None, True, False):
             raise ConfigError(
                 "skip_cert_verification must be True, False or None, "
@@ -169,6 +174,7 @@ VARIABLES = {
     "server_name": "RUNTARA_SERVER_NAME",
     "skip_cert_verification": "RUNTARA_SKIP_CERT_VERIFICATION",
     "token": "RUNTARA_TOKEN",
+    "operators_token": "RUNTARA_OPERATORS_TOKEN",
     "connect_timeout_ms": "RUNTARA_CONNECT_TIMEOUT_MS",
     "request_timeout_ms": "RUNTARA_REQUEST_TIMEOUT_MS",
     "signal_poll_interval_ms": "RUNTARA_SIGNAL_POLL_INTERVAL_MS",

@@ -15,6 +15,8 @@ import msgspec
 import pytest
 import trio
 
+from runtara_trio import InstanceStatus, Operator, SignalRefused, open_backend
+
 from ..helpers.http import Raw, b64, connected
 from ..helpers.places import free_tcp_port, new_database
 
@@ -28,8 +30,9 @@ pytestmark = pytest.mark.skipif(not ENVIRONMENT, reason="nox -s interop builds w
 class Environment:
     """What is asked of a running one."""
 
-    def __init__(self, raw: Raw, log: Path) -> None:
+    def __init__(self, raw: Raw, port: int, log: Path) -> None:
         self._raw = raw
+        self.port = port
         self._log = log
 
     async def until_noticed(self, instance_id: str) -> None:
@@ -88,7 +91,7 @@ class Environment:
 async def environment(tmp_path: Path) -> AsyncIterator[Environment]:
     async with new_database(os.environ["INTEROP_POSTGRES"]) as database:
         async with _running(database, tmp_path) as url, connected(url) as raw:
-            yield Environment(raw, tmp_path / "log")
+            yield Environment(raw, int(url.rpartition(":")[2]), tmp_path / "log")
 
 
 @asynccontextmanager
@@ -185,3 +188,27 @@ async def test_what_waits_is_kept_alive_by_events(environment: Environment) -> N
             await trio.sleep(0.05)
     await environment.signal("order-11", "cancel")
     await environment.until("order-11", "cancelled")
+
+
+async def test_operators_ask_it_through_our_client(environment: Environment) -> None:
+    await environment.start("order-12", steps=3, wait=True)
+    await environment.until_saved("order-12", "step-2")
+    async with open_backend(f"http://127.0.0.1:1?operators={environment.port}") as backend:
+        operator = Operator(backend)
+        (listed,) = (await operator.list(statuses=[InstanceStatus.RUNNING])).instances
+        assert (listed.instance_id, listed.tenant_id) == ("order-12", "t")
+        details = await operator.show("order-12")
+        assert details.input == b'{"steps":3,"wait":true}'
+        page = await operator.checkpoints("order-12", prefix="step-", limit=2)
+        assert [(one.checkpoint_id, one.state) for one in page.checkpoints] == [
+            ("step-0", b"0"),
+            ("step-1", b"1"),
+        ]
+        assert page.more
+        events = (await operator.events("order-12", limit=2)).events
+        assert str(events[0].type) == "started"
+        await operator.send_signal("order-12", "go", "1")
+        shown = await environment.until("order-12", "completed", "failed")
+        assert shown["status"] == "completed"
+        with pytest.raises(SignalRefused):
+            await operator.cancel("order-12")

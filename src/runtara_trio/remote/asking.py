@@ -11,11 +11,12 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import trio
 
 from ..errors import LeaseLost, NotSupported, ServerError
+from ..messages import Request
 from ..wire import calls
 from ..wire.calls import Answer, Call
 from ..wire.mapping import CALL_NAMES
@@ -110,6 +111,17 @@ class Asking(ABC):
         raise NotSupported(
             f"the input of an instance cannot be asked for at {self.name}: the protocol over QUIC "
             "has no call for it; give the URL of the server's database, or of a core over HTTP"
+        )
+
+    async def operate(self, message: Request[Any]) -> Any:
+        """What an operator asks.
+
+        Raises:
+          NotSupported: what carries calls here has none for it.
+        """
+        raise NotSupported(
+            f"{type(message).__name__} is no call of the instance protocol: {self.name} does "
+            "not answer it; give the URL of the server's database as the store"
         )
 
     async def tell(self, call: Call, *, resend: bool = True) -> None:

@@ -45,6 +45,7 @@ class Instances:
         self.ask = asking.ask
         self.tell = asking.tell
         self.input = asking.input
+        self.operate = asking.operate
         self.now_ms: Callable[[], int] = lambda: int(clock.now() * 1000)
         self.next_version = itertools.count(1).__next__
         self.polls = Polls(config.signal_poll_interval_ms / 1000)

@@ -15,7 +15,6 @@ import trio
 
 from ..backend import Handlers
 from ..errors import (
-    NotSupported,
     ServerError,
     Unreachable,
 )
@@ -287,11 +286,8 @@ async def stop_waiting(client: Instances, message: StopWaiting) -> Done:
     return Done()
 
 
-async def _of_a_store(client: Instances, message: Request[Any]) -> Any:
-    raise NotSupported(
-        f"{type(message).__name__} is no call of the instance protocol: {client.server} does "
-        "not answer it; give the URL of the server's database as the store"
-    )
+async def _of_operators(client: Instances, message: Request[Any]) -> Any:
+    return await client.operate(message)
 
 
 HANDLERS: Handlers[Instances] = {
@@ -308,39 +304,39 @@ HANDLERS: Handlers[Instances] = {
     AcknowledgeSignal: acknowledge_signal,
     TakeSignal: take_signal,
     StopWaiting: stop_waiting,
-    ReadCheckpoints: _of_a_store,
-    SendSignal: _of_a_store,
-    SendCustomSignal: _of_a_store,
-    ListInstances: _of_a_store,
-    CountInstances: _of_a_store,
-    ShowInstance: _of_a_store,
-    ListEvents: _of_a_store,
-    Prune: _of_a_store,
-    Vacuum: _of_a_store,
-    StartRuns: _of_a_store,
-    ClaimRuns: _of_a_store,
-    LookForWork: _of_a_store,
-    RecoverRuns: _of_a_store,
-    MarkRuns: _of_a_store,
-    AnnounceWorker: _of_a_store,
-    ListWorkers: _of_a_store,
-    EndsSince: _of_a_store,
-    GetResults: _of_a_store,
-    CancelChildren: _of_a_store,
-    SetQueues: _of_a_store,
-    PauseQueue: _of_a_store,
-    ListQueues: _of_a_store,
-    Transact: _of_a_store,
-    SetSchedules: _of_a_store,
-    FireSchedule: _of_a_store,
-    PauseSchedule: _of_a_store,
-    RemoveSchedule: _of_a_store,
-    ListSchedules: _of_a_store,
-    TakeMessage: _of_a_store,
-    SetAttributes: _of_a_store,
-    SignalMany: _of_a_store,
-    Rerun: _of_a_store,
-    Fork: _of_a_store,
-    SendMessage: _of_a_store,
+    ReadCheckpoints: _of_operators,
+    SendSignal: _of_operators,
+    SendCustomSignal: _of_operators,
+    ListInstances: _of_operators,
+    CountInstances: _of_operators,
+    ShowInstance: _of_operators,
+    ListEvents: _of_operators,
+    Prune: _of_operators,
+    Vacuum: _of_operators,
+    StartRuns: _of_operators,
+    ClaimRuns: _of_operators,
+    LookForWork: _of_operators,
+    RecoverRuns: _of_operators,
+    MarkRuns: _of_operators,
+    AnnounceWorker: _of_operators,
+    ListWorkers: _of_operators,
+    EndsSince: _of_operators,
+    GetResults: _of_operators,
+    CancelChildren: _of_operators,
+    SetQueues: _of_operators,
+    PauseQueue: _of_operators,
+    ListQueues: _of_operators,
+    Transact: _of_operators,
+    SetSchedules: _of_operators,
+    FireSchedule: _of_operators,
+    PauseSchedule: _of_operators,
+    RemoveSchedule: _of_operators,
+    ListSchedules: _of_operators,
+    TakeMessage: _of_operators,
+    SetAttributes: _of_operators,
+    SignalMany: _of_operators,
+    Rerun: _of_operators,
+    Fork: _of_operators,
+    SendMessage: _of_operators,
 }
 """Which function answers which message."""

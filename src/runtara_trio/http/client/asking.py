@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -18,12 +19,14 @@ import trio
 from ...config import SdkConfig
 from ...errors import LeaseLost, NotSupported, ServerError
 from ...ids import signal_id, signal_record
+from ...messages import Request
 from ...remote.asking import Asking, Orphaned
 from ...remote.names import HOLD, LEASE_LOST
 from ...wire import calls
 from .. import bodies
 from .call import Call, Input, checkpoint_answer, custom_of, signal_of
 from .connection import Response
+from .operators import HANDLERS, Operators
 from .pool import Pool
 
 _EVENTS = {
@@ -47,8 +50,9 @@ class HttpAsking(Asking):
     wakes = True
     tells_all = False
 
-    def __init__(self, pool: Pool, config: SdkConfig) -> None:
+    def __init__(self, pool: Pool, config: SdkConfig, operators: Operators | None = None) -> None:
         super().__init__(pool.server.name, config.request_timeout_ms / 1000)
+        self._operators = operators
         self.pool = pool
         self.tenants: dict[str, str] = {}
         """Of what was registered, and has not ended."""
@@ -68,6 +72,11 @@ class HttpAsking(Asking):
         response = await one.send("/input")
         _check(one, response)
         return one.read(response, bodies.Input).input
+
+    async def operate(self, message: Request[Any]) -> Any:
+        if self._operators is None or type(message) not in HANDLERS:
+            return await super().operate(message)
+        return await self._operators.request(message)
 
     @asynccontextmanager
     async def briefly_running(self, instance_id: str) -> AsyncIterator[None]:
