@@ -160,3 +160,10 @@ def test_the_benchmarks_over_quic_are_of_this_bench() -> None:
     assert page.startswith("# What QUIC costs\n\nMeasured on ")
     for title in ("## `get_checkpoint`", "## `checkpoint`", "## One state of 60 MB"):
         assert title in page
+
+
+def test_the_benchmarks_over_http_are_of_this_bench() -> None:
+    page = (DOCS / "benchmarks-http.md").read_text()
+    assert page.startswith("# What HTTP costs\n\nMeasured on ")
+    for title in ("## `GET /signals`", "## Checkpoints on", "## Our server under"):
+        assert title in page
