@@ -168,6 +168,12 @@ async def test_the_command_line(memory: SharedBackend) -> None:
         async with start_args("-m", "runtara_trio", "list", "--store", store) as program:
             assert await program.wait() == 0, program.lines
             assert any("order-7" in line and "completed" in line for line in program.lines)
+        for command in ("show", "events"):
+            async with start_args(
+                "-m", "runtara_trio", command, "order-7", "--store", store
+            ) as program:
+                assert await program.wait() == 0, program.lines
+                assert any("completed" in line for line in program.lines)
         async with start_args(
             "-m", "runtara_trio", "signal", "--store", store, "order-7", "go", "now"
         ) as program:

@@ -6,6 +6,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from .. import words
+from ..errors import NotSupported
 from ..sdk.operator import Operator
 from ..types import InstanceSummary
 from . import tables
@@ -15,9 +16,13 @@ MOST = 200
 
 
 async def family(operator: Operator, instance_id: str) -> Tree | None:
-    """The descendants of an instance, the oldest first; None: it has no children."""
+    """The descendants of an instance, the oldest first; None: it has no children, or a server that
+    knows of none was asked."""
     tree = Tree(Text("children", style="bold"))
-    left = await _add(operator, tree, instance_id, MOST)
+    try:
+        left = await _add(operator, tree, instance_id, MOST)
+    except NotSupported:
+        return None
     if left == MOST:
         return None
     if left == 0:
