@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,16 +12,25 @@ from typing import Any
 import pytest
 import trio
 
-from runtara_trio import InstanceStatus, LeaseLost, Operator, SdkConfig, SharedBackend, open_backend
+from runtara_trio import (
+    InstanceStatus,
+    LeaseLost,
+    Operator,
+    Outcome,
+    SdkConfig,
+    SharedBackend,
+    open_backend,
+)
 from runtara_trio.http.server.connection import Limits
 from runtara_trio.http.server.guard import Guard
 from runtara_trio.http.server.instances import InstanceAnswers
 from runtara_trio.http.server.server import HttpServer, listen, open_http_server
-from runtara_trio.messages import Checkpoint, GetStatus
+from runtara_trio.messages import Checkpoint, GetCheckpoint, GetStatus
 from runtara_trio.serving.leases import open_leases
 from runtara_trio.tokens import Role, TokenFile
 
 from ..helpers.http import Raw, connected, request
+from ..helpers.places import free_tcp_port
 from ..helpers.support import block, start_args
 
 BASE = "/api/v1/instances/i"
@@ -76,6 +86,18 @@ async def test_a_register_takes_the_instance_from_an_earlier_client(memory: Shar
             with pytest.raises(LeaseLost):
                 await one.request(save)
         assert (await memory.request(GetStatus(instance_id="i"))).status is InstanceStatus.COMPLETED
+
+
+async def test_to_read_is_free_and_takes_nothing(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), open_backend(url) as one, open_backend(url) as other:
+        async with block(one) as sdk:
+            await sdk.checkpoint("a", b"mine")
+            message = GetCheckpoint(instance_id="i", checkpoint_id="a")
+            assert (await other.request(message)).state == b"mine"
+            async with serving(memory) as (_, second), open_backend(second) as third:
+                assert (await third.request(message)).state == b"mine"  # leased elsewhere
+            await sdk.checkpoint("b")
+        assert sdk.outcome is Outcome.COMPLETED
 
 
 async def test_a_living_process_of_the_store_keeps_its_instance(memory: SharedBackend) -> None:
@@ -139,6 +161,22 @@ async def test_a_sleep_that_is_repeated_waits_for_what_is_left(memory: SharedBac
         assert summary.sleep_until is not None
         left = summary.sleep_until.timestamp() - wake.created_at.timestamp()  # type: ignore[union-attr]
         assert left == pytest.approx(3600, abs=60)  # the first one stands
+
+
+async def test_a_program_that_ends_asleep_says_when_to_wake_it(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), open_backend(url) as backend:
+        async with block(backend, on_sleep="exit") as sdk:
+            await sdk.sleep(3600, "nap")
+        assert sdk.outcome is Outcome.STOPPED
+        summary = (await Operator(memory).show("i")).summary
+        assert summary.status is InstanceStatus.SUSPENDED
+        assert summary.sleep_until is not None
+        left = summary.sleep_until.timestamp() - time.time()
+        assert left == pytest.approx(3600, abs=120)
+        async with block(backend) as sdk:  # somebody starts it all the same
+            assert sdk.outcome is None
+            with trio.move_on_after(0.1):
+                await sdk.sleep(3600, "nap")
 
 
 async def test_a_write_is_carried_through_without_its_client(memory: SharedBackend) -> None:
@@ -425,6 +463,43 @@ async def test_serve_beside_quic(tmp_path: Path) -> None:
                 async with block(http) as taken:  # one server, one table of leases
                     assert await taken.get_checkpoint("a") == b"over quic"
                     await sdk.checkpoint("b")
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_program_goes_on_over_a_restarted_server(
+    end: signal.Signals, tmp_path: Path
+) -> None:
+    """Real processes, a real socket: the server ends in the middle of 64 calls."""
+    store, port = f"sqlite:///{tmp_path}/served.db", free_tcp_port()
+    options = ("--store", store, "--no-quic", "--http-port", str(port))
+    arguments = ("-m", "runtara_trio", "serve", *options)
+    saved: list[str] = []
+
+    async def worker(sdk: Any, n: int) -> None:
+        for k in range(10):
+            result = await sdk.checkpoint(f"{n}/{k}", b"%d" % n)
+            assert not result.found
+            saved.append(f"{n}/{k}")
+
+    with trio.fail_after(120):
+        async with open_backend(f"http://127.0.0.1:{port}") as backend:
+            async with start_args(*arguments) as first:
+                await first.line("serving")
+                async with block(backend) as sdk, trio.open_nursery() as nursery:
+                    for n in range(64):
+                        nursery.start_soon(worker, sdk, n)
+                    await until(lambda: len(saved) > 100)
+                    first.send(end)
+                    await first.wait()
+                    async with start_args(*arguments) as second:
+                        await second.line("serving")
+                        while len(saved) < 640:
+                            await trio.sleep(0.01)
+                        await sdk.completed(b"all")
+    async with open_backend(store) as opened:
+        details = await Operator(opened).show("i")
+        assert details.output == b"all"
+        assert details.checkpoints == len(set(saved)) == 640
 
 
 @pytest.mark.parametrize(

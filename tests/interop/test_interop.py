@@ -21,11 +21,15 @@ from runtara_trio import InstanceStatus, Operator, Outcome, StoreError, open_bac
 from runtara_trio.messages import GetCheckpoint
 from tests.helpers.places import (
     CORES,
+    HTTP_CORES,
+    SERVED_HTTP,
     Place,
     client,
     core_place,
     free_port,
+    http_core_place,
     running_core,
+    served_http_place,
     served_place,
 )
 from tests.helpers.support import Program, block, start, start_args
@@ -57,6 +61,12 @@ async def rust(place: Place | str, program: str, *arguments: object) -> AsyncIte
 
 
 def opening(kind: str, folder: Path):  # type: ignore[no-untyped-def]
+    if kind == SERVED_HTTP:
+        return served_http_place()
+    if kind in HTTP_CORES:
+        if "INTEROP_CORE_1_6" not in os.environ:
+            pytest.skip("runtara-core 1.6 could not be built")
+        return http_core_place(kind, folder)
     return served_place() if kind == "served" else core_place(kind, folder)
 
 
@@ -140,7 +150,7 @@ async def test_the_stock_sdk_under_load_sees_no_error() -> None:
 # ---- the examples through our client
 
 
-@pytest.mark.parametrize("kind", ["served", *CORES])
+@pytest.mark.parametrize("kind", ["served", *CORES, SERVED_HTTP, *HTTP_CORES])
 async def test_examples_against_a_server(kind: str, tmp_path: Path) -> None:
     async with opening(kind, tmp_path) as place:
 

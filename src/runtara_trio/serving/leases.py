@@ -61,6 +61,11 @@ class ClientLeases:
     def __len__(self) -> int:
         return len(self._leased)
 
+    def has(self, client: Client, instance_id: str) -> bool:
+        """Whether a client has leased an instance."""
+        leased = self._leased.get(instance_id)
+        return leased is not None and leased.client == client
+
     async def register(self, client: Client, instance_id: str, **values: Any) -> Registered:
         """Register an instance for a client, as runtara-core does: a finished one is revived."""
         async with self._alone(instance_id):

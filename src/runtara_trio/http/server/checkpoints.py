@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import msgspec
 import trio
 
-from ...errors import ServerError
+from ...errors import LeaseLost, ServerError
 from ...ids import check_stored_id
 from ...messages import Checkpoint, CheckpointReply, GetCheckpoint, PollSignals, Sleep
 from ...types import InstanceStatus
@@ -29,14 +30,19 @@ async def checkpoint(one: One) -> Reply:
 
 
 async def _probe(one: One, checkpoint_id: str) -> Reply:
-    """An empty state asks, and saves nothing."""
+    """An empty state asks, and saves nothing. To read is free; only whose instance it is gets the
+    signal that waits under the id. A stock client does not say who it is: it takes what is free."""
     message = GetCheckpoint(instance_id=one.instance, checkpoint_id=checkpoint_id)
-    if (await one.backend.request(message)).found:  # with the signal that waits under the id
-        return _checkpoint_answer(await _saved(one, checkpoint_id, b""))
+    stored = await one.backend.request(message)
+    if stored.found and (not one.client or one.leases.has(one.client, one.instance)):
+        with contextlib.suppress(LeaseLost):
+            return _checkpoint_answer(await _saved(one, checkpoint_id, b""))
     if await one.status() is not InstanceStatus.RUNNING:
         raise ServerError("get_checkpoint", "", "it does not run")
     pending = await one.backend.request(PollSignals(instance_id=one.instance))
-    return json(bodies.CheckpointAnswer(found=False, signal=told(pending.signal)))
+    return json(
+        bodies.CheckpointAnswer(found=stored.found, state=stored.state, signal=told(pending.signal))
+    )
 
 
 async def _saved(one: One, checkpoint_id: str, state: bytes) -> CheckpointReply:
