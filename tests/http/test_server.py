@@ -31,6 +31,7 @@ from runtara_trio.tokens import Role, TokenFile
 
 from ..helpers.http import Raw, connected, request
 from ..helpers.places import free_tcp_port
+from ..helpers.restarting import goes_on_over_a_restart
 from ..helpers.support import block, start_args
 
 BASE = "/api/v1/instances/i"
@@ -469,37 +470,9 @@ async def test_serve_beside_quic(tmp_path: Path) -> None:
 async def test_a_program_goes_on_over_a_restarted_server(
     end: signal.Signals, tmp_path: Path
 ) -> None:
-    """Real processes, a real socket: the server ends in the middle of 64 calls."""
-    store, port = f"sqlite:///{tmp_path}/served.db", free_tcp_port()
-    options = ("--store", store, "--no-quic", "--http-port", str(port))
-    arguments = ("-m", "runtara_trio", "serve", *options)
-    saved: list[str] = []
-
-    async def worker(sdk: Any, n: int) -> None:
-        for k in range(10):
-            result = await sdk.checkpoint(f"{n}/{k}", b"%d" % n)
-            assert not result.found
-            saved.append(f"{n}/{k}")
-
-    with trio.fail_after(120):
-        async with open_backend(f"http://127.0.0.1:{port}") as backend:
-            async with start_args(*arguments) as first:
-                await first.line("serving")
-                async with block(backend) as sdk, trio.open_nursery() as nursery:
-                    for n in range(64):
-                        nursery.start_soon(worker, sdk, n)
-                    await until(lambda: len(saved) > 100)
-                    first.send(end)
-                    await first.wait()
-                    async with start_args(*arguments) as second:
-                        await second.line("serving")
-                        while len(saved) < 640:
-                            await trio.sleep(0.01)
-                        await sdk.completed(b"all")
-    async with open_backend(store) as opened:
-        details = await Operator(opened).show("i")
-        assert details.output == b"all"
-        assert details.checkpoints == len(set(saved)) == 640
+    port = free_tcp_port()
+    options = ("--no-quic", "--http-port", str(port))
+    await goes_on_over_a_restart(f"http://127.0.0.1:{port}", options, end, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -15,30 +13,16 @@ import trio
 from runtara_trio import InstanceStatus
 
 from ..helpers.places import free_tcp_port, http_core_place, served_http_place
-from ..helpers.support import Program, start_args
+from ..helpers.support import Program, start_args, start_command
 
 RUST = os.environ.get("INTEROP_RUST_1_6", "")
 
 pytestmark = pytest.mark.skipif(not RUST, reason="nox -s interop builds what this needs")
 
 
-@asynccontextmanager
-async def rust(url: str, program: str, *arguments: object) -> AsyncIterator[Program]:
+def rust(url: str, program: str, *arguments: object) -> AbstractAsyncContextManager[Program]:
     """A program on the stock SDK, against a server."""
-    process = await trio.lowlevel.open_process(
-        [RUST, program, url, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        yield Program(process)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-            assert process.stdout is not None
-            await process.stdout.aclose()
+    return start_command(RUST, program, url, *map(str, arguments))
 
 
 async def test_every_verb_answers_as_the_cores_does(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ In memory on MockClock, but for the command line.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -24,7 +23,6 @@ from runtara_trio import (
     Operator,
     ServerError,
     SharedBackend,
-    open_backend,
 )
 from runtara_trio.messages import (
     Checkpoint,
@@ -41,8 +39,9 @@ from runtara_trio.serving.leases import open_leases
 from runtara_trio.wire import calls, frames, mapping
 
 from ..helpers.network import Network
-from ..helpers.places import served_place
+from ..helpers.places import free_port, served_place
 from ..helpers.quic import IDENTITY, ask, begin_call, ignored_by, kept_by, raw_client, streams_of
+from ..helpers.restarting import goes_on_over_a_restart
 from ..helpers.support import WRITING_CALLS, backend_of, block, sql, start_args
 
 REGISTER = calls.RegisterInstance("i", "t")
@@ -519,42 +518,9 @@ async def test_a_taken_port_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_program_goes_on_over_a_killed_and_restarted_server(tmp_path: Path) -> None:
-    """Real processes, a real socket: the server dies in the middle of the calls."""
-    store = f"sqlite:///{tmp_path}/served.db"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    arguments = ("-m", "runtara_trio", "serve", "--store", store, "--port", port)
-    saved: list[str] = []
-
-    async def worker(sdk: Any, n: int) -> None:
-        for k in range(10):
-            result = await sdk.checkpoint(f"{n}/{k}", b"%d" % n)
-            assert not result.found
-            saved.append(f"{n}/{k}")
-
-    with trio.fail_after(60):
-        async with open_backend(f"quic://127.0.0.1:{port}") as backend:
-            async with start_args(*arguments) as first:
-                await first.line("serving")
-                async with block(backend) as sdk, trio.open_nursery() as nursery:
-                    for n in range(64):
-                        nursery.start_soon(worker, sdk, n)
-                    while len(saved) < 100:
-                        await trio.lowlevel.checkpoint()
-                    os.kill(first.pid, signal.SIGKILL)
-                    await first.process.wait()
-                    async with start_args(*arguments) as second:
-                        await second.line("serving")
-                        while len(saved) < 640:
-                            await trio.sleep(0.01)
-                        await sdk.completed(b"all")
-                        second.send(signal.SIGTERM)
-                        await second.wait()
-    async with open_backend(store) as opened:
-        details = await Operator(opened).show("i")
-        assert details.output == b"all"
-        assert details.checkpoints == len(set(saved)) == 640
+    port = free_port()
+    options = ("--port", str(port))
+    await goes_on_over_a_restart(f"quic://127.0.0.1:{port}", options, signal.SIGKILL, tmp_path)
 
 
 def test_limits_are_those_of_the_command_line() -> None:
