@@ -30,6 +30,8 @@ def details_json(details: InstanceDetails) -> dict[str, Any]:
         "error": details.error,
         "checkpoints": details.checkpoints,
         "events": details.events,
+        "termination_reason": details.termination_reason,
+        "exit_code": details.exit_code,
         "unread_signals": details.unread_signals,
         "open_steps": msgspec.to_builtins(details.open_steps),
     }

@@ -367,6 +367,10 @@ class InstanceDetails(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: int
     """How many checkpoints are stored, the SDK's own among them."""
     events: int
+    termination_reason: str | None = None
+    """Why it does not run any more, in runtara's words; None: it runs, or nobody keeps that: only
+    the tables of a runtara-core 1.6 have a column for it."""
+    exit_code: int | None = None
     unread_signals: tuple[str, ...] = ()
     """Checkpoint ids that a signal was sent to and that nobody has asked for yet."""
     open_steps: tuple[StepInfo, ...] = ()

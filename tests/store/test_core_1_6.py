@@ -60,7 +60,9 @@ async def test_why_an_instance_ended(newer: SharedBackend) -> None:
         await sdk.sleep(60, "nap")
     assert sdk.outcome is Outcome.PAUSED
     assert await ended(newer) == ("paused", None)
+    assert (await operator.show("i")).termination_reason == "paused"
     async with block(newer) as sdk:
+        assert (await operator.show("i")).termination_reason is None
         await sdk.suspended("until tomorrow")
     assert await ended(newer) == (None, None)
     with pytest.raises(ZeroDivisionError):
@@ -121,4 +123,5 @@ async def test_an_operator_finds_the_place(newer: SharedBackend) -> None:
         pass
     details = await Operator(newer).show("i")
     assert details.events == 2
+    assert (details.termination_reason, details.exit_code) == ("completed", 0)
     assert backend_of(Operator(newer)) is newer

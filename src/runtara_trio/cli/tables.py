@@ -111,6 +111,8 @@ def details_table(
         ("created", _moment(one.created_at, now)),
         ("started", _moment(one.started_at, now)),
         ("finished", _moment(one.finished_at, now)),
+        ("ended as", details.termination_reason),
+        ("exit code", details.exit_code),
         ("last checkpoint", words.last_checkpoint(one)),
         ("checkpoints", str(details.checkpoints)),
         ("events", str(details.events)),

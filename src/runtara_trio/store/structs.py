@@ -228,6 +228,8 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     checkpoints: int
     events: int
+    termination_reason: str | None = None
+    exit_code: int | None = None
 
 
 class TableVersions(msgspec.Struct, frozen=True, kw_only=True):

@@ -213,6 +213,8 @@ async def _show(operators: Operators, message: ShowInstance) -> InstanceDetails:
         error=found.error,
         checkpoints=checkpoints.total_count,
         events=events.total_count,
+        termination_reason=found.termination_reason,
+        exit_code=found.exit_code,
     )
 
 

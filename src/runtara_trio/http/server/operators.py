@@ -154,6 +154,8 @@ async def _show(asked: Asked) -> Reply:
             output=details.output,
             input=details.input,
             error=details.error,
+            termination_reason=details.termination_reason,
+            exit_code=details.exit_code,
         )
     )
 

@@ -98,6 +98,7 @@ async def show_instance(tx: Tables, message: ShowInstance) -> InstanceDetails:
     who = None
     if summary.held and row.owner is not None:
         who = (await tx.holder(row.owner)).who
+    runs = summary.status in (InstanceStatus.PENDING, InstanceStatus.RUNNING)
     return InstanceDetails(
         summary=summary,
         holder=who,
@@ -106,6 +107,8 @@ async def show_instance(tx: Tables, message: ShowInstance) -> InstanceDetails:
         error=details.error,
         checkpoints=details.checkpoints,
         events=details.events,
+        termination_reason=None if runs else details.termination_reason,  # of the run before
+        exit_code=None if runs else details.exit_code,
         unread_signals=tuple(await tx.unread(instance, UNREAD)),
         open_steps=(await tx.open_steps(instance, OPEN)).steps,
     )

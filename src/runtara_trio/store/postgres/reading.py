@@ -59,15 +59,24 @@ def _listed(row: tuple[Any, ...]) -> Listed:
     return listed_of(instance, tenant, status, checkpoint_id, times, owner, kind, same_start, run)
 
 
-async def details(connection: Connection, instance_id: str) -> Details:
-    ((input, output, error, checkpoints, events),) = await connection.run(
+async def details(connection: Connection, instance_id: str, *, tracks_ends: bool) -> Details:
+    why = "termination_reason::text, exit_code" if tracks_ends else "NULL::text, NULL::int"
+    ((input, output, error, checkpoints, events, reason, code),) = await connection.run(
         "SELECT input, output, error,"
         " (SELECT count(*) FROM checkpoints c WHERE c.instance_id = i.instance_id),"
-        " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id)"
-        " FROM instances i WHERE i.instance_id = $1",
+        " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id),"
+        f" {why} FROM instances i WHERE i.instance_id = $1",
         instance_id,
     )
-    return Details(input=input, output=output, error=error, checkpoints=checkpoints, events=events)
+    return Details(
+        input=input,
+        output=output,
+        error=error,
+        checkpoints=checkpoints,
+        events=events,
+        termination_reason=reason,
+        exit_code=code,
+    )
 
 
 async def unread(connection: Connection, instance_id: str, limit: int) -> list[str]:

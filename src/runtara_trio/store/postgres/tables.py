@@ -342,7 +342,7 @@ class PostgresTables(PostgresPeople):
         return await reading.listed(self._connection, instance_id, runs=self._has_runs)
 
     async def details(self, instance_id: str) -> Details:
-        return await reading.details(self._connection, instance_id)
+        return await reading.details(self._connection, instance_id, tracks_ends=self._tracks_ends)
 
     async def unread(self, instance_id: str, limit: int) -> list[str]:
         return await reading.unread(self._connection, instance_id, limit)

@@ -49,15 +49,24 @@ def _listed(row: tuple[Any, ...]) -> Listed:
     return listed_of(instance, tenant, status, checkpoint_id, times, owner, kind, same_start, run)
 
 
-def details(db: sqlite3.Connection, instance_id: str) -> Details:
-    input, output, error, checkpoints, events = db.execute(
+def details(db: sqlite3.Connection, instance_id: str, *, tracks_ends: bool) -> Details:
+    why = "i.termination_reason, i.exit_code" if tracks_ends else "NULL, NULL"
+    input, output, error, checkpoints, events, reason, code = db.execute(
         "SELECT input, output, error,"
         " (SELECT count(*) FROM checkpoints c WHERE c.instance_id = i.instance_id),"
-        " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id)"
-        " FROM instances i WHERE i.instance_id = ?",
+        " (SELECT count(*) FROM instance_events e WHERE e.instance_id = i.instance_id),"
+        f" {why} FROM instances i WHERE i.instance_id = ?",
         (instance_id,),
     ).fetchone()
-    return Details(input=input, output=output, error=error, checkpoints=checkpoints, events=events)
+    return Details(
+        input=input,
+        output=output,
+        error=error,
+        checkpoints=checkpoints,
+        events=events,
+        termination_reason=reason,
+        exit_code=code,
+    )
 
 
 def unread(db: sqlite3.Connection, instance_id: str, limit: int) -> list[str]:

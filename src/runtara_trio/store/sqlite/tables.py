@@ -260,7 +260,7 @@ class SqliteTables(SqlitePeople):
         return reading.listed(self.db, instance_id)
 
     async def details(self, instance_id: str) -> Details:
-        return reading.details(self.db, instance_id)
+        return reading.details(self.db, instance_id, tracks_ends=self._file.tracks_ends)
 
     async def unread(self, instance_id: str, limit: int) -> list[str]:
         return reading.unread(self.db, instance_id, limit)
