@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from .store.core import CORES, split_core
 from .store.location import is_postgres, locate, needing_psycopg
 from .store.sqlite import migrating as on_sqlite
 from .store.structs import TableVersions
@@ -18,6 +21,7 @@ async def table_versions(url: str) -> TableVersions:
       ConfigError: not the URL of one.
       StoreError: what is there is not ours, or of a newer runtara-trio; it cannot be used.
     """
+    url, _ = split_core(url)
     if is_postgres(url):
         with needing_psycopg(url):
             from .store.postgres.migrating import versions
@@ -37,10 +41,12 @@ async def migrate(url: str) -> None:
       ConfigError: not the URL of one.
       StoreError: as of :func:`table_versions`; a runtara-core works on the file; no right to.
     """
+    url, core = split_core(url)
     if is_postgres(url):
         with needing_psycopg(url):
             from .store.postgres.migrating import migrate as on_postgres
 
-        await on_postgres(url)
+        await on_postgres(url, core or CORES[0])
     else:
-        await in_thread(on_sqlite.migrate, locate(url))
+        location = msgspec.structs.replace(locate(url), core=core or CORES[0])
+        await in_thread(on_sqlite.migrate, location)

@@ -19,7 +19,7 @@ from .config import SdkConfig
 from .engine.outcome import contains
 from .engine.services import SharedBackend, keep_running
 from .errors import ConfigError, NotSupported, SdkError
-from .http.location import http_target, is_http
+from .http.location import HTTPS, http_target, is_http
 from .interrupts import protected_manager
 from .quic.location import is_server, server_of_config, server_of_url
 from .store.core import split_core
@@ -157,8 +157,11 @@ def _quic(target: str | SdkConfig, config: SdkConfig, clock: Clock) -> Opener:
 
 def _http(url: str, config: SdkConfig, clock: Clock) -> Opener:
     from .http.client.backend import open_http
+    from .http.client.tls import context_for
 
     target = http_target(url, config)
+    if target.server.scheme == HTTPS:
+        context_for(target.server)
     return lambda patience: open_http(target, config=config, clock=clock, patience=patience)
 
 

@@ -160,3 +160,11 @@ def test_each_step_only_adds(schema: object) -> None:
         assert ADDS.match(statement), statement
         for column in re.findall(r"ADD COLUMN[^,]*", statement):
             assert "NOT NULL" not in column or "DEFAULT" in column, column
+
+
+def test_new_tables_are_those_of_the_core_that_is_named(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new.db?core=1.6.4"
+    assert state(url)["current"] is True
+    db = sqlite3.connect(tmp_path / "new.db")
+    assert db.execute("SELECT max(version) FROM _sqlx_migrations").fetchone() == (8,)
+    db.close()

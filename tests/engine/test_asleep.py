@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from runtara_trio import (
     ConfigError,
+    InstanceFinished,
     InstanceStatus,
     Operator,
     Outcome,
@@ -129,3 +130,14 @@ async def test_the_resume_point_of_an_environment_may_be_the_sdks_own(
     with pytest.raises(ConfigError, match="which the SDK keeps"):
         async with block(memory, checkpoint_id=last):
             pass
+
+
+async def test_what_could_not_be_registered_is_not_looked_after(memory: SharedBackend) -> None:
+    async with block(memory):
+        pass
+    before = trio.lowlevel.current_statistics().tasks_living
+    for _ in range(5):
+        with pytest.raises(InstanceFinished):
+            async with block(memory, on_sleep="exit"):
+                pass
+    assert trio.lowlevel.current_statistics().tasks_living == before

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import h11
@@ -26,7 +28,7 @@ from runtara_trio.ids import signal_id
 from runtara_trio.messages import Checkpoint, GetCheckpoint, GetStatus, RecordEvent, RecordOutcome
 from runtara_trio.types import EventType, InstanceStatus, Outcome
 
-from ..helpers.support import block
+from ..helpers.support import block, start_args
 
 
 class Asked(NamedTuple):
@@ -417,3 +419,37 @@ def test_the_environment() -> None:
     assert SdkConfig.from_env({**ids, **both}).url == "http://a:1/"
     del both["RUNTARA_HTTP_URL"]
     assert SdkConfig.from_env({**ids, **both}).url == "quic://b:2"
+
+
+async def test_ctrl_c_in_the_middle_of_a_call_ends_the_program(tmp_path: Path) -> None:
+    """The answer is read by somebody else."""
+    server = Server()
+    asked = trio.Event()
+
+    async def slow(what: Asked) -> bytes | None:
+        if what.what == "/status" and server.status == "running":
+            asked.set()
+            await trio.sleep(1)
+        return b""
+
+    server.before = slow
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, trio\n"
+        "from runtara_trio import open_runtara\n"
+        "async def main():\n"
+        "    async with open_runtara(sys.argv[1], instance_id='i', tenant_id='t') as sdk:\n"
+        "        print('begun', flush=True)\n"
+        "        await sdk.get_instance_status('i')\n"
+        "        print('still on', flush=True)\n"
+        "trio.run(main)\n"
+    )
+    async with running(server) as (_, listeners):
+        port = listeners[0].socket.getsockname()[1]
+        async with start_args(str(program), f"http://127.0.0.1:{port}") as process:
+            await process.line("begun")
+            await asked.wait()
+            process.send(signal.SIGINT)
+            assert await process.wait() != 0
+            assert "still on" not in process.lines
+            assert "KeyboardInterrupt" in process.lines[-1]

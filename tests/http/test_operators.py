@@ -205,6 +205,18 @@ async def test_steps(backend: SharedBackend) -> None:
         assert (ours["step_id"], ours["status"]) == ("a", "completed")
 
 
+async def test_odd_payloads_of_steps(memory: SharedBackend) -> None:
+    async with block(memory) as sdk:
+        await sdk.custom_event("step_debug_start", b'{"step_id": [], "scope_id": {}}')
+        await sdk.custom_event("step_debug_start", b'{"x":' * 5000)
+        await sdk.custom_event("step_debug_end", b"7")
+    async with asking(memory) as raw:
+        assert (await get(raw, "/i/steps"))["total_count"] > 0
+        assert (await get(raw, "/i/events?scope_id=s"))["total_count"] == 0
+        wrong = await raw.ask("GET", f"{BASE}?limit={'9' * 5000}")
+        assert wrong.status == 400
+
+
 async def test_an_operators_token_and_the_audit(memory: SharedBackend) -> None:
     async with asking(memory, TokenFile(TOKENS)) as raw:
         async with block(memory) as sdk:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -29,7 +30,7 @@ from runtara_trio.messages import Checkpoint, GetCheckpoint, GetStatus
 from runtara_trio.serving.leases import open_leases
 from runtara_trio.tokens import Role, TokenFile
 
-from ..helpers.http import Raw, connected, request
+from ..helpers.http import Raw, b64, connected, request
 from ..helpers.places import free_tcp_port
 from ..helpers.restarting import goes_on_over_a_restart
 from ..helpers.support import block, start_args
@@ -180,6 +181,29 @@ async def test_a_program_that_ends_asleep_says_when_to_wake_it(memory: SharedBac
                 await sdk.sleep(3600, "nap")
 
 
+async def test_who_waits_in_a_sleep_keeps_his_lease(
+    memory: SharedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtara_trio.http.server.instances.QUIET", 0.2)
+    monkeypatch.setattr("runtara_trio.http.server.connection.STILL_THERE", 0.05)
+    operator = Operator(memory)
+    async with serving(memory) as (_, url), connected(url) as raw:
+        await register(raw)
+        sleep = {"duration_ms": 1000, "checkpoint_id": "nap", "state": "YQ=="}
+        await raw.stream.send_all(request("POST", f"{BASE}/sleep", sleep))
+        async with trio.open_nursery() as nursery:
+
+            async def look() -> None:
+                while True:
+                    if (await operator.checkpoints("i")).checkpoints:
+                        assert (await operator.show("i")).summary.held
+                    await trio.sleep(0.02)
+
+            nursery.start_soon(look)
+            assert (await raw.answer()).json == {"success": True}
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_write_is_carried_through_without_its_client(memory: SharedBackend) -> None:
     async with serving(memory) as (server, url):
         async with connected(url) as raw:
@@ -199,6 +223,8 @@ async def test_pages_of_a_browser_may_not(memory: SharedBackend) -> None:
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
             {"Sec-Fetch-Site": "cross-site"},  # a picture's, which has no Origin
+            {"Referer": "http://192.168.1.5/"},
+            {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64)"},  # all that some pictures show
             {"Host": "evil.example"},
             {"Host": "evil.example:80"},
             {"Host": "localhost.evil.example"},
@@ -302,6 +328,94 @@ async def test_a_refused_request_with_a_large_body_can_read_why(memory: SharedBa
             nursery.cancel_scope.cancel()
 
 
+async def test_who_asks_whether_to_send_is_told_at_once_why_not(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw:
+        expects = {"Expect": "100-continue", "Content-Length": "10", "Host": "evil.example"}
+        await raw.stream.send_all(request("POST", f"{BASE}/register", b"", expects))
+        assert (await raw.answer()).status == 403
+        assert await raw.is_closed()
+
+
+async def test_trailers_without_an_end(memory: SharedBackend) -> None:
+    async with serving(memory) as (server, url), connected(url) as raw:
+        chunked = {"Transfer-Encoding": "chunked", "Host": "evil.example"}
+        await raw.stream.send_all(request("POST", f"{BASE}/register", b"0\r\nx: ", chunked))
+        with trio.move_on_after(20):
+            async with trio.open_nursery() as nursery:
+
+                async def flood() -> None:
+                    with pytest.raises(trio.BrokenResourceError):
+                        while True:
+                            await raw.stream.send_all(b"a" * 65536)
+
+                nursery.start_soon(flood)
+                assert (await raw.answer()).status == 431
+                nursery.cancel_scope.cancel()
+        await until(lambda: server.held == 0)
+
+
+async def test_trailers_are_no_headers(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw:
+        await register(raw, **{"runtara-client": "x"})
+        chunked = {"Transfer-Encoding": "chunked"}
+        body = msgspec.json.encode(SAVE)
+        data = b"%x\r\n%s\r\n0\r\nruntara-client: x\r\n\r\n" % (len(body), body)
+        refused = await raw.ask("POST", f"{BASE}/checkpoint", data, chunked)
+        assert refused.status == 409
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/register", b'{"tenant_id":' + b"[" * 5000),
+        ("/completed", b'{"x":' * 5000),
+        ("/sleep", b'{"duration_ms":1' + b"0" * 400 + b',"checkpoint_id":"z","state":""}'),
+        ("/signals/%00", None),
+    ],
+)
+async def test_odd_input_is_the_askers_mistake(
+    memory: SharedBackend, path: str, body: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw:
+        await register(raw)
+        method = "GET" if body is None else "POST"
+        assert (await raw.ask(method, f"{BASE}{path}", body)).status in (400, 422)
+    assert "call_failed" not in {record.__dict__.get("event") for record in caplog.records}
+
+
+async def test_a_url_that_is_none(memory: SharedBackend) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw:
+        assert (await raw.ask("GET", "http://[foo/status")).status == 400
+        assert (await raw.ask("GET", "http://localhost/health")).status == 200
+
+
+@pytest.mark.parametrize("wake_at_ms", [-1, 0, 2**63, 2**64, 2**70])
+async def test_a_time_to_wake_that_is_out_of_range(memory: SharedBackend, wake_at_ms: int) -> None:
+    async with serving(memory) as (_, url), connected(url) as raw:
+        await register(raw)
+        payload = msgspec.json.encode({"wake_at_ms": 1, "state": ""})
+        payload = payload.replace(b":1,", b":%d," % wake_at_ms)
+        event = {"event_type": "suspended", "checkpoint_id": "c", "payload": b64(payload)}
+        assert (await raw.ask("POST", f"{BASE}/events", event)).status == 200
+        info = await memory.request(GetStatus(instance_id="i"))
+        assert info.status is InstanceStatus.SUSPENDED
+
+
+async def test_failures_and_attempts_that_a_database_would_not_take(
+    backend: SharedBackend,
+) -> None:
+    async with serving(backend) as (_, url), connected(url) as raw:
+        async with block(backend, "first"):  # makes the tables
+            pass
+        await register(raw)
+        retry = {"checkpoint_id": "a", "attempt": 2**32 - 1, "error_message": "x"}
+        assert (await raw.ask("POST", f"{BASE}/retry", retry)).status == 200
+        failed = {"event_type": "failed", "payload": b64(b"a\0b\xff")}
+        assert (await raw.ask("POST", f"{BASE}/events", failed)).status == 200
+        status = (await raw.ask("GET", f"{BASE}/status")).json
+        assert (status["status"], status["error"]) == ("failed", "a\\x00b\ufffd")
+
+
 async def test_an_upgrade_is_ignored(memory: SharedBackend) -> None:
     async with serving(memory) as (_, url), connected(url) as raw:
         headers = {"Connection": "upgrade, http2-settings", "Upgrade": "h2c"}
@@ -349,6 +463,39 @@ async def test_no_more_memory_than_allowed(memory: SharedBackend) -> None:
             await raw.stream.send_all(request("POST", f"{BASE}/checkpoint", large))
             assert (await raw.answer()).status == 503
             assert (await other.ask("POST", f"{BASE}/checkpoint", SAVE)).status == 200
+        await until(lambda: server.held == 0)
+
+
+async def test_heads_are_counted(memory: SharedBackend) -> None:
+    async with serving(memory, memory=400_000) as (server, url):
+        async with connected(url) as one, connected(url) as two, connected(url) as three:
+            for raw in (one, two):
+                await raw.stream.send_all(b"GET / HTTP/1.1\r\na: " + b"b" * 90_000)
+            await until(lambda: server.held > 180_000)
+            await three.stream.send_all(b"GET / HTTP/1.1\r\na: " + b"b" * 90_000)
+            assert (await three.answer()).status == 503
+        await until(lambda: server.held == 0)
+
+
+async def test_answers_that_nobody_reads_leave_room_for_the_requests_of_others(
+    memory: SharedBackend,
+) -> None:
+    async with block(memory) as sdk:
+        await sdk.checkpoint("large", bytes(3_000_000))
+        await sdk.suspended()
+    probe = request("POST", f"{BASE}/checkpoint", {"checkpoint_id": "large", "state": ""})
+    async with serving(memory, memory=20_000_000, call_timeout=30) as (server, url):
+        async with connected(url) as one, connected(url) as two, connected(url) as three:
+            await register(one)
+            for raw in (one, two):
+                await raw.stream.send_all(probe)
+            await until(lambda: server.held > 7_900_000)
+            await three.stream.send_all(probe)
+            assert (await three.answer()).status == 503
+            async with connected(url) as other:
+                await register(other, "j")
+                path = "/api/v1/instances/j/checkpoint"
+                assert (await other.ask("POST", path, SAVE)).json == {"found": False}
         await until(lambda: server.held == 0)
 
 
@@ -464,6 +611,24 @@ async def test_serve_beside_quic(tmp_path: Path) -> None:
                 async with block(http) as taken:  # one server, one table of leases
                     assert await taken.get_checkpoint("a") == b"over quic"
                     await sdk.checkpoint("b")
+
+
+async def test_all_ports_are_drained_at_once() -> None:
+    options = ("--store", ":memory:", "--no-quic", "--http-port", "0", "--operators-port", "0")
+    timeout = ("--drain-timeout", "600")
+    async with start_args("-m", "runtara_trio", "serve", *options, *timeout) as server:
+        url = (await server.line("serving")).rpartition(" ")[2]
+        operators = (await server.line("operators of")).rpartition(" ")[2]
+        async with connected(url) as idle, connected(operators) as half:
+            await half.stream.send_all(b"GET /api/v1/health HTTP/1.1\r\n")
+            server.send(signal.SIGTERM)
+            assert await idle.is_closed()  # though the other port is not through
+            with pytest.raises(OSError, match="attempts to connect"):
+                async with connected(url):
+                    pass
+            await half.stream.send_all(b"Host: localhost\r\n\r\n")
+            assert (await half.answer()).status == 200
+            assert await server.wait() == 0
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])

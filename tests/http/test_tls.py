@@ -126,6 +126,7 @@ async def test_a_token_is_sent_where_nobody_can_read_it() -> None:
         ("https://h?pin=sha256:00", "is not a pin"),
         ("https://h?verify=no&pin=sha256:00", "verify=no does not go with"),
         ("https://h/path", "names no server"),
+        (f"https://h?ca={__file__}", "holds no certificates in PEM"),
     ],
 )
 async def test_urls_that_are_wrong(url: str, said: str) -> None:

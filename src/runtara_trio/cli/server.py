@@ -155,6 +155,9 @@ async def run_server(
         number = await _ended()
         count = sum(server.connections for server in running)
         click.echo(f"{number.name}: draining {count} connections", err=True)
+        async with trio.open_nursery() as nursery:  # all at once: nobody takes work meanwhile
+            for server in running:
+                nursery.start_soon(server.drain, drain_timeout)
 
 
 async def _ended() -> signal.Signals:

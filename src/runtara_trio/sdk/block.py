@@ -158,7 +158,6 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
     before = make_current(sdk)
     if settings.exits:
         block.waits.begin(None)
-        shared.start_soon(end_asleep, block)
     try:
         if settings.register:
             try:
@@ -168,6 +167,8 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
                 if number is not None:  # asked to end meanwhile: do not try again
                     raise SystemExit(128 + number) from exc
                 raise
+        if settings.exits:
+            shared.start_soon(end_asleep, block)
         raised: BaseException | None = None
         left: BaseException | None = None
         try:

@@ -70,7 +70,7 @@ def _leave_alone(scope: trio.CancelScope) -> None:
 class _Exchange:
     """One request and its answer. What was begun is gone on with by whoever runs it next."""
 
-    __slots__ = ("_sent", "connection", "late", "request", "writes")
+    __slots__ = ("_sent", "connection", "is_half", "late", "request", "writes")
 
     def __init__(self, connection: Connection, request: bytes, late: Late | None) -> None:
         self.connection = connection
@@ -78,11 +78,14 @@ class _Exchange:
         self.late = late
         self.writes = request.startswith(WRITE)
         self._sent = False
+        self.is_half = False
+        """A part of the request was sent: nobody will carry it out."""
 
     async def run(self) -> Response:
         if not self._sent:
-            self._sent = True
-            await self.connection.send(self.request)  # a small one does not wait
+            self.is_half = True
+            await self.connection.send(self.request)
+            self.is_half, self._sent = False, True
         return await self.connection.read()
 
 
@@ -179,8 +182,16 @@ class Pool:
                 return await self._handed_over(exchange)
             try:
                 found = await exchange.run()
-            except (trio.Cancelled, KeyboardInterrupt):
+            except trio.Cancelled:
+                if exchange.is_half:
+                    await self._done(exchange)
+                    raise
                 return await self._handed_over(exchange)
+            except KeyboardInterrupt:
+                scope = trio.CancelScope()
+                _leave_alone(scope)
+                self._nursery.start_soon(self._finish, exchange, Answer(), scope)
+                raise
             except BaseException:
                 await self._done(exchange)
                 raise

@@ -7,6 +7,7 @@ import ssl
 
 import trio
 
+from ...errors import ConfigError
 from ...remote.location import ServerLocation, another_certificate
 
 EXPIRED = (9, 10)
@@ -16,8 +17,11 @@ WRONG_NAME = (62, 64)
 
 
 def context_for(server: ServerLocation) -> ssl.SSLContext:
-    """What a client checks."""
-    context = ssl.create_default_context(cafile=server.ca)
+    """What a client checks. Raises ConfigError: ``ca`` is no file of certificates."""
+    try:
+        context = ssl.create_default_context(cafile=server.ca)
+    except OSError as exc:
+        raise ConfigError(f"{server.ca!r} holds no certificates in PEM: {exc}") from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not server.verify or server.pin is not None:
         context.check_hostname = False
@@ -29,11 +33,13 @@ async def encrypted(
     stream: trio.SocketStream, server: ServerLocation, context: ssl.SSLContext
 ) -> trio.SSLStream[trio.SocketStream]:
     """A stream whose other end is the server. Raises OSError: says why it is not."""
-    found = trio.SSLStream(
-        stream, context, server_hostname=server.server_name, https_compatible=True
-    )
     try:
+        found = trio.SSLStream(
+            stream, context, server_hostname=server.server_name, https_compatible=True
+        )
         await found.do_handshake()
+    except ValueError as exc:
+        raise OSError(f"server_name={server.server_name} is no name of a host: {exc}") from exc
     except trio.BrokenResourceError as exc:
         raise OSError(_why(exc.__cause__)) from exc
     certificate = found.getpeercert(binary_form=True)

@@ -24,3 +24,6 @@ class Api:
         except Refused as exc:
             return exc.reply
         return None
+
+    def kept_waiting(self, head: Head) -> None:
+        """Nothing is kept for who waits."""

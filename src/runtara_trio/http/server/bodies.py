@@ -34,7 +34,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sleep(msgspec.Struct, frozen=True, kw_only=True):
-    duration_ms: Annotated[int, msgspec.Meta(ge=0)]
+    duration_ms: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     checkpoint_id: str
     state: str
 
@@ -58,7 +58,7 @@ def read(body: bytes | bytearray, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as exc:
         raise Refused(text(422, str(exc))) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Refused(text(400, str(exc))) from exc
 
 

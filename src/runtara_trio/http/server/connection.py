@@ -25,10 +25,17 @@ ON_ITS_WAY = 0.05
 """Seconds in which a request that was sent before a drain is still taken."""
 LINGER = 2.0
 """Seconds in which a client that goes on sending can read why it is cut off."""
+SMALL = 16 * 1024
+"""Bytes of an answer that is sent however much is held: 10,000 of them are 160 MB."""
+STILL_THERE = 30.0
+"""Seconds after which it is said of one that waits for a time that he does."""
 FAIR = 16
 """Pieces of one client after which it is the others' turn, though its next one is there."""
 MOST_UNREAD = 1024 * 1024
 """Bytes that are read of one that waits for a time."""
+
+
+FULL = text(503, "the server holds too many answers that nobody reads; ask again later")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +48,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     call_timeout: float = 300.0
     """Seconds until a request must be whole, and an answer be read."""
     memory: int = 1 << 30
-    """Bytes of requests and answers that are held for all clients. A quarter of it for one."""
+    """Bytes that are held for all clients: half of it of requests, and half of answers that are not
+    read yet. A quarter of it for one client."""
 
 
 class Application(Protocol):
@@ -52,6 +60,9 @@ class Application(Protocol):
 
     async def answer(self, head: Head, body: bytearray) -> Reply:
         """What answers a request."""
+
+    def kept_waiting(self, head: Head) -> None:
+        """Who has asked waits for an answer that is there, and may not be sent yet."""
 
 
 class _Left(Exception):
@@ -66,13 +77,16 @@ class ServedConnection:
         stream: trio.abc.HalfCloseableStream,
         application: Application,
         limits: Limits,
-        memory: Memory,
+        requests: Memory,
+        answers: Memory,
     ) -> None:
+        """``requests`` and ``answers``: what is held of all clients' ones."""
         self._stream = stream
         self._application = application
         self._limits = limits
-        self._memory = Memory(limits.memory // 4, memory)
-        self._reader = Reader(application.refuses, self._memory.take)
+        self._requests = Memory(limits.memory // 4, requests)
+        self._answers = Memory(limits.memory // 4, answers)
+        self._reader = Reader(application.refuses, self._requests.take)
         self._waiting: trio.CancelScope | None = None
         """Around what a drain ends: a wait for a next request, or for a time."""
         self._draining = False
@@ -87,7 +101,8 @@ class ServedConnection:
         except (_Left, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
-            self._memory.take(-self._memory.used)
+            self._requests.take(-self._requests.used)
+            self._answers.take(-self._answers.used)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._stream)
 
@@ -158,12 +173,16 @@ class ServedConnection:
             reply = await self._reply_to(asked)
             keep_alive, head_only = asked.keep_alive, asked.head.method == "HEAD"
             if reply.not_before > trio.current_time():
-                await self._wait(reply.not_before)
+                await self._wait(asked.head, reply.not_before)
         closes = self._draining or not keep_alive
         data = reply.encoded(date(), closes=closes, head_only=head_only)
-        self._memory.take(len(data))
+        if not self._answers.take(len(data)) and len(data) > SMALL:
+            self._answers.take(-len(data))
+            data = FULL.encoded(date(), closes=True, head_only=head_only)
+            self._answers.take(len(data))
+            closes = True
         await self._send(data)
-        self._memory.take(-len(data))
+        self._answers.take(-len(data))
         return not closes
 
     async def _reply_to(self, asked: Asked) -> Reply:
@@ -175,7 +194,7 @@ class ServedConnection:
             logs.call_failed(exc_info=exc, call="a request", error=str(exc))
             return text(500, "the server could not answer this")
         finally:
-            self._memory.take(-len(asked.body))
+            self._requests.take(-len(asked.body))
 
     async def _send(self, data: bytes) -> None:
         with trio.move_on_after(self._limits.call_timeout):
@@ -183,18 +202,21 @@ class ServedConnection:
             return
         raise _Left
 
-    async def _wait(self, until: float) -> None:
+    async def _wait(self, head: Head, until: float) -> None:
         """Until a time has come, and as long as somebody waits for it."""
         read = 0
         with trio.CancelScope(deadline=until) as self._waiting:
             if self._draining:
                 self._waiting.cancel()
             try:
-                while read < MOST_UNREAD:
-                    data = await self._received()
-                    read += len(data)
-                    self._reader.feed(data)
-                await trio.sleep_forever()
+                while True:
+                    self._application.kept_waiting(head)
+                    with trio.move_on_after(STILL_THERE):
+                        while read < MOST_UNREAD:
+                            data = await self._received()
+                            read += len(data)
+                            self._reader.feed(data)
+                        await trio.sleep_forever()
             finally:
                 self._waiting = None
         if trio.current_time() < until:

@@ -13,7 +13,7 @@ from ...types import EventType, InstanceStatus
 from . import bodies as asked
 from .bodies import decoded, read
 from .calls import DONE, One
-from .checkpoints import slept
+from .checkpoints import LATEST_MS, slept
 from .messages import Reply
 
 ENDS = {
@@ -54,11 +54,12 @@ async def _suspend(one: One, body: asked.Event, payload: bytes) -> Reply:
     if body.checkpoint_id is not None:
         try:
             wake = msgspec.json.decode(payload, type=asked.Wake)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # an ordinary reason
         else:
             state = decoded(wake.state, "payload")
-            await slept(one, body.checkpoint_id, wake.wake_at_ms, state)
+            wake_at_ms = max(0, min(wake.wake_at_ms, LATEST_MS))
+            await slept(one, body.checkpoint_id, wake_at_ms, state)
             payload = b""
     return await one.end(InstanceStatus.SUSPENDED, payload)
 

@@ -14,7 +14,11 @@ from urllib.parse import urlsplit
 from ...tokens import Role, TokenFile
 from .messages import Head, Reply, text
 
-OF_BROWSERS = (b"origin", b"sec-fetch-site")
+OF_BROWSERS = (b"origin", b"referer", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
+"""Headers that only browsers send, and not with every request."""
+
+BROWSER = b"mozilla/"
+"""How every browser begins to say what it is."""
 
 
 class Guard:
@@ -36,7 +40,8 @@ class Guard:
 
     def refuses(self, head: Head) -> Reply | None:
         """What answers who may not ask."""
-        if any(name in head.headers for name in OF_BROWSERS):
+        is_browser = head.headers.get(b"user-agent", b"").lower().startswith(BROWSER)
+        if is_browser or any(name in head.headers for name in OF_BROWSERS):
             return text(403, "pages in a browser are not answered")
         host = head.header(b"host")
         if host != self._known:

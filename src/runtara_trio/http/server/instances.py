@@ -44,6 +44,7 @@ class InstanceAnswers(Api):
         instance, name = (*found.values, "", "")[:2]
         one = One(self._backend, self._leases, head.header(CLIENT), instance, name, body)
         code = f"{found.handler.code}_ERROR"
+        self._used(one.client, instance)
         try:
             return await found.handler.answer(one)
         except Refused as exc:
@@ -57,8 +58,15 @@ class InstanceAnswers(Api):
         except SdkError as exc:
             return json(bodies.Refusal(code=code, error=str(exc)), 500)
         finally:
-            if instance:
-                self._leases.used(one.client, instance, QUIET)
+            self._used(one.client, instance)
+
+    def kept_waiting(self, head: Head) -> None:
+        found: Found[Call] = head.found
+        self._used(head.header(CLIENT), found.values[0])
+
+    def _used(self, client: str, instance: str) -> None:
+        if instance:
+            self._leases.used(client, instance, QUIET)
 
 
 async def _state(one: One) -> str | None:

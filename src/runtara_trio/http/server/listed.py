@@ -32,7 +32,7 @@ class Query:
 
     def number(self, name: str, default: int, most: int) -> int:
         found = self._values.get(name, str(default))
-        if not found.isdecimal() or int(found) > most:
+        if not found.isdecimal() or len(found) > 9 or int(found) > most:
             raise ConfigError(f"{name} must be a number up to {most}, not {found!r}")
         return int(found)
 

@@ -84,6 +84,8 @@ class OperatorAnswers(Api):
 
 
 STARTED = time.monotonic()
+AT_ONCE = 16 * 2**20
+"""Bytes of states that are read at once, only to tell how long they are."""
 
 
 async def _health(asked: Asked) -> Reply:
@@ -238,7 +240,7 @@ async def _checkpoints(asked: Asked) -> Reply:
     after: str | None = None
     while True:
         part = await asked.backend.request(
-            ReadCheckpoints(instance_id=asked.instance, after=after, limit=MOST)
+            ReadCheckpoints(instance_id=asked.instance, after=after, limit=MOST, most_bytes=AT_ONCE)
         )
         found += (
             bodies.CheckpointSummary(

@@ -38,7 +38,7 @@ def _read(event: Event) -> dict[str, Any]:
     """What the payload of an event says, where that is an object in JSON."""
     try:
         found = msgspec.json.decode(event.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -127,12 +127,12 @@ async def steps_of(backend: Backend, instance: str, text: str) -> bodies.Steps:
 
 def _paired(events: list[Event]) -> Iterator[bodies.Step]:
     """Steps of their pairs of events."""
-    open_ones: dict[tuple[object, object], bodies.Step] = {}
+    open_ones: dict[tuple[str | None, str | None], bodies.Step] = {}
     for event in events:
         if event.subtype not in (START, END):
             continue
         said = _read(event)
-        key = (said.get("step_id"), said.get("scope_id"))
+        key = (_text(said.get("step_id")), _text(said.get("scope_id")))
         at = ms(event.created_at) or 0
         if event.subtype == START:
             if key in open_ones:

@@ -11,7 +11,8 @@ import httptools
 from .messages import Head, Reply, text
 
 LONGEST_TARGET = 64 * 1024 - 1
-LONGEST_HEAD = 512 * 1024
+LONGEST_HEAD = 128 * 1024
+"""Bytes of a request that are no body: its head, its chunks' sizes, its trailers."""
 MOST_HEADERS = 100
 LONGEST_BODY = 64 * 1024 * 1024
 SMALL_BODY = 64 * 1024
@@ -45,7 +46,7 @@ class Reader:
         """
         Args:
           refuses: what answers a request by its head alone, if anything does.
-          take: asked whether so many bytes more of bodies may be held.
+          take: asked whether so many bytes more may be held.
         """
         self._refuses = refuses
         self._take = take
@@ -58,17 +59,16 @@ class Reader:
         """No more is read: what the last request is answered."""
         self.expects_continue = False
         """Who asks waits to be told that the body may come."""
+        self.is_between = True
+        """Nothing of a next request has come."""
+        self._other = 0
+        """Bytes of the request that comes, but those of its body."""
         self._begin_head()
-
-    @property
-    def is_between(self) -> bool:
-        """Whether nothing of a next request has come."""
-        return self.now is None and not self._head_size
 
     def feed(self, data: bytes) -> None:
         """More has come."""
-        if self.now is None:
-            self._head_size += len(data)
+        self._other += len(data)
+        fits = self._take(len(data))
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # to no protocol that is spoken here
@@ -77,11 +77,12 @@ class Reader:
             raise exc.__context__ or exc from None
         except httptools.HttpParserError as exc:
             self._end(text(400, f"invalid request: {exc}"))
-        if self.now is None and self._head_size > LONGEST_HEAD:
+        if not fits:
+            self._end(text(503, "the server holds too much; ask again later"))
+        elif self._other > LONGEST_HEAD:
             self._end(text(431, "the headers are too long"))
 
     def _begin_head(self) -> None:
-        self._head_size = 0
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._count = 0
@@ -99,12 +100,17 @@ class Reader:
 
     # ---- called by the parser
 
+    def on_message_begin(self) -> None:
+        self.is_between = False
+
     def on_url(self, piece: bytes) -> None:
         self._target += piece
         if len(self._target) > LONGEST_TARGET:
             self._end(text(414, "the URI is too long"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.now is not None:
+            return  # behind the body: nobody asks for these
         name = name.lower()
         self._count += 1
         if self._count > MOST_HEADERS:
@@ -134,19 +140,22 @@ class Reader:
         length = head.headers.get(b"content-length", b"")
         if length.isdigit():
             self._check_length(asked, int(length))
-        expects = head.header(b"expect").lower() == "100-continue"
-        self.expects_continue = expects and asked.refusal is None
+        if head.header(b"expect").lower() == "100-continue":
+            self.expects_continue = asked.refusal is None
+            if asked.refusal is not None:  # who asks would wait before he sends the body
+                self._end(asked.refusal)
 
     def on_body(self, piece: bytes) -> None:
         asked = self.now
         if asked is None or self.end is not None:
             return
+        self._other -= len(piece)
         asked.size += len(piece)
         self._check_length(asked, asked.size)
         if asked.refusal is None:
             asked.body += piece
-            if not self._take(len(piece)):
-                self._end(text(503, "the server holds too much; ask again later"))
+        else:
+            self._take(-len(piece))
 
     def _check_length(self, asked: Asked, length: int) -> None:
         if length > LONGEST_BODY:
@@ -156,6 +165,9 @@ class Reader:
 
     def on_message_complete(self) -> None:
         asked, self.now = self.now, None
+        self.is_between = True
+        self._take(-self._other)
+        self._other = 0
         self.expects_continue = False
         self._begin_head()
         if asked is not None and self.end is None:

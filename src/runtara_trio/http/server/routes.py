@@ -59,6 +59,8 @@ class Routes(Generic[HandlerT]):
             segments = [unquote_to_bytes(one).decode() for one in path.split(b"/")[1:]]
         except UnicodeDecodeError as exc:
             raise Refused(text(400, "invalid URL: it is not UTF-8")) from exc
+        if any("\0" in one for one in segments):
+            raise Refused(text(400, "invalid URL: an id holds a NUL character"))
         node, values = self._root, []
         for number, segment in enumerate(segments, 1):
             next_one = node.below.get(segment) if segment else None
@@ -79,7 +81,10 @@ class Routes(Generic[HandlerT]):
 def _target(target: bytes) -> tuple[bytes, bytes]:
     """Path and query of a target, which may be a whole URL."""
     if not target.startswith(b"/"):
-        parts = urlsplit(target)
+        try:
+            parts = urlsplit(target)
+        except ValueError as exc:
+            raise Refused(text(400, f"invalid URL: {exc}")) from exc
         return parts.path, parts.query
     path, _, query = target.partition(b"?")
     return path, query

@@ -16,7 +16,7 @@ from ..stream import TcpStream
 from .connection import Application, Limits, ServedConnection
 
 BUSY = 0.1
-"""Seconds before new connections are taken again, where this process may open no more."""
+"""Seconds before a connection is taken again, where one could not be."""
 
 
 class HttpServer:
@@ -33,7 +33,9 @@ class HttpServer:
         self._application = application
         self._limits = limits
         self._nursery = nursery
-        self._memory = Memory(limits.memory)
+        self._requests = Memory(limits.memory // 2)
+        self._answers = Memory(limits.memory // 2)
+        self._draining = False
         self._clients: set[ServedConnection] = set()
         self._fewer = RepeatedEvent()
         self._accepting = trio.CancelScope()
@@ -52,7 +54,7 @@ class HttpServer:
     @property
     def held(self) -> int:
         """Bytes of requests and answers that are held for clients."""
-        return self._memory.used
+        return self._requests.used + self._answers.used
 
     async def accept(self) -> None:
         """Take connections. Runs until it is drained."""
@@ -72,14 +74,20 @@ class HttpServer:
             try:
                 stream = await listener.accept()
             except OSError as exc:
-                if exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    raise
+                if exc.errno in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK):
+                    raise  # the listener is gone; all else is of one connection, or passes
                 await trio.sleep(BUSY)
                 continue
             client = ServedConnection(
-                TcpStream.of(stream), self._application, self._limits, self._memory
+                TcpStream.of(stream),
+                self._application,
+                self._limits,
+                self._requests,
+                self._answers,
             )
             self._clients.add(client)
+            if self._draining:
+                client.drain()
             self._nursery.start_soon(self._serve, client)
 
     async def _serve(self, client: ServedConnection) -> None:
@@ -93,6 +101,9 @@ class HttpServer:
 
     async def drain(self, seconds: float) -> None:
         """Answer what was asked, for at most ``seconds``, and close all connections."""
+        if self._draining:
+            return
+        self._draining = True
         self._accepting.cancel()
         for client in self._clients:
             client.drain()

@@ -99,6 +99,8 @@ class Server:
 
     async def drain(self, seconds: float) -> None:
         """Answer what was asked, for at most ``seconds``, and close all connections."""
+        if self._draining:
+            return
         self._draining = True
         self.listener.open = False
         for client in self.listener.clients:

@@ -15,7 +15,7 @@ from ...errors import (
     ServerError,
     SignalRefused,
 )
-from ...ids import TIMED_OUT, signal_record, users_id
+from ...ids import TIMED_OUT, signal_record, storable, users_id
 from ...messages import Existing, NewRun, Next, RecordOutcome, SendCustomSignal
 from ...types import InstanceStatus, RunState, Signal, SignalType
 from ..structs import Awaited, End, Orphan, Placing, Run
@@ -311,7 +311,8 @@ def end_of(message: RecordOutcome, pending: Signal | None, run: Run | None = Non
     if status is InstanceStatus.COMPLETED:
         output = payload or None
     if status is InstanceStatus.FAILED:
-        error = payload.decode(errors="replace") or "Unknown error"  # as runtara-core
+        told = payload.decode(errors="replace")
+        error = storable(told, len(told)) or "Unknown error"  # as runtara-core
     # Nothing is left to cancel or to resume, or it is acknowledged.
     gone = pending is not None and (
         status.finished or pending.type is RESUME or message.signal == pending

@@ -31,14 +31,14 @@ async def versions(url: str) -> TableVersions:
         )
 
 
-async def migrate(url: str) -> None:
-    """Make what is missing. Programs that work on it go on.
+async def migrate(url: str, core: str = "1.4.1") -> None:
+    """Make what is missing. Programs that work on it go on. ``core``: whose tables new ones are.
 
     Raises:
       StoreError: as :func:`versions`; this role may not make tables.
     """
     async with _connected(url) as (connection, name):
-        await schema.create(connection, name)
+        await schema.create(connection, name, core)
         await schema.create_runs(connection, name)
 
 

@@ -276,7 +276,7 @@ class PostgresTables(PostgresPeople):
             instance_id,
             retry_id(checkpoint_id, attempt),
             (error or "").encode(),
-            attempt,
+            attempt - 2**32 if attempt >= 2**31 else attempt,  # as a core stores it
             error,
         )
 

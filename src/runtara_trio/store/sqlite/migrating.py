@@ -47,12 +47,12 @@ def migrate(location: Location) -> None:
     try:
         file = StoreFile(location, create=True)
         with contextlib.closing(file.db):
-            LockWaits().wait(lambda: _make(file))
+            LockWaits().wait(lambda: _make(file, location.core))
     except (sqlite3.Error, OSError) as exc:
         raise failures.translated(exc, location.name) from exc
 
 
-def _make(file: StoreFile) -> None:
+def _make(file: StoreFile, core: str) -> None:
     file.make_ready(time.time())
     with schema.transaction(file.db):
-        schema.create(file.db)
+        schema.create(file.db, core)
