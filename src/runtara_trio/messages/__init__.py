@@ -26,7 +26,6 @@ from .history import (
     Waits,
 )
 from .instance import (
-    AcknowledgeSignal,
     Checkpoint,
     CheckpointPage,
     CheckpointReply,
@@ -40,8 +39,6 @@ from .instance import (
     LeaseTaken,
     Next,
     OutcomeReply,
-    PendingSignal,
-    PollSignals,
     ReadCheckpoints,
     RecordEvent,
     RecordOutcome,
@@ -49,15 +46,11 @@ from .instance import (
     Register,
     Registered,
     SetAttributes,
-    SignalTaken,
     Sleep,
     SleepReply,
-    StopWaiting,
     StoredInput,
     StoredState,
     TakeLease,
-    TakeMessage,
-    TakeSignal,
     Transact,
 )
 from .operator import (
@@ -116,6 +109,15 @@ from .schedules import (
     RemoveSchedule,
     Schedules,
     SetSchedules,
+)
+from .signals import (
+    AcknowledgeSignal,
+    PendingSignal,
+    PollSignals,
+    SignalTaken,
+    StopWaiting,
+    TakeMessage,
+    TakeSignal,
 )
 
 __all__ = [
