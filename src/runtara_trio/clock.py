@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import trio
@@ -65,6 +65,16 @@ def default_clock() -> Clock:
 def milliseconds(seconds: float) -> int:
     """Unix or elapsed milliseconds, rounded up: never too early."""
     return math.ceil(seconds * 1000)
+
+
+def ms_of(moment: datetime | None) -> int | None:
+    """A time as Unix ms."""
+    return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def time_of(ms: int | None) -> datetime | None:
+    """The time that Unix ms of a server mean, in UTC; None: not set, or 0."""
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
 
 
 def check_seconds(name: str, value: object, *, positive: bool = False) -> float:

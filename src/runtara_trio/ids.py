@@ -16,6 +16,10 @@ from .errors import ConfigError
 MAX_INSTANCE_ID = 512
 MAX_CHECKPOINT_ID = 1024
 RESERVED = "runtara_trio::"
+
+STEP_BEGINS, STEP_ENDS = "step_debug_start", "step_debug_end"
+"""The subtypes of the pair of events of a step, which Runtara's own tools show."""
+
 DURABLE = "durable::"
 RERUN, FORKED, FORK_OF = "runtara_trio_rerun", "runtara_trio_forked", "runtara_trio_fork_of"
 """The subtypes of the events that say so."""

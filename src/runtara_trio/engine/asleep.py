@@ -27,21 +27,15 @@ async def end_asleep(block: Block) -> None:
     while not (block.state.ended or block.scope.cancel_called):
         due_ms = _sleeps_until(block)
         if due_ms is not None and due_ms / 1000 - block.shared.clock.now() >= EXIT_FROM:
-            return _end(block, Next(state=RunState.TIMED, due_ms=due_ms))
+            block.unload(Next(state=RunState.TIMED, due_ms=due_ms), Cause.SLEEP)
+            return
         await trio.sleep(LOOK)
-
-
-def _end(block: Block, place: Next) -> None:
-    block.ending.after_stop = lambda: place
-    block.signals.end(Cause.SLEEP)
 
 
 def _sleeps_until(block: Block) -> int | None:
     """When the first of its sleeps ends, Unix ms; None: something works, or waits for more than a
     time."""
-    if not block.state.registered or block.boundary.pause_requested:
-        return None
-    waits = block.waits.all()
-    if waits is None or not all(wait.is_sleep and wait.can_unload for wait in waits):
+    waits = block.unloadable() if block.state.registered else None
+    if waits is None or not all(wait.is_sleep for wait in waits):
         return None
     return min(wait.until_ms for wait in waits if wait.until_ms is not None)

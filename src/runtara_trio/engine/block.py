@@ -12,7 +12,7 @@ from .. import logs, measures
 from ..codec import JSON, Codec, error_text
 from ..errors import InstanceFinished, SdkError
 from ..ids import waited_for
-from ..messages import Register, Registered, Trace
+from ..messages import Next, Register, Registered, Trace
 from ..tasks import InFlight
 from ..types import Outcome, Signal, StepKind
 from .boundary import Boundary
@@ -28,7 +28,7 @@ from .sharing import Runs
 from .signals import Cause, SignalScope
 from .state import State
 from .uses import Uses
-from .waits import Waits
+from .waits import Wait, Waits
 
 
 class Block(Watched):
@@ -193,6 +193,18 @@ class Block(Watched):
             self.inbox.holds.end_soon()  # it runs again first: its clean-up may write
         else:
             self.signals.end(Cause.STOP)
+
+    def unloadable(self) -> list[Wait] | None:
+        """What it waits for, where all its tasks wait and its body may unwind, to be run again."""
+        if self.scope.cancel_called or self.boundary.pause_requested:
+            return None
+        waits = self.waits.all()
+        return waits if waits and all(wait.can_unload for wait in waits) else None
+
+    def unload(self, place: Next, cause: Cause) -> None:
+        """Have the body unwind; ``place``: what becomes of the run."""
+        self.ending.after_stop = lambda: place
+        self.signals.end(cause)
 
     def _begin_hold(self) -> None:
         self.inbox.holds.begin()

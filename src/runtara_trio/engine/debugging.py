@@ -15,6 +15,7 @@ import trio
 
 from .. import logs
 from ..errors import LeaseLost, SdkError
+from ..ids import STEP_BEGINS
 from ..messages import RecordEvent
 from ..types import EventType, StepKind
 from .services import SharedBackend
@@ -22,8 +23,6 @@ from .state import State
 
 MOST = 2000
 """Events that wait to be sent: where steps come faster than they are written, some are left out."""
-
-START, END = "step_debug_start", "step_debug_end"
 
 
 class DebugEvents:
@@ -82,7 +81,7 @@ class DebugEvents:
                 except LeaseLost:
                     self._queued.clear()
                 except SdkError as exc:
-                    logs.request_failed(task=START, error=str(exc))
+                    logs.request_failed(task=STEP_BEGINS, error=str(exc))
 
     async def close(self, timeout: float) -> None:
         """Send what is left, before the outcome; within ``timeout`` seconds."""
@@ -91,4 +90,4 @@ class DebugEvents:
         left_out, self._left_out = self._left_out + len(self._queued), 0
         self._queued.clear()
         if left_out:
-            logs.request_failed(task=START, error=f"{left_out} events of steps were left out")
+            logs.request_failed(task=STEP_BEGINS, error=f"{left_out} events of steps were left out")

@@ -16,10 +16,10 @@ import trio
 from .. import measures
 from ..clock import milliseconds
 from ..errors import message_of
-from ..ids import storable, users_id
+from ..ids import STEP_BEGINS, STEP_ENDS, storable, users_id
 from ..messages import Noted, StepNote
 from ..types import StepKind, StepOutcome
-from .debugging import END, START, DebugEvents
+from .debugging import DebugEvents
 from .outcome import contains
 from .services import SharedBackend
 from .signals import Cause
@@ -146,7 +146,7 @@ class History:
         if self.debug is not None:
             around = self._step_around()
             scopes = (None, None) if around is None else (around.id, around.parent)
-            self.debug.add(START, id, kind, name, scopes)
+            self.debug.add(STEP_BEGINS, id, kind, name, scopes)
         with self._step_span(kind, id, summary, name) as span:
             try:
                 with self._noted(kind, id, summary) as step:
@@ -163,7 +163,7 @@ class History:
                 taken = trio.current_time() - started
                 if self.debug is not None:
                     ms = int(taken * 1000)
-                    self.debug.add(END, id, kind, name, scopes, error=error, duration_ms=ms)
+                    self.debug.add(STEP_ENDS, id, kind, name, scopes, error=error, duration_ms=ms)
                 if span is not None:
                     span.set(outcome=outcome.value)
                 measures.step_duration(taken, kind=kind.value, outcome=outcome.value)

@@ -8,12 +8,12 @@ is read back where it matters.
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
 from typing import Any
 
 import trio
 
 from ..backend import Handlers
+from ..clock import time_of
 from ..errors import (
     ServerError,
     Unreachable,
@@ -96,15 +96,11 @@ async def get_status(client: Instances, message: GetStatus) -> InstanceInfo:
         instance_id=message.instance_id,
         status=status_of(found.status),
         checkpoint_id=found.checkpoint_id,
-        started_at=_time(found.started_at_ms),
-        finished_at=_time(found.finished_at_ms),
+        started_at=time_of(found.started_at_ms),
+        finished_at=time_of(found.finished_at_ms),
         output=found.output,
         error=found.error,
     )
-
-
-def _time(ms: int | None) -> datetime | None:
-    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
 
 
 async def get_input(client: Instances, message: GetInput) -> StoredInput:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..codec import Codec, Place, error_text, reveal, revealed, unseal
-from ..engine.debugging import END
+from ..ids import STEP_ENDS
 from ..types import (
     CheckpointRecord,
     Event,
@@ -55,7 +55,7 @@ def checkpoint(codec: Codec, instance_id: str, one: CheckpointRecord) -> Checkpo
 def event(codec: Codec, instance_id: str, one: Event) -> Event:
     if one.type == InstanceStatus.COMPLETED.value:
         payload = reveal(codec, Place(instance_id, "output"), one.payload)
-    elif one.subtype == END:
+    elif one.subtype == STEP_ENDS:
         payload = _step_event(codec, instance_id, one.payload)
     elif one.type == "custom":
         payload = reveal(codec, Place(instance_id, "event", one.subtype or ""), one.payload)

@@ -181,14 +181,9 @@ class Run:
 
     def unloadable(self) -> list[Wait] | None:
         """What it waits for, where it may be unloaded."""
-        if self.has_slot or self._taking.locked() or self.block.scope.cancel_called:
+        if self.has_slot or self._taking.locked():
             return None
-        if self.block.boundary.pause_requested:
-            return None
-        waits = self.block.waits.all()
-        if waits is None or not all(wait.can_unload for wait in waits):
-            return None
-        return waits
+        return self.block.unloadable()
 
     def unload(self, waits: list[Wait]) -> None:
         """Have the body unwind; the run is ready again when something of this is there."""
@@ -202,8 +197,7 @@ class Run:
             blocks=_all(one.block for one in waits),
             failing=_all(one.failing for one in waits),
         )
-        self.block.ending.after_stop = lambda: place
-        self.block.signals.end(Cause.UNLOAD)
+        self.block.unload(place, Cause.UNLOAD)
 
     # ---- running it
 

@@ -6,13 +6,13 @@ Such a server knows neither leases nor workers, and its texts are texts: a paylo
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 import trio
 
+from ...clock import ms_of, time_of
 from ...config import SdkConfig
 from ...errors import ConfigError, NotSupported, ServerError, SignalRefused
 from ...messages import (
@@ -115,14 +115,6 @@ def _why(response: Response) -> str:
         return response.body.decode(errors="replace").strip() or f"status {response.status}"
 
 
-def _time(ms: int | None) -> datetime | None:
-    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
-
-
-def _ms(time: datetime | None) -> int | None:
-    return None if time is None else int(time.timestamp() * 1000)
-
-
 def _path(instance_id: str) -> str:
     return f"/{quote(instance_id, safe='')}"
 
@@ -175,8 +167,8 @@ def _query(message: ListInstances | CountInstances) -> dict[str, Any]:
     return {
         "tenant_id": message.tenant_id,
         "status": None if status is None else status.value,
-        "created_after_ms": _ms(filter.created_after),
-        "created_before_ms": _ms(filter.created_before),
+        "created_after_ms": ms_of(filter.created_after),
+        "created_before_ms": ms_of(filter.created_before),
     }
 
 
@@ -190,9 +182,9 @@ def _summary(one: bodies.Summary | bodies.Instance) -> InstanceSummary:
         held=False,
         ours=False,
         checkpoint_id=one.checkpoint_id if isinstance(one, bodies.Instance) else None,
-        created_at=_time(one.created_at_ms),
-        started_at=_time(one.started_at_ms),
-        finished_at=_time(one.finished_at_ms),
+        created_at=time_of(one.created_at_ms),
+        started_at=time_of(one.started_at_ms),
+        finished_at=time_of(one.finished_at_ms),
         sleep_until=None,
         signal=None,
     )
@@ -265,7 +257,7 @@ def _event(one: bodies.Event) -> Event:
         subtype=one.subtype,
         checkpoint_id=one.checkpoint_id,
         payload=one.payload or b"",
-        created_at=_time(one.created_at_ms),
+        created_at=time_of(one.created_at_ms),
     )
 
 
@@ -273,7 +265,7 @@ async def _checkpoints(operators: Operators, message: ReadCheckpoints) -> Checkp
     """They come by their times: all ids are read, and then the states of the page."""
     pages = await _pages(operators, message, "checkpoints", bodies.Checkpoints)
     times = {
-        one.checkpoint_id: _time(one.created_at_ms) for page in pages for one in page.checkpoints
+        one.checkpoint_id: time_of(one.created_at_ms) for page in pages for one in page.checkpoints
     }
     after = None if message.after is None else message.after.encode()
     wanted = sorted(

@@ -73,8 +73,3 @@ class Page(NamedTuple):
 
     def of(self, rows: Sequence[T]) -> Sequence[T]:
         return rows[self.offset : self.end]
-
-
-def ms(time: datetime | None) -> int | None:
-    """A time as Unix ms."""
-    return None if time is None else int(time.timestamp() * 1000)

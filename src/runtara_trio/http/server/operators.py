@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from ...backend import Backend
+from ...clock import ms_of
 from ...errors import ConfigError, SdkError, ServerError, SignalRefused
 from ...ids import check_checkpoint_id, check_instance_id, check_tenant_id
 from ...messages import (
@@ -31,7 +32,7 @@ from ..bodies import Done, Refusal
 from .api import Api
 from .bodies import read
 from .guard import Guard
-from .listed import MOST, Query, ms
+from .listed import MOST, Query
 from .messages import Head, Refused, Reply, json
 from .past import events_of, steps_of
 from .routes import Found, Route, Routes
@@ -131,9 +132,9 @@ def _summary(one: InstanceSummary) -> bodies.Summary:
         instance_id=one.instance_id,
         tenant_id=one.tenant_id,
         status=one.status.value,
-        created_at_ms=ms(one.created_at) or 0,
-        started_at_ms=ms(one.started_at),
-        finished_at_ms=ms(one.finished_at),
+        created_at_ms=ms_of(one.created_at) or 0,
+        started_at_ms=ms_of(one.started_at),
+        finished_at_ms=ms_of(one.finished_at),
         has_error=one.status is InstanceStatus.FAILED,
     )
 
@@ -150,9 +151,9 @@ async def _show(asked: Asked) -> Reply:
             status=summary.status.value,
             tenant_id=summary.tenant_id,
             checkpoint_id=summary.checkpoint_id,
-            created_at_ms=ms(summary.created_at),
-            started_at_ms=ms(summary.started_at),
-            finished_at_ms=ms(summary.finished_at),
+            created_at_ms=ms_of(summary.created_at),
+            started_at_ms=ms_of(summary.started_at),
+            finished_at_ms=ms_of(summary.finished_at),
             output=details.output,
             input=details.input,
             error=details.error,
@@ -246,7 +247,7 @@ async def _checkpoints(asked: Asked) -> Reply:
             bodies.CheckpointSummary(
                 checkpoint_id=one.checkpoint_id,
                 instance_id=asked.instance,
-                created_at_ms=ms(one.created_at) or 0,
+                created_at_ms=ms_of(one.created_at) or 0,
                 data_size_bytes=len(one.state),
             )
             for one in part.checkpoints
@@ -274,7 +275,7 @@ async def _checkpoint(asked: Asked) -> Reply:
                     found=True,
                     checkpoint_id=asked.name,
                     instance_id=asked.instance,
-                    created_at_ms=ms(one.created_at) or 0,
+                    created_at_ms=ms_of(one.created_at) or 0,
                     data=one.state,
                 )
             )

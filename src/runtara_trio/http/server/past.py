@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 
 from ...backend import Backend
+from ...clock import ms_of
+from ...ids import STEP_BEGINS, STEP_ENDS
 from ...messages import ListEvents, ListSteps
 from ...types import Event, StepInfo, StepOutcome
 from .. import operators as bodies
-from .listed import Query, ms
+from .listed import Query
 
 PAGE = 1000
-START, END = "step_debug_start", "step_debug_end"
 SCOPES = ("scope_id", "parent_scope_id", "root_scopes_only")
 STATUSES = ("running", "completed", "failed")
 
@@ -62,7 +63,7 @@ async def events_of(backend: Backend, instance: str, text: str) -> bodies.Events
                 id=one.id,
                 instance_id=instance,
                 event_type=str(one.type),
-                created_at_ms=ms(one.created_at) or 0,
+                created_at_ms=ms_of(one.created_at) or 0,
                 checkpoint_id=one.checkpoint_id,
                 payload=one.payload or None,
                 subtype=one.subtype,
@@ -129,12 +130,12 @@ def _paired(events: list[Event]) -> Iterator[bodies.Step]:
     """Steps of their pairs of events."""
     open_ones: dict[tuple[str | None, str | None], bodies.Step] = {}
     for event in events:
-        if event.subtype not in (START, END):
+        if event.subtype not in (STEP_BEGINS, STEP_ENDS):
             continue
         said = _read(event)
         key = (_text(said.get("step_id")), _text(said.get("scope_id")))
-        at = ms(event.created_at) or 0
-        if event.subtype == START:
+        at = ms_of(event.created_at) or 0
+        if event.subtype == STEP_BEGINS:
             if key in open_ones:
                 yield open_ones.pop(key)
             open_ones[key] = bodies.Step(
@@ -178,7 +179,7 @@ async def _steps(backend: Backend, instance: str) -> list[StepInfo]:
 
 
 def _step(one: StepInfo) -> bodies.Step:
-    begun, ended = ms(one.started_at), ms(one.ended_at)
+    begun, ended = ms_of(one.started_at), ms_of(one.ended_at)
     failed = one.outcome in (StepOutcome.FAILED, StepOutcome.INTERRUPTED, StepOutcome.LOST)
     done = one.outcome is StepOutcome.DONE
     return bodies.Step(

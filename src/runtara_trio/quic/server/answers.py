@@ -8,13 +8,13 @@ saved before it is handed out, and who has lost an instance is told so.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 import trio
 
 from ... import logs
 from ...backend import Backend
+from ...clock import ms_of
 from ...codec import MAX_STATE
 from ...errors import ConfigError, InstanceBusy, LeaseLost, SdkError, ServerError
 from ...ids import check_instance_id, check_stored_id, check_subtype, check_tenant_id, check_text
@@ -212,8 +212,8 @@ async def _status(answers: Answers, client: Client, call: calls.GetInstanceStatu
         instance_id=call.instance_id,
         status=status_number(info.status),
         checkpoint_id=info.checkpoint_id,
-        started_at_ms=_ms(info.started_at) or 0,
-        finished_at_ms=_ms(info.finished_at),
+        started_at_ms=ms_of(info.started_at) or 0,
+        finished_at_ms=ms_of(info.finished_at),
         output=info.output,
         error=info.error,
     )
@@ -291,10 +291,6 @@ def _signal(instance_id: str, signal: Signal | None) -> calls.Signal | None:
     if signal is None:
         return None
     return calls.Signal(instance_id, signal_number(signal.type), signal.payload)
-
-
-def _ms(time: datetime | None) -> int | None:
-    return None if time is None else int(time.timestamp() * 1000)
 
 
 def _check_size(name: str, data: bytes) -> None:
