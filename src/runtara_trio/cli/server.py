@@ -58,20 +58,17 @@ class OverHttp(NamedTuple):
     hosts: tuple[str, ...]
     """Names by which it may be asked for."""
 
-    async def listen(self, host: str) -> list[tuple[str, list[trio.SocketListener]]]:
-        """What is served where. Raises ConfigError: a port is taken."""
+    async def listen(self, host: str) -> list[tuple[Role, list[trio.SocketListener]]]:
+        """For whom it listens where. Raises ConfigError: a port is taken."""
         ports = {
-            "serving": (self.port, "--http-port"),
-            "operators of": (self.operators_port, "--operators-port"),
+            Role.PROGRAM: (self.port, "--http-port"),
+            Role.OPERATOR: (self.operators_port, "--operators-port"),
         }
         return [
-            (what, await listen(host, port, option))
-            for what, (port, option) in ports.items()
+            (role, await listen(host, port, option))
+            for role, (port, option) in ports.items()
             if port is not None
         ]
-
-    def guard(self, role: Role) -> Guard:
-        return Guard(hosts=self.hosts, tokens=self.tokens, role=role)
 
 
 def over_quic(host: str, options: Mapping[str, Any]) -> OverQuic:
@@ -138,12 +135,13 @@ async def run_server(
             running.append(over_quic)
             click.echo(f"serving {store} on {_url(SCHEME, link.address)}")
             click.echo(f"certificate pin={quic.identity.pin}")
-        for what, listeners in listening:
+        for role, listeners in listening:
             assert http is not None
+            guard = Guard(hosts=http.hosts, tokens=http.tokens, role=role)
             application: Application = (
-                InstanceAnswers(backend, leases, http.guard(Role.PROGRAM))
-                if what == "serving"
-                else OperatorAnswers(backend, http.guard(Role.OPERATOR))
+                InstanceAnswers(backend, leases, guard)
+                if role is Role.PROGRAM
+                else OperatorAnswers(backend, guard)
             )
             over_http = await stack.enter_async_context(
                 open_http_server(
@@ -151,6 +149,7 @@ async def run_server(
                 )
             )
             running.append(over_http)
+            what = "serving" if role is Role.PROGRAM else "operators of"
             click.echo(f"{what} {store} on {_url('http://', over_http.address)}")
         number = await _ended()
         count = sum(server.connections for server in running)

@@ -156,8 +156,6 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
     sdk = RuntaraSdk(block, settings.codec, settings.checkpoint_id)
     STOP_SIGNALS.join(settings.stop_signals, block.stop)
     before = make_current(sdk)
-    if settings.exits:
-        block.waits.begin(None)
     try:
         if settings.register:
             try:
@@ -168,6 +166,7 @@ async def _run(shared: SharedBackend, settings: _Settings) -> AsyncIterator[Runt
                     raise SystemExit(128 + number) from exc
                 raise
         if settings.exits:
+            block.waits.begin(None)
             shared.start_soon(end_asleep, block)
         raised: BaseException | None = None
         left: BaseException | None = None
