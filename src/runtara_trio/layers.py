@@ -58,6 +58,7 @@ LAYERS = (
             "measures",
             "layers",
             "tokens",
+            "urls",
         ),
         "plain values",
     ),

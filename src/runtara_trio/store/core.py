@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ..errors import ConfigError, StoreError
 from ..types import InstanceStatus, SignalType
+from ..urls import without
 from .structs import End
 
 CORES = ("1.4.1", "1.6.4")
@@ -47,14 +48,11 @@ def split_core(url: str) -> tuple[str, str | None]:
     Raises:
       ConfigError: an unknown version.
     """
-    place, mark, query = url.partition("?")
-    parts = query.split("&")
-    versions = [one.removeprefix("core=") for one in parts if one.startswith("core=")]
+    rest, versions = without(url, "core")
     for version in versions:
         if version not in CORES:
             raise ConfigError(f"core must be {' or '.join(CORES)}, not {version!r}")
-    rest = "&".join(one for one in parts if not one.startswith("core="))
-    return f"{place}{mark if rest else ''}{rest}", versions[-1] if versions else None
+    return rest, versions[-1] if versions else None
 
 
 _TERMINATIONS: dict[InstanceStatus, tuple[str, int | None]] = {

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import pq
 
 from ...errors import ConfigError
+from ...urls import without
 from .connection import Connection, Statement
 from .packing import Row, packed, type_of
 
@@ -63,13 +64,8 @@ def without_pooler(url: str) -> tuple[str, bool]:
     Raises:
       ConfigError: an unknown ``pooler``.
     """
-    place, mark, query = url.rpartition("?")
-    if not mark:
-        return url, False
-    parts = query.split("&")
-    modes = [one.removeprefix("pooler=") for one in parts if one.startswith("pooler=")]
+    rest, modes = without(url, "pooler")
     for mode in modes:
         if mode not in ("transaction", "session"):
             raise ConfigError(f"pooler must be transaction or session, not {mode!r}")
-    rest = "&".join(one for one in parts if not one.startswith("pooler="))
-    return f"{place}{mark if rest else ''}{rest}", modes[-1:] == ["transaction"]
+    return rest, modes[-1:] == ["transaction"]
